@@ -1,0 +1,113 @@
+// Tandem — Apache-2.0
+
+/// Why a sequence ended.
+public enum FinishReason: UInt8, Sendable, Equatable {
+    /// A stop token was generated (or, in the gateway, a stop string was found).
+    case stop = 1
+    /// ``EngineRequest/maximumNewTokens`` or the context length was reached.
+    case length = 2
+    /// The request was cancelled.
+    case cancelled = 3
+    /// The engine failed; see ``RequestFailure``.
+    case failed = 4
+}
+
+/// A token and the natural logarithm of its probability under the model, before temperature and filters.
+public struct TokenLogProbability: Sendable, Equatable {
+    public var token: TokenID
+    public var logProbability: Float
+
+    public init(token: TokenID, logProbability: Float) {
+        self.token = token
+        self.logProbability = logProbability
+    }
+}
+
+/// Log-probabilities at one position of a sequence.
+public struct PositionLogProbabilities: Sendable, Equatable {
+    /// The token that stands there.
+    public var chosen: TokenLogProbability
+    /// The likeliest tokens, descending (ties: lower id first), as many as were asked for. If the chosen token is among
+    /// them it carries the identical float.
+    public var top: [TokenLogProbability]
+
+    public init(chosen: TokenLogProbability, top: [TokenLogProbability]) {
+        self.chosen = chosen
+        self.top = top
+    }
+}
+
+/// Why an engine refused or gave up a sequence.
+public struct RequestFailure: Error, Sendable, Equatable {
+    public enum Kind: UInt8, Sendable {
+        /// The request can never run here: it needs more context or KV blocks than the engine has.
+        case doesNotFit = 1
+        /// A value is out of range or not supported by this engine.
+        case invalid = 2
+        /// The engine's queue is full.
+        case overloaded = 3
+        /// The engine failed while it ran.
+        case engine = 4
+        /// The engine is draining and takes no new requests.
+        case draining = 5
+    }
+
+    public var kind: Kind
+    /// What is wrong, with the numbers, and what to change.
+    public var message: String
+
+    public init(kind: Kind, message: String) {
+        self.kind = kind
+        self.message = message
+    }
+}
+
+/// What one engine step produced for one sequence.
+public struct SequenceOutput: Sendable, Equatable {
+    public var id: RequestID
+    /// New tokens, in order; at most one a step unless a step speculates.
+    public var tokens: [TokenID]
+    /// One entry a new token if log-probabilities were asked for, else empty.
+    public var logProbabilities: [PositionLogProbabilities]
+    /// Prompt log-probabilities that became known in this step, in order of position; the first prompt token has none.
+    public var promptLogProbabilities: [PositionLogProbabilities]
+    /// Set in the last output of a sequence.
+    public var finish: FinishReason?
+    /// Set when ``finish`` is ``FinishReason/failed``.
+    public var failure: RequestFailure?
+    /// How many prompt tokens came from the prefix cache; set in the first output of a sequence.
+    public var cachedPromptTokens: Int?
+
+    public init(
+        id: RequestID,
+        tokens: [TokenID] = [],
+        logProbabilities: [PositionLogProbabilities] = [],
+        promptLogProbabilities: [PositionLogProbabilities] = [],
+        finish: FinishReason? = nil,
+        failure: RequestFailure? = nil,
+        cachedPromptTokens: Int? = nil
+    ) {
+        self.id = id
+        self.tokens = tokens
+        self.logProbabilities = logProbabilities
+        self.promptLogProbabilities = promptLogProbabilities
+        self.finish = finish
+        self.failure = failure
+        self.cachedPromptTokens = cachedPromptTokens
+    }
+}
+
+/// Token counts of a request, as clients are billed for them.
+public struct Usage: Sendable, Equatable {
+    public var promptTokens: Int
+    public var completionTokens: Int
+    public var cachedPromptTokens: Int
+
+    public init(promptTokens: Int = 0, completionTokens: Int = 0, cachedPromptTokens: Int = 0) {
+        self.promptTokens = promptTokens
+        self.completionTokens = completionTokens
+        self.cachedPromptTokens = cachedPromptTokens
+    }
+
+    public var totalTokens: Int { promptTokens + completionTokens }
+}
