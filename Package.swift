@@ -4,9 +4,6 @@ import PackageDescription
 
 let package = Package(
     name: "tandem",
-    products: [
-        .executable(name: "tandem", targets: ["tandem"])
-    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
@@ -39,7 +36,7 @@ let nio: [Target.Dependency] = [
 
 enum Kind { case c, swift, numeric }
 
-func room(_ name: String, _ kind: Kind = .swift, _ dependencies: [Target.Dependency] = []) {
+@MainActor func room(_ name: String, _ kind: Kind = .swift, _ dependencies: [Target.Dependency] = []) {
     let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().path
     guard FileManager.default.fileExists(atPath: "\(root)/Sources/\(name)") else { return }
     let settings = kind == .numeric ? numericSettings : swiftSettings
