@@ -1,0 +1,190 @@
+// Tandem — Apache-2.0
+
+public import Requests
+
+/// Version of the engine link; both ends must have the same.
+public let engineLinkVersion: UInt16 = 1
+
+/// Everything that crosses the link between a gateway (client) and an engine (server), and the status channel between
+/// a supervisor and its children. One message is one length-prefixed frame.
+public enum LinkMessage: Sendable, Equatable {
+    /// Gateway to engine, first frame: what the gateway expects. The engine answers with ``engineHello(_:)`` or with
+    /// ``error(_:)`` and closes.
+    case clientHello(ClientHello)
+    /// Engine to gateway, first frame; also engine to supervisor, when it is ready.
+    case engineHello(EngineHello)
+    case submit(EngineRequest)
+    case cancel(RequestID)
+    /// The sequence keeps its KV blocks and is not scheduled until it is resumed.
+    case pause(RequestID)
+    /// The sequence may generate `credits` more tokens before it pauses by itself; `UInt32.max` is no limit.
+    case resume(RequestID, credits: UInt32)
+    /// All that one step produced for this connection.
+    case stepOutput(StepOutput)
+    case statistics(EngineStatistics)
+    case error(LinkError)
+    /// Supervisor to engine: finish what runs, take nothing new, then exit.
+    case drain
+    /// Supervisor to gateway: which engines exist.
+    case roster(Roster)
+    /// Gateway to supervisor: the HTTP port is served.
+    case gatewayReady(port: UInt16)
+}
+
+/// What a gateway says first.
+public struct ClientHello: Sendable, Equatable {
+    public var version: UInt16
+    /// The gateway's tokenizer; an engine with another one refuses the link.
+    public var tokenizerFingerprint: Digest128
+    public var pid: Int32
+
+    public init(version: UInt16 = engineLinkVersion, tokenizerFingerprint: Digest128, pid: Int32) {
+        self.version = version
+        self.tokenizerFingerprint = tokenizerFingerprint
+        self.pid = pid
+    }
+}
+
+/// What an engine is.
+public struct EngineHello: Sendable, Equatable {
+    public var version: UInt16
+    public var engineIndex: UInt32
+    public var pid: Int32
+    public var modelName: String
+    public var modelFingerprint: Digest128
+    public var tokenizerFingerprint: Digest128
+    public var vocabularySize: UInt32
+    /// Tokens in a KV block.
+    public var blockSize: UInt32
+    /// Seed of the block hashes.
+    public var hashSeed: UInt64
+    public var keyValueBlocks: UInt32
+    /// Longest sequence, generated tokens included.
+    public var maximumContextLength: UInt32
+    /// Sequences that run at once.
+    public var maximumSequences: UInt32
+    /// For people: `cpu (avx512, int8, 1 thread)`.
+    public var device: String
+    /// How it is known that the engine computes where it should (under MPS: the server it is attached to); empty on a
+    /// CPU.
+    public var attachProof: String
+
+    public init(
+        version: UInt16 = engineLinkVersion,
+        engineIndex: UInt32,
+        pid: Int32,
+        modelName: String,
+        modelFingerprint: Digest128,
+        tokenizerFingerprint: Digest128,
+        vocabularySize: UInt32,
+        blockSize: UInt32,
+        hashSeed: UInt64,
+        keyValueBlocks: UInt32,
+        maximumContextLength: UInt32,
+        maximumSequences: UInt32,
+        device: String,
+        attachProof: String = ""
+    ) {
+        self.version = version
+        self.engineIndex = engineIndex
+        self.pid = pid
+        self.modelName = modelName
+        self.modelFingerprint = modelFingerprint
+        self.tokenizerFingerprint = tokenizerFingerprint
+        self.vocabularySize = vocabularySize
+        self.blockSize = blockSize
+        self.hashSeed = hashSeed
+        self.keyValueBlocks = keyValueBlocks
+        self.maximumContextLength = maximumContextLength
+        self.maximumSequences = maximumSequences
+        self.device = device
+        self.attachProof = attachProof
+    }
+}
+
+/// Outputs of one engine step for the sequences of one connection.
+public struct StepOutput: Sendable, Equatable {
+    public var step: UInt64
+    public var outputs: [SequenceOutput]
+
+    public init(step: UInt64, outputs: [SequenceOutput]) {
+        self.step = step
+        self.outputs = outputs
+    }
+}
+
+/// An engine's state, sent a few times a second while it changes.
+public struct EngineStatistics: Sendable, Equatable {
+    /// Steps finished since start: a device that hangs shows as a counter that stands still while requests run.
+    public var steps: UInt64
+    public var runningSequences: UInt32
+    public var waitingSequences: UInt32
+    public var usedBlocks: UInt32
+    public var totalBlocks: UInt32
+    public var promptTokens: UInt64
+    public var generatedTokens: UInt64
+    public var cachedPromptTokens: UInt64
+    public var preemptions: UInt64
+    /// Time inside steps since start, in nanoseconds: on the device, on the host beside it.
+    public var deviceNanoseconds: UInt64
+    public var hostNanoseconds: UInt64
+    /// Prefix blocks that became available and that went away since the last frame.
+    public var storedBlocks: [BlockHash]
+    public var evictedBlocks: [BlockHash]
+
+    public init(
+        steps: UInt64 = 0,
+        runningSequences: UInt32 = 0,
+        waitingSequences: UInt32 = 0,
+        usedBlocks: UInt32 = 0,
+        totalBlocks: UInt32 = 0,
+        promptTokens: UInt64 = 0,
+        generatedTokens: UInt64 = 0,
+        cachedPromptTokens: UInt64 = 0,
+        preemptions: UInt64 = 0,
+        deviceNanoseconds: UInt64 = 0,
+        hostNanoseconds: UInt64 = 0,
+        storedBlocks: [BlockHash] = [],
+        evictedBlocks: [BlockHash] = []
+    ) {
+        self.steps = steps
+        self.runningSequences = runningSequences
+        self.waitingSequences = waitingSequences
+        self.usedBlocks = usedBlocks
+        self.totalBlocks = totalBlocks
+        self.promptTokens = promptTokens
+        self.generatedTokens = generatedTokens
+        self.cachedPromptTokens = cachedPromptTokens
+        self.preemptions = preemptions
+        self.deviceNanoseconds = deviceNanoseconds
+        self.hostNanoseconds = hostNanoseconds
+        self.storedBlocks = storedBlocks
+        self.evictedBlocks = evictedBlocks
+    }
+}
+
+/// Why an end of the link refuses or closes it.
+public struct LinkError: Error, Sendable, Equatable, CustomStringConvertible {
+    public enum Code: UInt8, Sendable {
+        /// The other end speaks another version of the link.
+        case version = 1
+        /// The other end has another model or tokenizer.
+        case fingerprint = 2
+        /// A frame could not be understood.
+        case malformed = 3
+        /// A frame is longer than the limit.
+        case tooLong = 4
+        /// The connection could not be made or broke.
+        case connection = 5
+    }
+
+    public var code: Code
+    public var message: String
+
+    public init(code: Code, message: String) {
+        self.code = code
+        self.message = message
+    }
+
+    public var description: String { message }
+}

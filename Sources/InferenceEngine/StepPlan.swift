@@ -1,0 +1,199 @@
+// Tandem — Apache-2.0
+
+public import Requests
+
+/// A stable place of one running sequence in an executor's buffers: its block tables, sampling state and last token
+/// live under this index from the step that adds it to the step that removes it.
+public typealias SlotIndex = Int32
+
+/// Index of a KV block in an executor's pool; each KV group has a pool of its own.
+public typealias KVBlockID = Int32
+
+/// Everything an executor needs to run one step: a value made by the scheduler, with all tokens of all rows flat in
+/// one array. A plan is reused; ``removeAll()`` keeps the capacity, so that a steady state allocates nothing.
+public struct StepPlan: Sendable {
+    /// Counts from 1; a step's number also names the tokens it samples, see ``TokenSource/sampled(step:)``.
+    public var step: UInt64 = 0
+    /// Slots whose sequences ended or were preempted; applied before ``addedSlots``.
+    public var removedSlots: [SlotIndex] = []
+    public var addedSlots: [SlotAddition] = []
+    /// Changes to the slots' block tables, applied after slots were added.
+    public var blockTableUpdates: [BlockTableUpdate] = []
+    /// Block ids of all ``blockTableUpdates``, flat.
+    public var blockIDs: [KVBlockID] = []
+    /// Blocks to copy before any row runs.
+    public var blockCopies: [BlockCopy] = []
+    /// One row a scheduled sequence; a slot has at most one row in a step.
+    public var rows: [StepRow] = []
+    /// Input tokens of all rows, flat.
+    public var tokens: [TokenID] = []
+    /// Positions whose input is an embedding (an image, for example) instead of a token.
+    public var embeddingSpans: [EmbeddingSpan] = []
+    /// Positions that attend to each other in both directions.
+    public var bidirectionalSpans: [BidirectionalSpan] = []
+
+    public init() {}
+
+    /// Empties the plan and keeps its memory.
+    public mutating func removeAll() {
+        removedSlots.removeAll(keepingCapacity: true)
+        addedSlots.removeAll(keepingCapacity: true)
+        blockTableUpdates.removeAll(keepingCapacity: true)
+        blockIDs.removeAll(keepingCapacity: true)
+        blockCopies.removeAll(keepingCapacity: true)
+        rows.removeAll(keepingCapacity: true)
+        tokens.removeAll(keepingCapacity: true)
+        embeddingSpans.removeAll(keepingCapacity: true)
+        bidirectionalSpans.removeAll(keepingCapacity: true)
+    }
+}
+
+/// A sequence that takes a slot.
+public struct SlotAddition: Sendable, Equatable {
+    public var slot: SlotIndex
+    public var sampling: SamplingParameters
+
+    public init(slot: SlotIndex, sampling: SamplingParameters) {
+        self.slot = slot
+        self.sampling = sampling
+    }
+}
+
+/// Writes a run of block ids into one slot's block table of one KV group.
+public struct BlockTableUpdate: Sendable, Equatable {
+    public var slot: SlotIndex
+    /// Index of the KV group.
+    public var group: Int32
+    /// First entry of the slot's table that is written; entry `i` covers positions `i * blockSize ..< (i + 1) * blockSize`.
+    public var firstEntry: Int32
+    /// Where the run starts in ``StepPlan/blockIDs``.
+    public var offset: Int32
+    public var count: Int32
+
+    public init(slot: SlotIndex, group: Int32, firstEntry: Int32, offset: Int32, count: Int32) {
+        self.slot = slot
+        self.group = group
+        self.firstEntry = firstEntry
+        self.offset = offset
+        self.count = count
+    }
+}
+
+/// Copies the keys and values of one block of a KV group.
+public struct BlockCopy: Sendable, Equatable {
+    public var group: Int32
+    public var source: KVBlockID
+    public var destination: KVBlockID
+
+    public init(group: Int32, source: KVBlockID, destination: KVBlockID) {
+        self.group = group
+        self.source = source
+        self.destination = destination
+    }
+}
+
+/// Where a row's first input token comes from.
+public enum TokenSource: Sendable, Equatable {
+    /// From ``StepPlan/tokens``.
+    case given
+    /// It is the token that this slot sampled in an earlier step, which the scheduler may not know yet; the entry in
+    /// ``StepPlan/tokens`` is a placeholder.
+    case sampled(step: UInt64)
+}
+
+/// One sequence's part of a step: a chunk of its prompt, or its last token.
+public struct StepRow: Sendable, Equatable {
+    public var slot: SlotIndex
+    /// Where the row's tokens start in ``StepPlan/tokens``.
+    public var tokenOffset: Int32
+    /// At least 1.
+    public var tokenCount: Int32
+    /// Position in the sequence of the row's first token; keys and values before it are in the KV cache.
+    public var startPosition: Int32
+    public var firstToken: TokenSource
+    public var output: RowOutput
+
+    public init(
+        slot: SlotIndex,
+        tokenOffset: Int32,
+        tokenCount: Int32,
+        startPosition: Int32,
+        firstToken: TokenSource = .given,
+        output: RowOutput = RowOutput()
+    ) {
+        self.slot = slot
+        self.tokenOffset = tokenOffset
+        self.tokenCount = tokenCount
+        self.startPosition = startPosition
+        self.firstToken = firstToken
+        self.output = output
+    }
+}
+
+/// What a row asks for beside keys and values.
+public struct RowOutput: Sendable, Equatable {
+    /// Choose the token that follows the row's last one, by the slot's ``SamplingParameters``.
+    public var sample: Bool
+    /// How many of the likeliest tokens to report with the sampled one; `nil` reports no log-probabilities at all.
+    public var logProbabilities: Int?
+    /// Report log-probabilities of the prompt tokens that follow each of the row's tokens, with so many of the
+    /// likeliest.
+    public var promptLogProbabilities: Int?
+    /// The prompt token after the row's last one, if the prompt goes on: the last target of
+    /// ``promptLogProbabilities``.
+    public var nextPromptToken: TokenID?
+    /// Report a vector pooled over the sequence.
+    public var pooling: Pooling?
+
+    public init(
+        sample: Bool = false,
+        logProbabilities: Int? = nil,
+        promptLogProbabilities: Int? = nil,
+        nextPromptToken: TokenID? = nil,
+        pooling: Pooling? = nil
+    ) {
+        self.sample = sample
+        self.logProbabilities = logProbabilities
+        self.promptLogProbabilities = promptLogProbabilities
+        self.nextPromptToken = nextPromptToken
+        self.pooling = pooling
+    }
+}
+
+/// How final hidden states become one vector.
+public enum Pooling: UInt8, Sendable {
+    /// The hidden state of the sequence's last token.
+    case last = 1
+    /// The mean over all tokens of the sequence.
+    case mean = 2
+}
+
+/// Positions of one slot whose inputs are rows of an embedding buffer.
+public struct EmbeddingSpan: Sendable, Equatable {
+    public var slot: SlotIndex
+    /// First position in the sequence.
+    public var position: Int32
+    public var count: Int32
+    /// Names the buffer that was handed to the executor before.
+    public var buffer: UInt64
+
+    public init(slot: SlotIndex, position: Int32, count: Int32, buffer: UInt64) {
+        self.slot = slot
+        self.position = position
+        self.count = count
+        self.buffer = buffer
+    }
+}
+
+/// Positions of one slot that see each other regardless of order.
+public struct BidirectionalSpan: Sendable, Equatable {
+    public var slot: SlotIndex
+    public var position: Int32
+    public var count: Int32
+
+    public init(slot: SlotIndex, position: Int32, count: Int32) {
+        self.slot = slot
+        self.position = position
+        self.count = count
+    }
+}

@@ -1,0 +1,72 @@
+// Tandem — Apache-2.0
+
+public import Requests
+
+/// What one step produced; reused, ``removeAll()`` keeps the capacity.
+public struct StepResult: Sendable {
+    public var step: UInt64 = 0
+    /// One entry for each row of the plan that asked for an output, in the plan's order.
+    public var rows: [RowResult] = []
+    /// Likeliest tokens of sampled positions, flat; see ``RowResult/top``.
+    public var top: [TokenLogProbability] = []
+    /// Log-probabilities of prompt tokens, flat; see ``RowResult/prompt``.
+    public var prompt: [PromptLogProbability] = []
+    /// Likeliest tokens of prompt positions, flat; see ``PromptLogProbability/top``.
+    public var promptTop: [TokenLogProbability] = []
+    /// Pooled vectors, flat, `hiddenSize` floats each; see ``RowResult/pooledOffset``.
+    public var pooled: [Float] = []
+
+    public init() {}
+
+    /// Empties the result and keeps its memory.
+    public mutating func removeAll() {
+        rows.removeAll(keepingCapacity: true)
+        top.removeAll(keepingCapacity: true)
+        prompt.removeAll(keepingCapacity: true)
+        promptTop.removeAll(keepingCapacity: true)
+        pooled.removeAll(keepingCapacity: true)
+    }
+}
+
+/// The outputs of one row.
+public struct RowResult: Sendable, Equatable {
+    public var slot: SlotIndex
+    /// The sampled token, if the row asked for one.
+    public var token: TokenID?
+    /// Its log-probability under the model; 0 if log-probabilities were not asked for.
+    public var logProbability: Float
+    /// Entries of ``StepResult/top``.
+    public var top: Range<Int>
+    /// Entries of ``StepResult/prompt``, one for each target, in order of position.
+    public var prompt: Range<Int>
+    /// Where the row's vector starts in ``StepResult/pooled``.
+    public var pooledOffset: Int?
+
+    public init(
+        slot: SlotIndex,
+        token: TokenID? = nil,
+        logProbability: Float = 0,
+        top: Range<Int> = 0..<0,
+        prompt: Range<Int> = 0..<0,
+        pooledOffset: Int? = nil
+    ) {
+        self.slot = slot
+        self.token = token
+        self.logProbability = logProbability
+        self.top = top
+        self.prompt = prompt
+        self.pooledOffset = pooledOffset
+    }
+}
+
+/// Log-probability of one prompt token.
+public struct PromptLogProbability: Sendable, Equatable {
+    public var chosen: TokenLogProbability
+    /// Entries of ``StepResult/promptTop``.
+    public var top: Range<Int>
+
+    public init(chosen: TokenLogProbability, top: Range<Int>) {
+        self.chosen = chosen
+        self.top = top
+    }
+}
