@@ -36,8 +36,14 @@ let nio: [Target.Dependency] = [
 
 enum Kind { case c, swift, numeric }
 
-@MainActor func room(_ name: String, _ kind: Kind = .swift, _ dependencies: [Target.Dependency] = []) {
+@MainActor func room(
+    _ name: String, _ kind: Kind = .swift, _ rooms: [String] = [], _ products: [Target.Dependency] = []
+) {
     let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().path
+    let dependencies =
+        products
+        + rooms.filter { FileManager.default.fileExists(atPath: "\(root)/Sources/\($0)") }
+        .map { Target.Dependency.byName(name: $0) }
     guard FileManager.default.fileExists(atPath: "\(root)/Sources/\(name)") else { return }
     let settings = kind == .numeric ? numericSettings : swiftSettings
     package.targets.append(
@@ -69,13 +75,13 @@ room("Tokenization", .numeric, ["JSON", "Weights", "Requests"])
 room("LanguageModel", .swift, ["JSON", "Weights"])
 room("InferenceEngine", .numeric, ["Requests", "LanguageModel"])
 room("CPUExecutor", .numeric, ["InferenceEngine", "LanguageModel", "Weights", "CPUKernels", "CSystem", "Requests"])
-room("Telemetry", .swift, [.product(name: "Metrics", package: "swift-metrics")])
-room("EngineLink", .swift, ["Requests"] + nio)
-room("EngineHost", .swift, ["EngineLink", "InferenceEngine", "CPUExecutor", "Weights", "Telemetry", "Requests", "LanguageModel"] + nio)
-room("HTTPCore", .swift, nio + [.product(name: "NIOHTTP1", package: "swift-nio")])
+room("Telemetry", .swift, [], [.product(name: "Metrics", package: "swift-metrics")])
+room("EngineLink", .swift, ["Requests"], nio)
+room("EngineHost", .swift, ["EngineLink", "InferenceEngine", "CPUExecutor", "Weights", "Telemetry", "Requests", "LanguageModel", "CSystem"], nio)
+room("HTTPCore", .swift, [], nio + [.product(name: "NIOHTTP1", package: "swift-nio")])
 room("Routing", .swift, ["Requests"])
-room("Gateway", .swift, ["HTTPCore", "JSON", "Requests", "Routing", "EngineLink", "Tokenization", "Telemetry"] + nio)
+room("Gateway", .swift, ["HTTPCore", "JSON", "Requests", "Routing", "EngineLink", "Tokenization", "Telemetry"], nio)
 room("Supervision", .swift, ["CSystem", "EngineLink", "LanguageModel", "Telemetry"])
-room("Configuration", .swift, [.product(name: "ArgumentParser", package: "swift-argument-parser"), .product(name: "Yams", package: "Yams")])
+room("Configuration", .swift, [], [.product(name: "ArgumentParser", package: "swift-argument-parser"), .product(name: "Yams", package: "Yams")])
 room("ModelStore", .swift, ["JSON", "CSystem"])
 room("TestSupport", .swift, ["Requests", "InferenceEngine", "JSON"])
