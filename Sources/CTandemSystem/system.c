@@ -134,3 +134,7 @@ int32_t tandem_memfd_get_seals(int32_t descriptor) {
     int seals = fcntl(descriptor, F_GET_SEALS);
     return seals < 0 ? -errno : seals;
 }
+
+char *const *tandem_environment(void) {
+    return environ;
+}
