@@ -56,7 +56,13 @@ public final class EngineLinkClient: Sendable {
     ) -> EngineLinkClient {
         let client = EngineLinkClient(address: address, eventLoop: eventLoop)
         client.onEventLoop { [box = client.core] _ in
-            let core = ClientCore(address: address, eventLoop: eventLoop, hello: hello, limits: limits, onEvent: onEvent)
+            let core = ClientCore(
+                address: address,
+                eventLoop: eventLoop,
+                hello: hello,
+                limits: limits,
+                onEvent: onEvent
+            )
             box.value = core
             core.connect(timeout: timeout)
         }

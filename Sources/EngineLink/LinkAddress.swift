@@ -12,7 +12,9 @@ public enum LinkAddress: Sendable, Hashable, CustomStringConvertible {
     public init(_ text: String) throws(LinkAddressError) {
         if let path = text.removing(prefix: "link+unix:") {
             guard !path.isEmpty else { throw LinkAddressError(address: text, reason: "the path is missing") }
-            guard !path.utf8.contains(0) else { throw LinkAddressError(address: text, reason: "the path has a zero byte") }
+            guard !path.utf8.contains(0) else {
+                throw LinkAddressError(address: text, reason: "the path has a zero byte")
+            }
             guard path.utf8.count <= Self.maximumPathBytes else {
                 throw LinkAddressError(
                     address: text,
