@@ -110,6 +110,9 @@ int32_t tandem_signal_descriptor(const int32_t *signals, int32_t count);
 /// The next pending signal, or 0 if there is none.
 int32_t tandem_signal_read(int32_t descriptor);
 
+/// Whether this process ignores a signal (as under `nohup`).
+bool tandem_signal_is_ignored(int32_t number);
+
 // MARK: - Futex
 
 /// Sleeps while `*word == expected`, at most `timeout_nanoseconds` (negative: no limit). `shared` is for memory mapped
