@@ -1,0 +1,77 @@
+// Tandem — Apache-2.0
+
+import Requests
+
+/// The bytes of every token, in one array, and a hash table from bytes to the token that byte-pair encoding may yield.
+struct TokenTable: Sendable {
+    private(set) var bytes: [UInt8] = []
+    /// Token `i` is `bytes[starts[i] ..< starts[i + 1]]`.
+    private var starts: [Int] = [0]
+    /// Open addressing with linear probing; -1 is free. Its length is a power of two.
+    private var slots: [TokenID]
+
+    init(capacity: Int) {
+        var length = 16
+        while length < capacity * 2 { length *= 2 }
+        slots = [TokenID](repeating: -1, count: length)
+        starts.reserveCapacity(capacity + 1)
+        bytes.reserveCapacity(capacity * 8)
+    }
+
+    var count: Int { starts.count - 1 }
+
+    func range(of token: Int) -> Range<Int> { starts[token]..<starts[token + 1] }
+
+    /// Appends the next token: the bytes of the byte-level text `text`, or `text` itself where it is not of that
+    /// alphabet or `literal` says so.
+    ///
+    /// - Returns: true if the token's bytes were decoded.
+    mutating func append(_ text: String, literal: Bool) -> Bool {
+        var text = text
+        let decoded = text.withUTF8 { utf8 in
+            if !literal, ByteAlphabet.decode(utf8, into: &bytes) { return true }
+            bytes.append(contentsOf: utf8)
+            return false
+        }
+        starts.append(bytes.count)
+        return decoded
+    }
+
+    /// Makes `token` findable by its bytes.
+    ///
+    /// - Returns: the token that already has these bytes, if there is one; then nothing changes.
+    mutating func index(_ token: Int) -> TokenID? {
+        let slot = slot(of: bytes[range(of: token)])
+        if slots[slot] >= 0 { return slots[slot] }
+        slots[slot] = TokenID(token)
+        return nil
+    }
+
+    /// The token whose bytes are `text`.
+    func find(_ text: ArraySlice<UInt8>) -> TokenID? {
+        let token = slots[slot(of: text)]
+        return token >= 0 ? token : nil
+    }
+
+    /// The slot that holds the token with these bytes, or else the free one where it would go.
+    private func slot(of text: ArraySlice<UInt8>) -> Int {
+        let mask = slots.count - 1
+        // FNV-1a, and a multiplication's high bits: the words are short.
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+        for byte in text { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01B3 }
+        var slot = Int(truncatingIfNeeded: (hash &* 0x9E37_79B9_7F4A_7C15) >> 24) & mask
+        while slots[slot] >= 0, !isEqual(Int(slots[slot]), text) { slot = (slot + 1) & mask }
+        return slot
+    }
+
+    private func isEqual(_ token: Int, _ text: ArraySlice<UInt8>) -> Bool {
+        let range = range(of: token)
+        guard range.count == text.count else { return false }
+        var index = range.lowerBound
+        for byte in text {
+            if bytes[index] != byte { return false }
+            index += 1
+        }
+        return true
+    }
+}

@@ -1,0 +1,136 @@
+// Tandem — Apache-2.0
+
+import Requests
+import Testing
+
+@testable import Tokenization
+
+@Suite struct TokenizerTests {
+    func encode(
+        _ text: String, _ definition: TokenizerDefinition = smallDefinition(), special: Bool = true
+    ) throws
+        -> [String?]
+    {
+        let tokenizer = try Tokenizer(definition)
+        return tokenizer.encode(text, addSpecialTokens: true, parseSpecialTokens: special).map {
+            tokenizer.vocabularyString($0)
+        }
+    }
+
+    @Test func theLongestSpecialTokenWins() throws {
+        #expect(try encode("<|im_end|>") == ["<|im_end|>"])
+        #expect(try encode("<|im<|im_start|>hello") == ["<|im", "<|im_start|>", "hello"])
+        #expect(try encode("<|im_en").first == "<|im")
+        #expect(try encode("<<|im_end|>|") == ["<", "<|im_end|>", "|"])
+    }
+
+    @Test func userDefinedTokensAreAlwaysFound() throws {
+        #expect(try encode("a[user]hello", special: false) == ["a", "[user]", "hello"])
+        #expect(try encode("<|im", special: false) == ["<", "|", "i", "m"])
+    }
+
+    @Test func bosAndEOSAreAddedWhereTheModelWantsThem() throws {
+        var definition = smallDefinition()
+        definition.bosToken = UInt64(definition.tokens.count - 4)
+        definition.eosToken = UInt64(definition.tokens.count - 3)
+        #expect(try encode("hello", definition) == ["hello"])
+        definition.addsBOS = true
+        definition.addsEOS = true
+        #expect(try encode("hello", definition) == ["<|im_start|>", "hello", "<|im_end|>"])
+        #expect(try encode("", definition) == ["<|im_start|>", "<|im_end|>"])
+        let tokenizer = try Tokenizer(definition)
+        #expect(tokenizer.encode("hello", addSpecialTokens: false, parseSpecialTokens: true).count == 1)
+        #expect(tokenizer.endOfGenerationTokens == [TokenID(definition.tokens.count - 3)])
+    }
+
+    @Test func aWholeWordIsOneTokenWhereMergesAreIgnored() throws {
+        // "ab" is a token that no merge makes.
+        var definition = smallDefinition(control: [], userDefined: [], preTokenizer: "llama-bpe")
+        definition.tokens.append("ab")
+        definition.types?.append(1)
+        #expect(try encode("ab", definition) == ["ab"])
+        definition.preTokenizer = "gpt-2"
+        #expect(try encode("ab", definition) == ["a", "b"])
+    }
+
+    @Test func missingBytesAreLeftOut() throws {
+        let definition = TokenizerDefinition(
+            preTokenizer: "gpt-2", tokens: ["a", "b", "ab"], types: nil, merges: ["a b"])
+        #expect(try encode("axb", definition) == ["ab"])
+    }
+
+    @Test func idsOutsideTheVocabularyAreNothing() throws {
+        let tokenizer = try Tokenizer(smallDefinition())
+        for token in [-1, TokenID(tokenizer.vocabularySize), .max, .min] {
+            #expect(tokenizer.bytes(of: token) == [])
+            #expect(tokenizer.vocabularyString(token) == nil)
+            #expect(!tokenizer.isSpecial(token))
+        }
+        #expect(tokenizer.decode([-1, 72, .max], skipSpecialTokens: false) == "H")
+    }
+
+    @Test func textOutsideTheByteAlphabetIsLiteral() throws {
+        var definition = smallDefinition()
+        definition.tokens.append("你 好")
+        definition.types?.append(1)
+        let tokenizer = try Tokenizer(definition)
+        let token = TokenID(tokenizer.vocabularySize - 1)
+        #expect(tokenizer.bytes(of: token) == Array("你 好".utf8))
+        #expect(tokenizer.vocabularyString(token) == "你 好")
+    }
+
+    @Test func fingerprintDependsOnEveryPart() throws {
+        let plain = smallDefinition()
+        var variants = [plain]
+        var changed = plain
+        changed.preTokenizer = "gpt-2"
+        variants.append(changed)
+        changed = plain
+        changed.merges.swapAt(0, 1)
+        variants.append(changed)
+        changed = plain
+        changed.tokens.swapAt(3, 4)
+        variants.append(changed)
+        changed = plain
+        changed.types?[changed.tokens.count - 1] = 3
+        variants.append(changed)
+        let fingerprints = try variants.map { try Tokenizer($0).fingerprint }
+        #expect(Set(fingerprints).count == variants.count)
+        #expect(try Tokenizer(plain).fingerprint == fingerprints[0])
+    }
+
+    // MARK: - Hostile files
+
+    func refused(_ field: String, _ change: (inout TokenizerDefinition) -> Void) {
+        var definition = smallDefinition()
+        change(&definition)
+        let error = #expect(throws: TokenizationError.self) { try Tokenizer(definition) }
+        #expect(error?.field == field, "\(error.map(String.init(describing:)) ?? "")")
+    }
+
+    @Test func contradictionsAreRefused() {
+        refused("tokenizer.ggml.model") { $0.model = "bert" }
+        refused("tokenizer.ggml.pre") { $0.preTokenizer = "" }
+        refused("tokenizer.ggml.tokens") { $0.tokens = [] }
+        refused("tokenizer.ggml.tokens") { $0.tokens[7] = $0.tokens[8] }
+        refused("tokenizer.ggml.tokens") { $0.tokens[$0.tokens.count - 1] = "<|im_end|>" }
+        refused("tokenizer.ggml.token_type") { $0.types?.removeLast() }
+        refused("tokenizer.ggml.token_type") { $0.types = [] }
+        refused("tokenizer.ggml.merges") { $0.merges.append("h e") }
+        for merge in [
+            "", " ", "h", "h ", " e", "  ", "h  e", "zz z", "z zz", "x y", "你 h", "h 你", "a <|im",
+        ] {
+            refused("tokenizer.ggml.merges") { $0.merges.append(merge) }
+        }
+        refused("tokenizer.ggml.bos_token_id") { $0.bosToken = UInt64($0.tokens.count) }
+        refused("tokenizer.ggml.eos_token_id") { $0.eosToken = .max }
+        refused("tokenizer.ggml.eot_token_id") { $0.endOfTurnToken = 1 << 40 }
+    }
+
+    @Test func emptyTokensAreHarmless() throws {
+        var definition = smallDefinition()
+        definition.tokens += ["", ""]
+        definition.types?.append(contentsOf: [3, 1])
+        #expect(try encode("hello", definition) == ["hello"])
+    }
+}
