@@ -1,0 +1,221 @@
+// Tandem — Apache-2.0
+
+import NIOCore
+import Requests
+
+// Fields of the messages that are written once a connection, a request or a few times a second. Each writer stands
+// beside its reader; the order is the format.
+
+extension ByteBuffer {
+    mutating func write(_ hello: ClientHello) {
+        writeInteger(hello.version, endianness: .little)
+        write(hello.tokenizerFingerprint)
+        writeInteger(hello.pid, endianness: .little)
+    }
+}
+
+extension FieldReader {
+    /// The version of a hello. What follows it may look different in another version, so this is checked first.
+    mutating func version() throws(LinkError) -> UInt16 {
+        let version: UInt16 = try integer("version")
+        guard version == engineLinkVersion else {
+            throw LinkError(
+                code: .version,
+                message: "engine link: the other end speaks version \(version), this end \(engineLinkVersion); "
+                    + "run the same release at both ends"
+            )
+        }
+        return version
+    }
+
+    mutating func clientHello() throws(LinkError) -> ClientHello {
+        ClientHello(
+            version: try version(),
+            tokenizerFingerprint: try digest("tokenizerFingerprint"),
+            pid: try integer("pid")
+        )
+    }
+}
+
+extension ByteBuffer {
+    mutating func write(_ hello: EngineHello) {
+        writeMultipleIntegers(hello.version, hello.engineIndex, hello.pid, endianness: .little)
+        write(hello.modelName)
+        write(hello.modelFingerprint)
+        write(hello.tokenizerFingerprint)
+        writeMultipleIntegers(hello.vocabularySize, hello.blockSize, hello.hashSeed, endianness: .little)
+        writeMultipleIntegers(
+            hello.keyValueBlocks,
+            hello.maximumContextLength,
+            hello.maximumSequences,
+            endianness: .little
+        )
+        write(hello.device)
+        write(hello.attachProof)
+    }
+}
+
+extension FieldReader {
+    mutating func engineHello() throws(LinkError) -> EngineHello {
+        EngineHello(
+            version: try version(),
+            engineIndex: try integer("engineIndex"),
+            pid: try integer("pid"),
+            modelName: try string("modelName"),
+            modelFingerprint: try digest("modelFingerprint"),
+            tokenizerFingerprint: try digest("tokenizerFingerprint"),
+            vocabularySize: try integer("vocabularySize"),
+            blockSize: try integer("blockSize"),
+            hashSeed: try integer("hashSeed"),
+            keyValueBlocks: try integer("keyValueBlocks"),
+            maximumContextLength: try integer("maximumContextLength"),
+            maximumSequences: try integer("maximumSequences"),
+            device: try string("device"),
+            attachProof: try string("attachProof")
+        )
+    }
+}
+
+extension ByteBuffer {
+    mutating func write(_ request: EngineRequest) {
+        writeInteger(request.id, endianness: .little)
+        write(request.tokens)
+        write(request.resumeOffset)
+        write(request.sampling.temperature)
+        writeInteger(request.sampling.topK, endianness: .little)
+        write(request.sampling.topP)
+        write(request.sampling.minP)
+        writeMultipleIntegers(request.sampling.seed, request.sampling.choiceIndex, endianness: .little)
+        write(request.maximumNewTokens)
+        write(request.stopTokens)
+        write(request.logProbabilities)
+        write(request.promptLogProbabilities)
+        writeInteger(request.priority, endianness: .little)
+        write(request.cacheSalt)
+    }
+}
+
+extension FieldReader {
+    mutating func engineRequest() throws(LinkError) -> EngineRequest {
+        EngineRequest(
+            id: try integer("id"),
+            tokens: try tokens("tokens"),
+            resumeOffset: try int("resumeOffset"),
+            sampling: SamplingParameters(
+                temperature: try float("temperature"),
+                topK: try integer("topK"),
+                topP: try float("topP"),
+                minP: try float("minP"),
+                seed: try integer("seed"),
+                choiceIndex: try integer("choiceIndex")
+            ),
+            maximumNewTokens: try int("maximumNewTokens"),
+            stopTokens: try tokens("stopTokens"),
+            logProbabilities: try optionalInt("logProbabilities"),
+            promptLogProbabilities: try optionalInt("promptLogProbabilities"),
+            priority: try integer("priority"),
+            cacheSalt: try string("cacheSalt")
+        )
+    }
+}
+
+extension ByteBuffer {
+    mutating func write(_ statistics: EngineStatistics) {
+        writeInteger(statistics.steps, endianness: .little)
+        writeMultipleIntegers(
+            statistics.runningSequences,
+            statistics.waitingSequences,
+            statistics.usedBlocks,
+            statistics.totalBlocks,
+            endianness: .little
+        )
+        writeMultipleIntegers(
+            statistics.promptTokens,
+            statistics.generatedTokens,
+            statistics.cachedPromptTokens,
+            statistics.preemptions,
+            statistics.deviceNanoseconds,
+            statistics.hostNanoseconds,
+            endianness: .little
+        )
+        write(statistics.storedBlocks)
+        write(statistics.evictedBlocks)
+    }
+
+    private mutating func write(_ blocks: [BlockHash]) {
+        writeCount(blocks.count)
+        for block in blocks { write(block.digest) }
+    }
+}
+
+extension FieldReader {
+    mutating func statistics() throws(LinkError) -> EngineStatistics {
+        EngineStatistics(
+            steps: try integer("steps"),
+            runningSequences: try integer("runningSequences"),
+            waitingSequences: try integer("waitingSequences"),
+            usedBlocks: try integer("usedBlocks"),
+            totalBlocks: try integer("totalBlocks"),
+            promptTokens: try integer("promptTokens"),
+            generatedTokens: try integer("generatedTokens"),
+            cachedPromptTokens: try integer("cachedPromptTokens"),
+            preemptions: try integer("preemptions"),
+            deviceNanoseconds: try integer("deviceNanoseconds"),
+            hostNanoseconds: try integer("hostNanoseconds"),
+            storedBlocks: try blocks("storedBlocks"),
+            evictedBlocks: try blocks("evictedBlocks")
+        )
+    }
+
+    private mutating func blocks(_ field: StaticString) throws(LinkError) -> [BlockHash] {
+        try array(field, elementBytes: 16) { reader throws(LinkError) in BlockHash(try reader.digest(field)) }
+    }
+}
+
+extension ByteBuffer {
+    mutating func write(_ error: LinkError) {
+        writeInteger(error.code.rawValue)
+        write(error.message)
+    }
+}
+
+extension FieldReader {
+    mutating func linkError() throws(LinkError) -> LinkError {
+        LinkError(code: try choice("code"), message: try string("message"))
+    }
+}
+
+extension ByteBuffer {
+    mutating func write(_ roster: Roster) {
+        writeInteger(roster.generation, endianness: .little)
+        writeCount(roster.engines.count)
+        for engine in roster.engines {
+            writeInteger(engine.index, endianness: .little)
+            write(engine.address)
+            writeInteger(engine.state.rawValue)
+            writeMultipleIntegers(engine.pid, engine.restarts, endianness: .little)
+            write(engine.reason)
+        }
+    }
+}
+
+extension FieldReader {
+    /// Index, two empty strings, state, pid and restarts.
+    private static let smallestRosterEntry = 4 + 4 + 1 + 4 + 4 + 4
+
+    mutating func roster() throws(LinkError) -> Roster {
+        Roster(
+            generation: try integer("generation"),
+            engines: try array("engines", elementBytes: Self.smallestRosterEntry) { reader throws(LinkError) in
+                RosterEntry(
+                    index: try reader.integer("index"),
+                    address: try reader.string("address"),
+                    state: try reader.choice("state"),
+                    pid: try reader.integer("pid"),
+                    restarts: try reader.integer("restarts"),
+                    reason: try reader.string("reason")
+                )
+            }
+        )
+    }
+}
