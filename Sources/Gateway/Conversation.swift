@@ -23,17 +23,15 @@ enum Conversation {
             throw .unsupported("continue_final_message", "continuing the last message")
         }
         let messages = try messages(fields)
-        do {
+        let addsPrompt = try fields.bool("add_generation_prompt") ?? true
+        let extra = try fields.nested("chat_template_kwargs")?.object ?? JSONObject()
+        let tokenizer = model.tokenizer
+        let bos: String? = tokenizer.bosToken.flatMap { tokenizer.vocabularyString($0) }
+        let eos: String? = tokenizer.eosToken.flatMap { tokenizer.vocabularyString($0) }
+        do throws(ChatTemplateError) {
             return try template.render(
-                messages: .array(messages),
-                tools: nil,
-                addGenerationPrompt: try fields.bool("add_generation_prompt") ?? true,
-                bosToken: model.tokenizer.bosToken.flatMap { model.tokenizer.vocabularyString($0) } ?? "",
-                eosToken: model.tokenizer.eosToken.flatMap { model.tokenizer.vocabularyString($0) } ?? "",
-                extra: try fields.nested("chat_template_kwargs")?.object ?? JSONObject()
-            )
-        } catch let error as APIError {
-            throw error
+                messages: .array(messages), tools: nil, addGenerationPrompt: addsPrompt, bosToken: bos ?? "",
+                eosToken: eos ?? "", extra: extra)
         } catch {
             throw .invalid("messages", "the model's chat template refused the conversation: \(error)")
         }

@@ -3,6 +3,7 @@
 import NIOCore
 import Requests
 import Routing
+import Telemetry
 
 /// What a dispatcher tells the owner of a sequence.
 protocol SequenceOwner: AnyObject {
@@ -60,10 +61,11 @@ final class Dispatcher {
         self.metrics = metrics
     }
 
-    var servingEngines: Int { upstreams.count }
+    var servingEngines: Int { router.views.count { $0.state == .serving } }
     /// Sequences that were started and did not end.
     var unfinished: Int { running.count + held.count }
-    var ledgerTokens: Int { router.outstandingTokens }
+    /// Sequences that engines have in hand, by the router's account.
+    var outstanding: Int { router.outstandingRequests }
 
     // MARK: Sequences
 
@@ -84,7 +86,7 @@ final class Dispatcher {
     func cancel(_ id: RequestID) {
         held[id] = nil
         guard let sequence = running.removeValue(forKey: id) else { return }
-        router.finished(id)
+        router.finished(id, on: sequence.engine)
         upstreams[sequence.engine]?.cancel(id)
     }
 
@@ -100,9 +102,9 @@ final class Dispatcher {
 
     /// An engine serves from now on.
     func engineAppeared(_ upstream: any Upstream) {
-        if upstreams[upstream.engine] != nil { engineLost(upstream.engine, reason: "replaced by a new connection") }
         upstreams[upstream.engine] = upstream
         router.engineAppeared(upstream.engine)
+        router.setServing(upstream.engine, true)
         releaseHeld()
     }
 
@@ -118,10 +120,9 @@ final class Dispatcher {
         let lost = running.filter { $0.value.engine == engine }.sorted { $0.key < $1.key }
         for (id, sequence) in lost {
             running[id] = nil
-            router.finished(id)
             let owner = sequence.owner
             if upstream.resumeCapability == .tokens || owner.maySubmitAgain(choice: sequence.choice) {
-                metrics.retries.increment()
+                metrics.retries.add()
                 submit(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: [])
             } else {
                 owner.fail(choice: sequence.choice, error: .server("the engine that ran the request was lost: \(reason)"))
@@ -136,13 +137,13 @@ final class Dispatcher {
             let owner = sequence.owner
             if let finish = output.finish {
                 running[output.id] = nil
-                router.finished(output.id)
+                router.finished(output.id, on: engine)
                 if finish == .failed || finish == .cancelled {
                     retryOrFail(output, sequence, owner)
                     continue
                 }
             } else {
-                router.progressed(output.id, tokens: output.tokens.count)
+                router.progressed(output.id, on: engine, newTokens: output.tokens.count)
             }
             owner.receive(choice: sequence.choice, output: output)
         }
@@ -158,8 +159,7 @@ final class Dispatcher {
             return
         }
         let request = owner.engineRequest(choice: choice, id: id)
-        let cost = request.tokens.count + max(0, request.maximumNewTokens - request.resumeOffset)
-        guard let engine = router.choose(cost: cost, excluding: tried, using: &random), let upstream = upstreams[engine]
+        guard let engine = router.choose(excluding: tried, using: &random), let upstream = upstreams[engine]
         else {
             hold(id, owner: owner, choice: choice, attempts: attempts)
             return
@@ -168,8 +168,8 @@ final class Dispatcher {
         tried.insert(engine)
         running[id] = Running(owner: owner, choice: choice, engine: engine, attempts: attempts + 1, tried: tried)
         router.started(
-            id, on: engine, promptTokens: request.tokens.count,
-            newTokens: max(0, request.maximumNewTokens - request.resumeOffset))
+            id, on: engine,
+            cost: TokenCost(prompt: request.tokens.count, new: request.maximumNewTokens - request.resumeOffset))
         upstream.start(request)
     }
 
@@ -205,7 +205,7 @@ final class Dispatcher {
         case .overloaded, .engine, .draining:
             let others = upstreams.keys.contains { !sequence.tried.contains($0) }
             if others {
-                metrics.retries.increment()
+                metrics.retries.add()
                 submit(
                     output.id, owner: owner, choice: sequence.choice, attempts: sequence.attempts,
                     tried: sequence.tried)

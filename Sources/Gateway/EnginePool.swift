@@ -19,8 +19,8 @@ final class EnginePool {
     }
 
     private struct Link {
-        /// Grows with every attempt to connect, so that events of an older one are told apart.
-        var attempt: UInt64
+        /// New with every attempt to connect, so that nothing of an older link touches its successor.
+        var engine: EngineID
         var client: EngineLinkClient
     }
 
@@ -76,7 +76,7 @@ final class EnginePool {
             case .ready:
                 if links[entry.index] == nil { connect(entry.index) }
             case .draining:
-                dispatcher.engineDraining(EngineID(entry.index))
+                if let link = links[entry.index] { dispatcher.engineDraining(link.engine) }
             case .starting, .restarting, .failed:
                 drop(entry.index, reason: entry.reason.isEmpty ? "its process ended" : entry.reason)
             }
@@ -95,24 +95,24 @@ final class EnginePool {
             return
         }
         attempts += 1
-        let attempt = attempts
+        let engine = EngineID(attempts)
         let pool = NIOLoopBound(self, eventLoop: eventLoop)
         let client = EngineLinkClient.connect(to: address, hello: hello, on: eventLoop) { event in
-            pool.value.handle(event, engine: index, attempt: attempt)
+            pool.value.handle(event, of: engine, index: index)
         }
-        links[index] = Link(attempt: attempt, client: client)
+        links[index] = Link(engine: engine, client: client)
     }
 
-    private func handle(_ event: EngineLinkClient.Event, engine index: UInt32, attempt: UInt64) {
-        guard let link = links[index], link.attempt == attempt else { return }
+    private func handle(_ event: EngineLinkClient.Event, of engine: EngineID, index: UInt32) {
+        guard let link = links[index], link.engine == engine else { return }
         switch event {
         case .opened(let hello):
             backoffs[index]?.succeeded()
             engines[index]?.hello = hello
             dispatcher.engineAppeared(
-                LinkUpstream(engine: EngineID(index), hello: hello) { [client = link.client] in client.send($0) })
+                LinkUpstream(engine: engine, hello: hello) { [client = link.client] in client.send($0) })
         case .message(.stepOutput(let output)):
-            dispatcher.receive(output.outputs, from: EngineID(index))
+            dispatcher.receive(output.outputs, from: engine)
         case .message(.statistics(let statistics)):
             engines[index]?.statistics = statistics
         case .message(let message):
@@ -120,7 +120,7 @@ final class EnginePool {
         case .closed(let error):
             links[index] = nil
             engines[index]?.hello = nil
-            dispatcher.engineLost(EngineID(index), reason: error.message)
+            dispatcher.engineLost(engine, reason: error.message)
             guard engines[index]?.entry.state == .ready else { return }
             if error.code != .connection { log("engine \(index): \(error.message)") }
             reconnectLater(index)
@@ -139,8 +139,9 @@ final class EnginePool {
     private func drop(_ index: UInt32, reason: String) {
         engines[index]?.hello = nil
         engines[index]?.statistics = nil
-        if let link = links.removeValue(forKey: index) { link.client.close() }
-        dispatcher.engineLost(EngineID(index), reason: reason)
+        guard let link = links.removeValue(forKey: index) else { return }
+        link.client.close()
+        dispatcher.engineLost(link.engine, reason: reason)
     }
 
     /// Closes all links.

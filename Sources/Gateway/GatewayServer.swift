@@ -1,8 +1,8 @@
 // Tandem — Apache-2.0
 
-import EngineLink
-public import HTTPCore
-public import NIOCore
+public import EngineLink
+import HTTPCore
+import NIOCore
 import NIOPosix
 import Synchronization
 import Telemetry
@@ -130,13 +130,13 @@ final class ShardTable: HTTPRequestHandler {
 
     func update(_ roster: Roster) {
         for shard in shards.values {
-            shard._eventLoop.execute { shard.value.engines.update(roster) }
+            shard.eventLoop.execute { shard.value.engines.update(roster) }
         }
     }
 
     func shutdown() async {
         for shard in shards.values {
-            try? await shard._eventLoop.submit { shard.value.engines.shutdown() }.get()
+            try? await shard.eventLoop.submit { shard.value.engines.shutdown() }.get()
         }
     }
 }

@@ -79,7 +79,7 @@ extension GatewayShard {
 
     func showMetrics(_ exchange: Exchange) {
         metrics.setEngines(engines.states, unfinished: dispatcher.unfinished)
-        respond(exchange, metrics.exposition(), contentType: "text/plain; version=0.0.4; charset=utf-8")
+        respond(exchange, metrics.exposition(), contentType: GatewayMetrics.contentType)
     }
 
     // MARK: Tokens

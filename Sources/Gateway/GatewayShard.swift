@@ -92,7 +92,7 @@ final class GatewayShard {
 
     // MARK: Paths
 
-    private typealias Endpoint = (GatewayShard, Exchange) throws(APIError) -> Void
+    private typealias Endpoint = @Sendable (GatewayShard, Exchange) throws(APIError) -> Void
 
     private static let endpoints: [String: (method: HTTPMethod, run: Endpoint)] = [
         "/v1/completions": (.post, { (shard, exchange) throws(APIError) in try shard.completions(exchange) }),

@@ -223,7 +223,7 @@ final class GenerationOwner: SequenceOwner {
     private func complete() {
         ended = true
         let usage = usageSoFar()
-        observer.completed(usage)
+        observer.completed()
         if request.stream {
             var bytes: [UInt8] = []
             if request.includeUsage { format.usageChunk(usage, into: &bytes) }
