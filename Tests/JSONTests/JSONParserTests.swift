@@ -156,6 +156,8 @@ import Testing
         expectError(#""ab\ud800""#, at: 3, "surrogate")
         expectError(#""\ud800\n""#, at: 1, "surrogate")
         expectError(#""\ud800\ud801""#, at: 1, "surrogate")
+        expectError(#""\ud800\ue000""#, at: 1, "surrogate")
+        expectError(#""\udbff\uffff""#, at: 1, "surrogate")
         expectError(#""\udc00""#, at: 1, "surrogate")
         expectError(#""\ude42\ud83d""#, at: 1, "surrogate")
     }
