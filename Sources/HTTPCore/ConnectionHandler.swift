@@ -91,7 +91,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
             return
         }
         promise?.succeed(())
-        if machine.drain() { context.close(promise: nil) }
+        if machine.drain(now: context.eventLoop.now) { context.close(promise: nil) }
     }
 
     private func begin(_ context: ChannelHandlerContext) {
@@ -103,7 +103,8 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         case .tooMany:
             shared.configuration.incidentLog?(.tooManyConnections(limit: limits.maximumConnections))
             let rejection = HTTPRejection(status: .serviceUnavailable, reason: "the server has too many connections")
-            context.writeAndFlush(wrapOutboundOut(errorResponse(rejection, isHead: false)), promise: nil)
+            _ = sendError(rejection, isHead: false)
+            flush()
             context.close(promise: nil)
         case .draining:
             context.close(promise: nil)
@@ -136,7 +137,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
             case .wait:
                 break steps
             case .sendContinue:
-                send(ByteBuffer(staticString: "HTTP/1.1 100 Continue\r\n\r\n"))
+                send { $0.writeStaticString("HTTP/1.1 100 Continue\r\n\r\n") }
             case .request(let head, let body):
                 handOut(head, body, context)
             case .reject(let rejection, let head):
@@ -164,23 +165,24 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     }
 
     private func reject(_ rejection: HTTPRejection, _ head: RequestHead?) {
-        let response = errorResponse(rejection, isHead: head?.method == .head)
-        send(response)
+        let bodyBytes = sendError(rejection, isHead: head?.method == .head)
         shared.configuration.accessLog?(
             AccessLogEntry(
                 method: head?.method, path: head?.path, requestID: head?.headers["X-Request-Id"],
-                status: rejection.status, bodyBytes: response.readableBytes, duration: .zero, isComplete: true,
+                status: rejection.status, bodyBytes: bodyBytes, duration: .zero, isComplete: true,
                 remoteAddress: context?.remoteAddress))
     }
 
-    private func errorResponse(_ rejection: HTTPRejection, isHead: Bool) -> ByteBuffer {
+    /// - Returns: the number of bytes of the body.
+    private func sendError(_ rejection: HTTPRejection, isHead: Bool) -> Int {
         let (contentType, body) = shared.configuration.errorBody(rejection.status, rejection.reason)
-        var buffer = ByteBuffer()
-        ResponseHead.append(
-            status: rejection.status, headers: ["Content-Type": contentType],
-            framing: .length(body.readableBytes), connection: "close", date: shared.clock.now(), to: &buffer)
-        if !isHead { buffer.writeImmutableBuffer(body) }
-        return buffer
+        send { buffer in
+            ResponseHead.append(
+                status: rejection.status, headers: ["Content-Type": contentType],
+                framing: .length(body.readableBytes), connection: "close", date: shared.clock.now(), to: &buffer)
+            if !isHead { buffer.writeImmutableBuffer(body) }
+        }
+        return isHead ? 0 : body.readableBytes
     }
 
     /// The answer in hand is complete.
@@ -203,10 +205,11 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
 
     // MARK: - Sending
 
-    private func send(_ bytes: ByteBuffer) {
+    private func send(_ append: (inout ByteBuffer) -> Void) {
         guard let context, !isOutputClosed else { return }
-        machine.outboundQueued(bytes.readableBytes, now: context.eventLoop.now)
-        if outbound.readableBytes == 0 { outbound = bytes } else { outbound.writeImmutableBuffer(bytes) }
+        let before = outbound.readableBytes
+        append(&outbound)
+        machine.outboundQueued(outbound.readableBytes - before, now: context.eventLoop.now)
         scheduleFlush(context)
         updateWritability()
     }
@@ -314,12 +317,11 @@ extension ConnectionHandler {
     func respond(status: HTTPStatus, headers: HTTPHeaders, body: ByteBuffer, exchange id: UInt64) -> Bool {
         guard isCurrent(exchange: id), let method = exchange?.method, exchange?.status == nil else { return false }
         let framing: ResponseFraming = status.forbidsBody ? .none : .length(body.readableBytes)
-        var bytes = head(status: status, headers: headers, framing: framing)
+        sendHead(status: status, headers: headers, framing: framing)
         if method != .head, !status.forbidsBody {
             exchange?.bodyBytes = body.readableBytes
-            bytes.writeImmutableBuffer(body)
+            send { $0.writeImmutableBuffer(body) }
         }
-        send(bytes)
         endExchange()
         return true
     }
@@ -327,13 +329,13 @@ extension ConnectionHandler {
     func startStream(status: HTTPStatus, headers: HTTPHeaders, exchange id: UInt64) {
         guard isCurrent(exchange: id), let isHTTP11 = exchange?.isHTTP11, exchange?.status == nil else { return }
         let framing: ResponseFraming = status.forbidsBody ? .none : isHTTP11 ? .chunked : .untilClose
-        send(head(status: status, headers: headers, framing: framing))
+        sendHead(status: status, headers: headers, framing: framing)
     }
 
     func write(_ bytes: ByteBuffer, exchange id: UInt64) {
-        guard isCurrent(exchange: id), let current = exchange, current.status != nil, current.method != .head else {
-            return
-        }
+        guard isCurrent(exchange: id), let current = exchange, current.status != nil, current.method != .head,
+            !isOutputClosed
+        else { return }
         guard machine.waitingBytes < limits.maximumOutboundBytes else {
             shared.configuration.incidentLog?(
                 .outboundOverflow(
@@ -341,22 +343,19 @@ extension ConnectionHandler {
             cut()
             return
         }
+        exchange?.bodyBytes += bytes.readableBytes
         switch current.framing {
         case .none, .length: return
-        case .untilClose: send(bytes)
-        case .chunked:
-            var chunk = ByteBuffer()
-            ResponseHead.appendChunk(bytes, to: &chunk)
-            send(chunk)
+        case .untilClose: send { $0.writeImmutableBuffer(bytes) }
+        case .chunked: send { ResponseHead.appendChunk(bytes, to: &$0) }
         }
-        exchange?.bodyBytes += bytes.readableBytes
     }
 
     /// - Returns: whether the stream was ended by this call.
     func finish(exchange id: UInt64) -> Bool {
         guard isCurrent(exchange: id), let current = exchange, current.status != nil else { return false }
         if case .chunked = current.framing, current.method != .head {
-            send(ByteBuffer(staticString: "0\r\n\r\n"))
+            send { $0.writeStaticString("0\r\n\r\n") }
         }
         endExchange()
         return true
@@ -370,8 +369,7 @@ extension ConnectionHandler {
 
     func onClose(_ action: @escaping () -> Void, exchange id: UInt64) {
         guard isCurrent(exchange: id) else {
-            // Either the answer is complete, and there is nothing to tell, or the connection is gone.
-            if context == nil || !isRegistered { action() }
+            action()
             return
         }
         exchange?.onClose = action
@@ -397,7 +395,7 @@ extension ConnectionHandler {
         }
     }
 
-    private func head(status: HTTPStatus, headers: HTTPHeaders, framing: ResponseFraming) -> ByteBuffer {
+    private func sendHead(status: HTTPStatus, headers: HTTPHeaders, framing: ResponseFraming) {
         let isUntilClose = if case .untilClose = framing { true } else { false }
         let saysClose = headers.list(named: "Connection").contains { ASCII.equalIgnoringCase($0, "close") }
         let isHTTP11 = exchange?.isHTTP11 ?? true
@@ -405,11 +403,11 @@ extension ConnectionHandler {
         exchange?.keepAlive = keepAlive
         exchange?.status = status
         exchange?.framing = framing
-        var buffer = ByteBuffer()
-        ResponseHead.append(
-            status: status, headers: headers, framing: framing,
-            connection: keepAlive ? (isHTTP11 ? nil : "keep-alive") : "close",
-            date: shared.clock.now(), to: &buffer)
-        return buffer
+        send { buffer in
+            ResponseHead.append(
+                status: status, headers: headers, framing: framing,
+                connection: keepAlive ? (isHTTP11 ? nil : "keep-alive") : "close",
+                date: shared.clock.now(), to: &buffer)
+        }
     }
 }

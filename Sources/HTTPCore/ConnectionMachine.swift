@@ -138,10 +138,11 @@ struct ConnectionMachine {
     /// Lets the request in hand, or arriving, be the last.
     ///
     /// - Returns: whether there is none, so that the connection is to be closed at once.
-    mutating func drain() -> Bool {
+    mutating func drain(now: NIODeadline) -> Bool {
         isDraining = true
-        if case .idle = phase { return input.readableBytes == 0 && waitingBytes == 0 }
-        return false
+        guard case .idle = phase, input.readableBytes == 0 else { return false }
+        if waitingBytes > 0 { linger(now: now) }
+        return waitingBytes == 0
     }
 
     // MARK: - Outbound

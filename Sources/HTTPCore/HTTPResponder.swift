@@ -104,14 +104,17 @@ public final class HTTPResponder: Sendable {
 
     /// Sets what is called, once, if the connection ends before the answer is complete; called at once if it has ended.
     ///
+    /// A client that shuts its sending side down counts as gone. Pending reads are not needed to notice it.
+    ///
     /// The server holds the closure until the answer is complete: capture the responder weakly, else it cannot notice
     /// that the responder was dropped.
     public func onClose(_ action: @escaping () -> Void) {
         eventLoop.preconditionInEventLoop()
+        guard !isComplete.load(ordering: .relaxed) else { return }
         connection.onClose(action, exchange: exchange)
     }
 
-    /// Sets what is called whenever ``isWritable`` changes. Capture the responder weakly, as in ``onClose(_:)``.
+    /// Sets what is called whenever ``isWritable`` changes; to false it may change within a call of ``write(_:)``. Capture the responder weakly, as in ``onClose(_:)``.
     public func onWritabilityChange(_ action: @escaping (Bool) -> Void) {
         eventLoop.preconditionInEventLoop()
         connection.onWritabilityChange(action, exchange: exchange)

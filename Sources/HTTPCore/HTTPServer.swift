@@ -185,6 +185,11 @@ final class ConnectionRegistry: Sendable {
         self.allClosed = allClosed
     }
 
+    deinit {
+        // A server that nobody closed went down with its event loops.
+        if !state.withLock({ $0.isAllClosed }) { allClosed.succeed(()) }
+    }
+
     var count: Int { state.withLock { $0.channels.count } }
 
     func add(_ channel: any Channel) -> Admission {
