@@ -1,0 +1,2 @@
+// Tandem — Apache-2.0
+#include "CPUKernels.h"
