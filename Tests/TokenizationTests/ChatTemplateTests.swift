@@ -44,6 +44,15 @@ import Testing
         #expect(try render("{{ a|length }}{{ a.split('\\n')|length }}", extra: flag) == "22")
     }
 
+    /// As in Jinja, these take their first argument by position only.
+    @Test func filtersOfItemsWantTheirFirstArgument() throws {
+        for source in [
+            "[' a ']|map(filter='trim')", "[' a ']|map", "[{}]|selectattr(attribute='a')", "[{}]|rejectattr",
+        ] {
+            #expect(refusal("{{ \(source)|list }}")?.kind == .evaluation)
+        }
+    }
+
     @Test func generationBlocksRenderTheirContent() throws {
         #expect(try render("a{% generation %}b{% endgeneration %}c") == "abc")
     }
@@ -142,6 +151,8 @@ import Testing
             "{% set s = 'a' * 3000000 %}{{ (s + 'b') in s }}{% for i in range(999) %}{{ (s + 'b') in s }}{% endfor %}",
             "{{ [1]|tojson(indent=100000000) }}",
             "{{ range(0, 9223372036854775807, 1) }}",
+            "{% set ns = namespace(s=[1]) %}{% for i in range(20) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}"
+                + "{{ ns.s|tojson(indent=16) }}",
         ]
         for source in sources {
             let error = refusal(source)

@@ -40,13 +40,13 @@ enum TemplateLimits {
     static let expressionHeight = 128
     /// Lists and mappings within each other.
     static let valueDepth = 100
-    /// Bytes in a list or mapping, shared parts counted as often as they occur.
+    /// Size of a list or mapping, see `TemplateValue.size`.
     static let valueSize = 64 << 20
     static let outputBytes = 64 << 20
     /// All strings that are made on the way, together.
     static let intermediateBytes = 256 << 20
     /// Evaluated nodes, loop rounds and list elements, together.
-    static let steps = 10_000_000
+    static let steps = 4_000_000
     /// As in Jinja's sandbox.
     static let rangeLength: Int64 = 100_000
 }

@@ -104,7 +104,7 @@ enum TemplateFilters {
         writer.sortsKeys = call.value(3, "sort_keys")?.isTrue ?? false
         try interpreter.charge(bytes: value.size, call.line)
         guard let text = writer.text(of: value) else {
-            throw call.failure("a \(value.typeName) is not JSON serializable")
+            throw call.failure("a \(value.typeName) is not JSON serializable, or too large")
         }
         return try interpreter.string(text, call.line)
     }
@@ -159,7 +159,7 @@ enum TemplateFilters {
                 }
             }
         } else {
-            guard let filter = try call.string(0, "filter"), names.contains(filter) else {
+            guard case .string(let filter)? = call.positional.first, names.contains(filter) else {
                 throw call.failure("map takes attribute= or the name of a filter")
             }
             guard filter != "map" else { throw call.failure("map of map") }
@@ -173,8 +173,8 @@ enum TemplateFilters {
     private static func select(
         _ value: TemplateValue, keeps: Bool, _ call: TemplateCall, _ interpreter: inout TemplateInterpreter
     ) throws(ChatTemplateError) -> TemplateValue {
-        guard let path = try call.string(0, "attribute") else { throw call.failure("missing argument attribute") }
-        let test = try call.string(1, "test")
+        guard case .string(let path)? = call.positional.first else { throw call.failure("missing argument attribute") }
+        let test = call.positional.count > 1 ? try call.string(1, "test") : nil
         var rest = call
         rest.positional.removeFirst(min(2, rest.positional.count))
         var results: [TemplateValue] = []

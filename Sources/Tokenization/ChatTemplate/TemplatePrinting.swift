@@ -42,13 +42,14 @@ struct TemplateJSON {
     var itemSeparator = ", "
     var keySeparator = ": "
 
-    /// - Returns: nil if some part is not JSON.
+    /// - Returns: nil if some part is not JSON, or the text would be longer than a template may write.
     func text(of value: TemplateValue) -> String? {
         var result = ""
         return append(value, level: 0, to: &result) ? result : nil
     }
 
     private func append(_ value: TemplateValue, level: Int, to result: inout String) -> Bool {
+        guard result.utf8.count <= TemplateLimits.outputBytes else { return false }
         switch value {
         case .none: result += "null"
         case .boolean(let value): result += value ? "true" : "false"

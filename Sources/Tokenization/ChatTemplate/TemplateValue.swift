@@ -30,13 +30,14 @@ enum TemplateValue {
         }
     }
 
-    /// The bytes that printing the value takes, about. Shared parts count as often as they would be printed.
+    /// An upper bound, about, of the bytes that printing the value takes. Shared parts count as often as they would be
+    /// printed.
     var size: Int {
         switch self {
-        case .string(let text): text.utf8.count + 1
+        case .string(let text): text.utf8.count + 32
         case .list(let list): list.size
         case .mapping(let mapping): mapping.size
-        default: 1
+        default: 32
         }
     }
 
@@ -124,7 +125,7 @@ struct TemplateList {
     /// - Returns: nil if the list would be too deep or too large, or an item is no plain value.
     init?(_ items: [TemplateValue], isTuple: Bool = false) {
         var deepest = 0
-        var total = 1
+        var total = 32
         for item in items {
             total += item.size
             guard item.isPlain, total <= TemplateLimits.valueSize else { return nil }
@@ -144,7 +145,7 @@ struct TemplateMapping {
     /// By the bytes of the key: Swift's strings are equal when they are canonically equivalent, Python's are not.
     private var values: [[UInt8]: TemplateValue] = [:]
     private(set) var depth = 1
-    private(set) var size = 1
+    private(set) var size = 32
 
     subscript(key: String) -> TemplateValue? { values[Array(key.utf8)] }
 
