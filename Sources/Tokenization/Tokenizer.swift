@@ -17,7 +17,7 @@ public final class Tokenizer: Sendable {
     public let addsBOS: Bool
     /// Whether a text encoded with special tokens ends with EOS.
     public let addsEOS: Bool
-    /// The tokens after which a model has finished speaking: EOS, the file's end-of-turn token, and the control tokens
+    /// The tokens after which a model has finished speaking: EOS, the file's end-of-turn token, and the special tokens
     /// whose text is known to end a turn or a document in one of the model families (`<|im_end|>`, `<|endoftext|>`,
     /// `<|eot_id|>`, …). A chat model that begins a new document has ended its answer, too.
     public let endOfGenerationTokens: Set<TokenID>

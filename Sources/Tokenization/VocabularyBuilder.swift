@@ -44,6 +44,11 @@ struct VocabularyBuilder {
             kinds.append(isControl ? .control : decoded ? .ordinary : .literal)
             if isSpecial {
                 let bytes = table.bytes[table.range(of: index)]
+                guard bytes.count <= SpecialTokenMatcher.maximumLength, specials.size <= SpecialTokenMatcher.maximumSize
+                else {
+                    throw TokenizationError(
+                        field: field, reason: "token \(index) of \(bytes.count) bytes is too much for special tokens")
+                }
                 guard specials.insert(bytes, token: TokenID(index), isUserDefined: !isControl) else {
                     throw TokenizationError(
                         field: field,
@@ -124,7 +129,7 @@ struct VocabularyBuilder {
         var result = Set(named)
         for text in Self.endOfGenerationTexts {
             if let match = specials.next(in: Array(text.utf8), from: 0, includingControl: true),
-                match.range == 0..<text.utf8.count, kinds[Int(match.token)] == .control
+                match.range == 0..<text.utf8.count
             {
                 result.insert(match.token)
             }

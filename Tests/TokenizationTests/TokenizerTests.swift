@@ -114,6 +114,7 @@ import Testing
         refused("tokenizer.ggml.tokens") { $0.tokens = [] }
         refused("tokenizer.ggml.tokens") { $0.tokens[7] = $0.tokens[8] }
         refused("tokenizer.ggml.tokens") { $0.tokens[$0.tokens.count - 1] = "<|im_end|>" }
+        refused("tokenizer.ggml.tokens") { $0.tokens[$0.tokens.count - 1] = String(repeating: "x", count: 1025) }
         refused("tokenizer.ggml.token_type") { $0.types?.removeLast() }
         refused("tokenizer.ggml.token_type") { $0.types = [] }
         refused("tokenizer.ggml.merges") { $0.merges.append("h e") }
