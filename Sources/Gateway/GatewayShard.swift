@@ -167,10 +167,13 @@ final class GatewayShard {
 }
 
 extension JSONValue {
+    /// Many small values take some twenty times their size in memory, so their number is bounded beside the bytes.
+    private static let limits = JSONLimits(maximumDepth: 64, maximumBytes: 64 << 20, maximumValues: 1 << 20)
+
     /// - Throws: 400 with the offset if a request body is not valid JSON.
     static func body(_ bytes: ByteBuffer) throws(APIError) -> JSONValue {
         do throws(JSONError) {
-            return try JSONParser.parse(bytes.readableBytesView, limits: JSONLimits())
+            return try JSONParser.parse(bytes.readableBytesView, limits: limits)
         } catch {
             throw .invalid(nil, "the request body is not valid JSON: \(error.reason) at byte \(error.offset)")
         }
