@@ -128,7 +128,9 @@ public struct KVBlockPool: Sendable {
         var id = head
         while id != Self.none, onList <= blocks.count {
             let block = blocks[Int(id)]
-            if block.references != 0 { found.append("block \(id) is on the free list with \(block.references) references") }
+            if block.references != 0 {
+                found.append("block \(id) is on the free list with \(block.references) references")
+            }
             if block.previous != previous { found.append("block \(id) has a wrong neighbour") }
             onList += 1
             previous = id

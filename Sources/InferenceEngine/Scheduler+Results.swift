@@ -37,7 +37,8 @@ extension Scheduler {
             }
             let entry = result.rows[next]
             guard (entry.token != nil) == row.samples else {
-                throw fatal("the executor's row of slot \(row.slot) in step \(result.step) has no token or one too many")
+                throw fatal(
+                    "the executor's row of slot \(row.slot) in step \(result.step) has no token or one too many")
             }
             guard entry.top.upperBound <= result.top.count, entry.prompt.upperBound <= result.prompt.count,
                 result.prompt[entry.prompt].allSatisfy({ $0.top.upperBound <= result.promptTop.count })

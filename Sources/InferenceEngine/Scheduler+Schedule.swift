@@ -52,7 +52,9 @@ extension Scheduler {
     private mutating func makeRoom(for handle: Int, positions: Int, _ budget: inout Int) -> Bool {
         let blocks = cache.blocks(forTokens: positions)
         while !cache.grow(&sequences[handle].tables, toBlocks: blocks) {
-            guard let victim = pausedVictim() ?? running.last(where: { sequences[$0].slot != nil }) else { return false }
+            guard let victim = pausedVictim() ?? running.last(where: { sequences[$0].slot != nil }) else {
+                return false
+            }
             for index in decisions.indices where decisions[index].handle == victim {
                 budget += decisions[index].count
                 decisions[index].count = 0

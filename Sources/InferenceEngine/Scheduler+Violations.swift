@@ -5,7 +5,9 @@ extension Scheduler {
     public func violations() -> [String] {
         var found = cache.pools.flatMap { $0.violations() }
         let live = handles.values
-        for (id, handle) in handles where sequences[handle].id != id { found.append("request \(id) has a wrong handle") }
+        for (id, handle) in handles where sequences[handle].id != id {
+            found.append("request \(id) has a wrong handle")
+        }
         if live.count + freeHandles.count != sequences.count {
             found.append("\(live.count) sequences and \(freeHandles.count) free handles of \(sequences.count)")
         }
@@ -23,7 +25,8 @@ extension Scheduler {
             }
         }
         for (group, pool) in cache.pools.enumerated() {
-            for id in 0..<KVBlockID(pool.blockCount) where pool.references(to: id) != references[group][id, default: 0] {
+            for id in 0..<KVBlockID(pool.blockCount) where pool.references(to: id) != references[group][id, default: 0]
+            {
                 found.append("block \(id) of group \(group) has \(pool.references(to: id)) references, tables differ")
             }
         }

@@ -174,16 +174,27 @@ final class StepWorker {
     private func takeResult() {
         let ticket = tickets[0]
         stopHostClock()
+        let error = resultError(of: ticket)
+        resultArrived()
         do throws(ExecutorError) {
-            try retrying { () throws(ExecutorError) in try executor.result(of: ticket, into: &result) }
-            resultArrived()
+            if let error { throw error }
             try scheduler.finish(result, into: &outputs)
         } catch {
-            resultArrived()
             switch error.kind {
-            case .fatal: die(error)
-            case .outOfMemory, .retry, .unsupported: scheduler.firstStepFailed(failure(error))
+            // A result that does not come after all retries leaves its step in the executor for good.
+            case .fatal, .retry: die(error)
+            case .outOfMemory, .unsupported: scheduler.firstStepFailed(failure(error))
             }
+        }
+    }
+
+    /// Waits for a step's result.
+    private func resultError(of ticket: StepTicket) -> ExecutorError? {
+        do throws(ExecutorError) {
+            try retrying { () throws(ExecutorError) in try executor.result(of: ticket, into: &result) }
+            return nil
+        } catch {
+            return error
         }
     }
 

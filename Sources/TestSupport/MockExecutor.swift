@@ -18,7 +18,7 @@ public final class MockExecutor: StepExecutor {
         case result
     }
 
-    /// An error that one call throws, instead of having any effect.
+    /// An error that one call throws, instead of having any effect; a result that is lost takes its step with it.
     public struct Fault: Sendable {
         public var call: Call
         /// Which call of its kind fails, from 1.
@@ -101,7 +101,11 @@ public final class MockExecutor: StepExecutor {
 
     public func result(of ticket: StepTicket, into result: inout StepResult) throws(ExecutorError) {
         onResult?(ticket.step)
-        try count(.result)
+        var fault: ExecutorError?
+        do throws(ExecutorError) { try count(.result) } catch {
+            guard error.kind != .retry else { throw error }
+            fault = error
+        }
         result.removeAll()
         result.step = ticket.step
         guard let plan = submitted.first, plan.step == ticket.step else {
@@ -112,6 +116,7 @@ public final class MockExecutor: StepExecutor {
         stepsSinceProfile += 1
         execute(plan, into: &result)
         if let violation = violations.first { throw ExecutorError(kind: .fatal, message: violation) }
+        if let fault { throw fault }
     }
 
     public func profile() -> StepProfile {

@@ -86,6 +86,11 @@ struct Harness {
         return true
     }
 
+    mutating func mustSubmit() throws {
+        let submitted = try submit()
+        #expect(submitted)
+    }
+
     /// Takes the oldest result.
     mutating func takeResult() throws {
         try executor.result(of: tickets.removeFirst(), into: &result)
