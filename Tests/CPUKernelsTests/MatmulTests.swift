@@ -104,6 +104,35 @@ enum ProductKind: String, CaseIterable, Sendable {
         }
     }
 
+    /// An inner dimension that does not fill its last block.
+    @Test(arguments: InstructionSet.available, [1, 31, 50, 75])
+    func eightBitPanelsOfFloatsArePadded(set: InstructionSet, columns: Int) {
+        var numbers = Numbers(15)
+        let (rows, features) = (3, 18)
+        let weights = numbers.floats(features * columns)
+        let inputs = numbers.floats(rows * columns)
+        let packed = Memory(bytes: 2 * tandem_panel_bytes_u8(columns))
+        set.kernels.pack_u8_from_f32(weights, columns * 4, nil, features, columns, 0, 2, packed.base)
+        let stride = tandem_row_bytes_int8(columns)
+        let activations = Memory(bytes: rows * stride)
+        for row in 0..<rows {
+            let input = Array(inputs[row * columns..<(row + 1) * columns])
+            set.kernels.quantize_row_int8(input, columns, activations.base + row * stride)
+        }
+        let out = Memory(bytes: rows * features * 4)
+        set.kernels.matmul_int8_u8(
+            packed.base, columns, features, 0, 2, activations.base, rows, stride, out.floats(), features, 0)
+        for row in 0..<rows {
+            for feature in 0..<features {
+                let pairs = (0..<columns).map { (weights[feature * columns + $0], inputs[row * columns + $0]) }
+                let expected = pairs.reduce(0.0) { $0 + Double($1.0) * Double($1.1) }
+                // Half a step of 1/127 on either side of every product.
+                let bound = 0.51 / 127 * pairs.reduce(0.0) { $0 + Double(abs($1.0) + abs($1.1) + 0.01) }
+                #expect(abs(Double(out.floats()[row * features + feature]) - expected) <= bound)
+            }
+        }
+    }
+
     @Test(arguments: InstructionSet.available, [1, 17, 64])
     func floatProductIsAChainInOrder(set: InstructionSet, columns: Int) {
         let (rows, features) = (7, 37)

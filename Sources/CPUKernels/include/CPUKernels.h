@@ -19,6 +19,7 @@ extern "C" {
  * Exactness. The bits of one result row depend on the inner dimension, the context position and the instruction set
  * (`tandem_isa`) alone: never on how many rows are computed together, on how the caller splits panels, or on which
  * other rows share an attention call. Every output has one accumulator and one order of summation at all shapes.
+ * `fma` below rounds once; plain C, where the processor may lack it, rounds the product and the sum.
  *
  * Alignment. Packed weight bases, KV block bases, int8 and bf16 activation bases: 64 bytes. Row strides of int8 and
  * bf16 activations come from the functions below and keep that alignment. Plain float rows: 4 bytes (64 is faster).
