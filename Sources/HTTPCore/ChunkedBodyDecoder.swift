@@ -37,7 +37,9 @@ struct ChunkedBodyDecoder {
                 state = count == left ? .dataEnd : .data(left - count)
             case .dataEnd:
                 guard input.readableBytes >= 2 else { return false }
-                guard input.readInteger(as: UInt16.self) == 0x0D0A else { throw .bad("a chunk is longer than its size") }
+                guard input.readInteger(as: UInt16.self) == 0x0D0A else {
+                    throw .bad("a chunk is longer than its size")
+                }
                 state = .size
             case .trailer:
                 guard let line = try line(&input) else { return false }

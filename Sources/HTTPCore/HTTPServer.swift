@@ -118,7 +118,9 @@ public final class HTTPServer: Sendable {
     /// and returns when the last connection is closed.
     public func drain() async {
         await stopAccepting()
-        connections.seal().forEach { $0.triggerUserOutboundEvent(ConnectionEvent.drain, promise: nil) }
+        for channel in connections.seal() {
+            channel.triggerUserOutboundEvent(ConnectionEvent.drain, promise: nil)
+        }
         await allClosed()
     }
 
@@ -126,7 +128,7 @@ public final class HTTPServer: Sendable {
     /// then returns, too.
     public func close() async {
         await stopAccepting()
-        connections.seal().forEach { $0.close(promise: nil) }
+        for channel in connections.seal() { channel.close(promise: nil) }
         await allClosed()
     }
 

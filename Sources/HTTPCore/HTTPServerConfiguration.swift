@@ -10,10 +10,11 @@ public struct HTTPServerConfiguration: Sendable {
     public var backlog: Int32 = 1024
     /// Renders the errors that the server answers by itself: the status and a sentence about what is wrong, to content
     /// type and body.
-    public var errorBody: @Sendable (_ status: HTTPStatus, _ reason: String) -> (contentType: String, body: ByteBuffer) = {
-        status, reason in
-        ("text/plain; charset=utf-8", ByteBuffer(string: "\(status.code) \(status.reasonPhrase): \(reason)\n"))
-    }
+    public var errorBody:
+        @Sendable (_ status: HTTPStatus, _ reason: String) -> (contentType: String, body: ByteBuffer) = {
+            status, reason in
+            ("text/plain; charset=utf-8", ByteBuffer(string: "\(status.code) \(status.reasonPhrase): \(reason)\n"))
+        }
     /// Called on the event loop when an exchange is over. Must not block.
     public var accessLog: (@Sendable (AccessLogEntry) -> Void)?
     /// Called on the event loop when something went wrong that no client can be blamed for, or told. Must not block.

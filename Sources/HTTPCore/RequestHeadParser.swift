@@ -87,7 +87,8 @@ enum RequestHeadParser {
                 let isBlank = line[colon] == 0x20 || line[colon] == 0x09
                 throw isBlank
                     ? .bad(
-                        colon == 0 ? "a header field is continued on a second line" : "a header name is followed by a blank"
+                        colon == 0
+                            ? "a header field is continued on a second line" : "a header name is followed by a blank"
                     )
                     : .bad("a header name has a character that is not allowed")
             }

@@ -148,9 +148,11 @@ private struct Driver {
         var limits = HTTPLimits()
         limits.maximumBodyBytes = 10
         var driver = Driver(limits)
-        #expect(driver.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\nExpect: 100-continue\r\n\r\n") == "413")
+        #expect(
+            driver.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\nExpect: 100-continue\r\n\r\n") == "413")
         driver = Driver(limits)
-        #expect(driver.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789") == "POST / 0123456789")
+        #expect(
+            driver.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789") == "POST / 0123456789")
         driver = Driver(limits)
         let head = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
         #expect(driver.send(head + "6\r\n012345\r\n4\r\n6789\r\n") == "wait")

@@ -12,12 +12,13 @@ final class RawClient: ChannelInboundHandler, @unchecked Sendable {
 
     struct TimedOut: Error, CustomStringConvertible {
         let received: String
-        var description: String { "nothing came for 20 s; so far: \(received.debugDescription)" }
+        var description: String { "nothing came for 60 s; so far: \(received.debugDescription)" }
     }
 
     private struct Waiter {
         let promise: EventLoopPromise<String>
-        let isEnough: @Sendable (String) -> Bool
+        /// Nil waits for the end.
+        let isEnough: (@Sendable (String) -> Bool)?
         let timeout: Scheduled<Void>
     }
 
@@ -52,9 +53,9 @@ final class RawClient: ChannelInboundHandler, @unchecked Sendable {
     }
 
     private func check() {
-        guard let waiter else { return }
+        guard let waiter, isClosed || waiter.isEnough != nil else { return }
         let text = String(decoding: received, as: UTF8.self)
-        guard isClosed || waiter.isEnough(text) else { return }
+        guard isClosed || waiter.isEnough?(text) == true else { return }
         self.waiter = nil
         waiter.timeout.cancel()
         waiter.promise.succeed(text)
@@ -74,11 +75,11 @@ final class RawClient: ChannelInboundHandler, @unchecked Sendable {
     }
 
     /// Everything received since the beginning or the last ``clear()``, as soon as it is enough or the server closed.
-    func receive(until isEnough: @escaping @Sendable (String) -> Bool) async throws -> String {
+    func receive(until isEnough: (@Sendable (String) -> Bool)?) async throws -> String {
         let loop = channel!.eventLoop
         return try await loop.flatSubmit { [self] in
             let promise = loop.makePromise(of: String.self)
-            let timeout = loop.scheduleTask(in: .seconds(20)) {
+            let timeout = loop.scheduleTask(in: .seconds(60)) {
                 self.waiter = nil
                 promise.fail(TimedOut(received: String(decoding: self.received, as: UTF8.self)))
             }
@@ -90,7 +91,7 @@ final class RawClient: ChannelInboundHandler, @unchecked Sendable {
 
     /// Everything received, once the server has closed.
     func receiveUntilClose() async throws -> String {
-        try await receive { _ in false }
+        try await receive(until: nil)
     }
 
     /// Forgets what was received.

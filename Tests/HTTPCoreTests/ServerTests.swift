@@ -40,7 +40,7 @@ import Testing
         let hooks = Hooks()
         try await TestServer.run(
             hooks: hooks,
-            handler: { request, responder in
+            handler: ClosureHandler { request, responder in
                 handled.add(1, ordering: .relaxed)
                 TestServer.echo(request, responder)
             },
@@ -51,7 +51,7 @@ import Testing
                 let answer = try await client.receiveUntilClose()
                 #expect(answer.hasPrefix("HTTP/1.1 \(request.status) "), "\(answer)")
                 #expect(answer.contains("\r\nConnection: close\r\n"))
-                #expect(answer.components(separatedBy: "HTTP/1.1 ").count == 2)
+                #expect(answer.components(separatedBy: "\r\nDate: ").count == 2)
             })
         #expect(handled.load(ordering: .relaxed) == 0)
         #expect(hooks.entries.map(\.status?.code) == [request.status])
@@ -83,33 +83,39 @@ import Testing
     }
 
     @Test func takesLargeBodies() async throws {
-        try await TestServer.run(handler: { request, responder in
-            let sum = request.body.readableBytesView.reduce(0) { $0 &+ Int($1) }
-            responder.respond(status: .ok, body: Array("\(request.body.readableBytes) \(sum)".utf8))
-        }) { (server) async throws in
+        let body = [UInt8](repeating: 0x61, count: 3 << 20)
+        try await TestServer.run(
+            handler: ClosureHandler { request, responder in
+                let isWhole = request.body == ByteBuffer(bytes: body)
+                responder.respond(status: .ok, body: Array("\(isWhole ? "whole" : "broken")!".utf8))
+            }
+        ) { (server) async throws in
             let client = try await RawClient.connect(to: server.port)
-            let body = [UInt8](repeating: 1, count: 3 << 20)
             try await client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: \(body.count)\r\n\r\n")
             try await client.send(body)
-            #expect(try await client.receive { $0.hasSuffix("\(body.count) \(body.count)") }.hasPrefix("HTTP/1.1 200"))
+            #expect(try await client.receive { $0.hasSuffix("!") }.hasSuffix("\r\n\r\nwhole!"))
             try await client.clear()
             try await client.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
             for _ in 0..<3 {
                 try await client.send("100000\r\n")
-                try await client.send([UInt8](repeating: 1, count: 1 << 20))
+                try await client.send(Array(body[..<(1 << 20)]))
                 try await client.send("\r\n")
             }
             try await client.send("0\r\n\r\n")
-            #expect(try await client.receive { $0.hasSuffix("\(body.count) \(body.count)") }.hasPrefix("HTTP/1.1 200"))
+            #expect(try await client.receive { $0.hasSuffix("!") }.hasSuffix("\r\n\r\nwhole!"))
         }
     }
 
     @Test func answersPipelinedRequestsInOrder() async throws {
-        try await TestServer.run(handler: { request, responder in
-            // The earlier the request, the later the answer.
-            let delay = request.path == "/1" ? 30 : request.path == "/2" ? 10 : 0
-            responder.eventLoop.scheduleTask(in: .milliseconds(Int64(delay))) { TestServer.echo(request, responder) }
-        }) { (server) async throws in
+        try await TestServer.run(
+            handler: ClosureHandler { request, responder in
+                // The earlier the request, the later the answer.
+                let delay = request.path == "/1" ? 30 : request.path == "/2" ? 10 : 0
+                responder.eventLoop.scheduleTask(in: .milliseconds(Int64(delay))) {
+                    TestServer.echo(request, responder)
+                }
+            }
+        ) { (server) async throws in
             let answer = try await server.exchange(
                 (1...3).map { "POST /\($0) HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n\($0)" }.joined()
                     + "GET /4 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -137,15 +143,17 @@ import Testing
         @Sendable func withoutDate(_ text: String) -> String {
             text.components(separatedBy: "\r\n").filter { !$0.hasPrefix("Date: ") }.joined(separator: "\r\n")
         }
-        try await TestServer.run(handler: { request, responder in
-            if request.path == "/stream" {
-                responder.startStream(status: .ok, headers: ["X": "y"])
-                responder.write(Array("abc".utf8))
-                responder.finish()
-            } else {
-                responder.respond(status: .ok, headers: ["X": "y"], body: Array("abc".utf8))
+        try await TestServer.run(
+            handler: ClosureHandler { request, responder in
+                if request.path == "/stream" {
+                    responder.startStream(status: .ok, headers: ["X": "y"])
+                    responder.write(Array("abc".utf8))
+                    responder.finish()
+                } else {
+                    responder.respond(status: .ok, headers: ["X": "y"], body: Array("abc".utf8))
+                }
             }
-        }) { (server) async throws in
+        ) { (server) async throws in
             for path in ["/", "/stream"] {
                 let end = "\(path) HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
                 let get = try await server.exchange("GET " + end)
@@ -169,13 +177,15 @@ import Testing
     }
 
     @Test func speaksHTTP10() async throws {
-        try await TestServer.run(handler: { request, responder in
-            guard request.path == "/stream" else { return TestServer.echo(request, responder) }
-            responder.startStream(status: .ok)
-            responder.write(Array("abc".utf8))
-            responder.write(Array("def".utf8))
-            responder.finish()
-        }) { (server) async throws in
+        try await TestServer.run(
+            handler: ClosureHandler { request, responder in
+                guard request.path == "/stream" else { return TestServer.echo(request, responder) }
+                responder.startStream(status: .ok)
+                responder.write(Array("abc".utf8))
+                responder.write(Array("def".utf8))
+                responder.finish()
+            }
+        ) { (server) async throws in
             let plain = try await server.exchange("GET / HTTP/1.0\r\n\r\n")
             #expect(plain.contains("\r\nConnection: close\r\n") && plain.hasSuffix("GET / - "))
             let stream = try await server.exchange("GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
@@ -191,9 +201,11 @@ import Testing
     }
 
     @Test func closesWhenItsHandlerSaysSo() async throws {
-        try await TestServer.run(handler: { _, responder in
-            responder.respond(status: .noContent, headers: ["connection": "close"])
-        }) { (server) async throws in
+        try await TestServer.run(
+            handler: ClosureHandler { _, responder in
+                responder.respond(status: .noContent, headers: ["connection": "close"])
+            }
+        ) { (server) async throws in
             let answer = try await server.exchange("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             #expect(answer.hasPrefix("HTTP/1.1 204 No Content\r\n"))
             #expect(answer.hasSuffix("\r\nConnection: close\r\n\r\n") && !answer.contains("Content-Length"))
@@ -207,10 +219,18 @@ import Testing
         limits.keepAliveTimeout = .milliseconds(60)
         try await TestServer.run(limits: limits) { (server) async throws in
             #expect(try await server.exchange("") == "")
-            #expect(try await server.exchange("GET / HT").hasPrefix("HTTP/1.1 408 Request Timeout\r\n"))
+            // On a busy machine the time may be up before the bytes arrive; the server closes without a word then.
+            func answer(to request: String) async throws -> String {
+                while true {
+                    let answer = try await server.exchange(request)
+                    if !answer.isEmpty { return answer }
+                }
+            }
+            #expect(try await answer(to: "GET / HT").hasPrefix("HTTP/1.1 408 Request Timeout\r\n"))
             let half = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf"
-            #expect(try await server.exchange(half).hasPrefix("HTTP/1.1 408 Request Timeout\r\n"))
-            #expect(try await server.exchange("GET / HTTP/1.1\r\nHost: x\r\n\r\n").hasSuffix("GET / - "))
+            #expect(try await answer(to: half).hasPrefix("HTTP/1.1 408 Request Timeout\r\n"))
+            // Closed for idleness after a whole answer.
+            #expect(try await answer(to: "GET / HTTP/1.1\r\nHost: x\r\n\r\n").hasSuffix("GET / - "))
         }
     }
 
@@ -286,11 +306,13 @@ import Testing
     @Test func drainsAndCloses() async throws {
         let arrived = Signal()
         let responders = Mutex<[HTTPResponder]>([])
-        try await TestServer.run(handler: { request, responder in
-            guard request.path == "/slow" else { return TestServer.echo(request, responder) }
-            responders.withLock { $0.append(responder) }
-            arrived.fire()
-        }) { (server) async throws in
+        try await TestServer.run(
+            handler: ClosureHandler { request, responder in
+                guard request.path == "/slow" else { return TestServer.echo(request, responder) }
+                responders.withLock { $0.append(responder) }
+                arrived.fire()
+            }
+        ) { (server) async throws in
             let idle = try await RawClient.connect(to: server.port)
             try await idle.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             _ = try await idle.receive { $0.hasSuffix("GET / - ") }

@@ -13,18 +13,21 @@ import Testing
 
     @Test func streamsInChunksAndKeepsTheConnection() async throws {
         let hooks = Hooks()
-        try await TestServer.run(hooks: hooks, handler: { _, responder in
-            responder.startStream(status: .ok, headers: ["Content-Type": "text/event-stream"])
-            responder.write(SSE.event(data: "a"))
-            responder.write(ByteBuffer())
-            responder.eventLoop.execute {
-                responder.write(SSE.event(data: "bc"))
-                responder.finish()
-                responder.write(SSE.event(data: "late"))
-                responder.finish()
-                responder.respond(status: .ok)
+        try await TestServer.run(
+            hooks: hooks,
+            handler: ClosureHandler { _, responder in
+                responder.startStream(status: .ok, headers: ["Content-Type": "text/event-stream"])
+                responder.write(SSE.event(data: "a"))
+                responder.write(ByteBuffer())
+                responder.eventLoop.execute {
+                    responder.write(SSE.event(data: "bc"))
+                    responder.finish()
+                    responder.write(SSE.event(data: "late"))
+                    responder.finish()
+                    responder.respond(status: .ok)
+                }
             }
-        }) { (server) async throws in
+        ) { (server) async throws in
             let client = try await RawClient.connect(to: server.port)
             for _ in 0..<2 {
                 try await client.send(Self.get)
@@ -38,11 +41,13 @@ import Testing
     }
 
     @Test func otherThreadsAnswerThroughTheEventLoop() async throws {
-        try await TestServer.run(handler: { request, responder in
-            TestServer.clientGroup.any().execute {
-                responder.eventLoop.execute { TestServer.echo(request, responder) }
+        try await TestServer.run(
+            handler: ClosureHandler { request, responder in
+                TestServer.clientGroup.any().execute {
+                    responder.eventLoop.execute { TestServer.echo(request, responder) }
+                }
             }
-        }) { (server) async throws in
+        ) { (server) async throws in
             let client = try await RawClient.connect(to: server.port)
             try await client.send(Self.get)
             #expect(try await client.receive { $0.hasSuffix("GET / - ") }.hasPrefix("HTTP/1.1 200"))
@@ -54,13 +59,16 @@ import Testing
         let gone = Signal()
         let kept = Mutex<HTTPResponder?>(nil)
         let hooks = Hooks()
-        try await TestServer.run(hooks: hooks, handler: { _, responder in
-            responder.onClose {
-                gone.fire()
+        try await TestServer.run(
+            hooks: hooks,
+            handler: ClosureHandler { _, responder in
+                responder.onClose {
+                    gone.fire()
+                }
+                kept.withLock { $0 = responder }
+                arrived.fire()
             }
-            kept.withLock { $0 = responder }
-            arrived.fire()
-        }) { (server) async throws in
+        ) { (server) async throws in
             let client = try await RawClient.connect(to: server.port)
             // What is pipelined behind it keeps the server from reading on.
             try await client.send(Self.get)
@@ -89,12 +97,14 @@ import Testing
     @Test func noticesAClientThatLeavesInTheMiddleOfAStream() async throws {
         let gone = Signal()
         let kept = Mutex<HTTPResponder?>(nil)
-        try await TestServer.run(handler: { _, responder in
-            responder.onClose { gone.fire() }
-            responder.startStream(status: .ok)
-            responder.write([0x61])
-            kept.withLock { $0 = responder }
-        }) { (server) async throws in
+        try await TestServer.run(
+            handler: ClosureHandler { _, responder in
+                responder.onClose { gone.fire() }
+                responder.startStream(status: .ok)
+                responder.write([0x61])
+                kept.withLock { $0 = responder }
+            }
+        ) { (server) async throws in
             let client = try await RawClient.connect(to: server.port)
             try await client.send(Self.get)
             _ = try await client.receive { $0.hasSuffix("1\r\na\r\n") }
@@ -106,11 +116,13 @@ import Testing
 
     @Test func completeAnswersAreNotReportedAsLeft() async throws {
         let gone = Signal()
-        try await TestServer.run(handler: { request, responder in
-            responder.onClose { gone.fire() }
-            TestServer.echo(request, responder)
-            responder.onClose { gone.fire() }
-        }) { (server) async throws in
+        try await TestServer.run(
+            handler: ClosureHandler { request, responder in
+                responder.onClose { gone.fire() }
+                TestServer.echo(request, responder)
+                responder.onClose { gone.fire() }
+            }
+        ) { (server) async throws in
             _ = try await server.exchange("GET / HTTP/1.0\r\n\r\n")
         }
         #expect(gone.firings == 0)
@@ -155,7 +167,7 @@ import Testing
     @Test func slowReaderHoldsTheStreamBack() async throws {
         let total = 24 << 20
         let pump = Pump(total: total, piece: 1000)
-        try await TestServer.run(handler: { pump.handle($0, $1) }) { (server) async throws in
+        try await TestServer.run(handler: ClosureHandler { pump.handle($0, $1) }) { (server) async throws in
             let client = try await RawClient.connect(to: server.port, autoRead: false)
             try await client.send("GET / HTTP/1.0\r\n\r\n")
             try await pump.backedUp.wait()
@@ -173,11 +185,14 @@ import Testing
         var limits = HTTPLimits()
         limits.maximumOutboundBytes = 200_000
         let gone = Signal()
-        try await TestServer.run(limits: limits, hooks: hooks, handler: { _, responder in
-            responder.onClose { gone.fire() }
-            responder.startStream(status: .ok)
-            for _ in 0..<1000 { responder.write([UInt8](repeating: 0x61, count: 1000)) }
-        }) { (server) async throws in
+        try await TestServer.run(
+            limits: limits, hooks: hooks,
+            handler: ClosureHandler { _, responder in
+                responder.onClose { gone.fire() }
+                responder.startStream(status: .ok)
+                for _ in 0..<1000 { responder.write([UInt8](repeating: 0x61, count: 1000)) }
+            }
+        ) { (server) async throws in
             let client = try await RawClient.connect(to: server.port)
             try await client.send(Self.get)
             let answer = try await client.receiveUntilClose()
@@ -198,14 +213,16 @@ import Testing
         var limits = HTTPLimits()
         limits.responseStallTimeout = .milliseconds(80)
         let pump = Pump(total: 1 << 30, piece: 16_384)
-        try await TestServer.run(limits: limits, hooks: hooks, handler: { request, responder in
-            responder.onClose { gone.fire() }
-            pump.handle(request, responder)
-        }) { (server) async throws in
+        try await TestServer.run(
+            limits: limits, hooks: hooks,
+            handler: ClosureHandler { request, responder in
+                responder.onClose { gone.fire() }
+                pump.handle(request, responder)
+            }
+        ) { (server) async throws in
             let client = try await RawClient.connect(to: server.port, autoRead: false)
             try await client.send(Self.get)
             try await gone.wait()
-            try await client.close()
         }
         guard case .responseStalled(path: "/", requestID: nil, let waiting)? = hooks.incidents.first else {
             Issue.record("\(hooks.incidents)")
@@ -216,9 +233,12 @@ import Testing
 
     @Test func droppedResponderIsAnsweredWith500() async throws {
         let hooks = Hooks()
-        try await TestServer.run(hooks: hooks, handler: { request, responder in
-            if request.path != "/" { TestServer.echo(request, responder) }
-        }) { (server) async throws in
+        try await TestServer.run(
+            hooks: hooks,
+            handler: ClosureHandler { request, responder in
+                if request.path != "/" { TestServer.echo(request, responder) }
+            }
+        ) { (server) async throws in
             let client = try await RawClient.connect(to: server.port)
             try await client.send("POST / HTTP/1.1\r\nHost: x\r\nX-Request-Id: r\r\n\r\n")
             let answer = try await client.receive { $0.hasSuffix("request\n") }
@@ -232,11 +252,14 @@ import Testing
 
     @Test func droppedStreamIsCut() async throws {
         let hooks = Hooks()
-        try await TestServer.run(hooks: hooks, handler: { _, responder in
-            responder.startStream(status: .ok)
-            responder.write([0x61])
-            responder.requestID = "mine"
-        }) { (server) async throws in
+        try await TestServer.run(
+            hooks: hooks,
+            handler: ClosureHandler { _, responder in
+                responder.startStream(status: .ok)
+                responder.write([0x61])
+                responder.requestID = "mine"
+            }
+        ) { (server) async throws in
             let answer = try await server.exchange(Self.get)
             #expect(!answer.hasSuffix("0\r\n\r\n"))
         }
@@ -246,11 +269,13 @@ import Testing
 
     @Test func abortCutsTheStreamWithoutCallingBack() async throws {
         let gone = Signal()
-        try await TestServer.run(handler: { _, responder in
-            responder.onClose { gone.fire() }
-            responder.startStream(status: .ok)
-            responder.abort()
-        }) { (server) async throws in
+        try await TestServer.run(
+            handler: ClosureHandler { _, responder in
+                responder.onClose { gone.fire() }
+                responder.startStream(status: .ok)
+                responder.abort()
+            }
+        ) { (server) async throws in
             #expect(try await server.exchange(Self.get) == "")
         }
         #expect(gone.firings == 0)
