@@ -22,7 +22,7 @@ enum BlockDecoding {
         }
     }
 
-    @Sendable static func q8_0(_ blocks: UnsafeRawBufferPointer, _ output: UnsafeMutableBufferPointer<Float>) {
+    @Sendable static func q8(_ blocks: UnsafeRawBufferPointer, _ output: UnsafeMutableBufferPointer<Float>) {
         var source = 0
         for start in stride(from: 0, to: output.count, by: 32) {
             let scale = half(blocks, source)
@@ -33,7 +33,7 @@ enum BlockDecoding {
         }
     }
 
-    @Sendable static func q4_0(_ blocks: UnsafeRawBufferPointer, _ output: UnsafeMutableBufferPointer<Float>) {
+    @Sendable static func q4(_ blocks: UnsafeRawBufferPointer, _ output: UnsafeMutableBufferPointer<Float>) {
         var source = 0
         for start in stride(from: 0, to: output.count, by: 32) {
             let scale = half(blocks, source)
@@ -46,7 +46,7 @@ enum BlockDecoding {
         }
     }
 
-    @Sendable static func q4_1(_ blocks: UnsafeRawBufferPointer, _ output: UnsafeMutableBufferPointer<Float>) {
+    @Sendable static func q4WithMinimum(_ blocks: UnsafeRawBufferPointer, _ output: UnsafeMutableBufferPointer<Float>) {
         var source = 0
         for start in stride(from: 0, to: output.count, by: 32) {
             let scale = half(blocks, source)

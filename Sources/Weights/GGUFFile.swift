@@ -72,7 +72,8 @@ public struct GGUFFile: Sendable {
         tensorIndex[name].map { tensors[$0] }
     }
 
-    /// The stored bytes of one of this file's tensors; valid while the file, or a copy of this value, lives.
+    /// The stored bytes of one of this file's tensors; valid while the file, or a copy of this value, lives. In a mapped
+    /// file they begin at an address that is a multiple of ``alignment``; do not count on more than 8.
     ///
     /// - Precondition: the description comes from this file.
     public func bytes(of tensor: TensorDescription) -> UnsafeRawBufferPointer {

@@ -3,7 +3,7 @@
 /// How the elements of a tensor are stored: a table entry. A format is a run of blocks, each of `blockBytes` bytes for
 /// `blockElements` consecutive elements of the contiguous dimension; plain number formats have blocks of one element.
 ///
-/// Codes, names and layouts are those of ggml (`ggml-common.h`, `enum ggml_type`).
+/// Codes, names and layouts are those of ggml (`ggml-common.h`, `enum ggml_type`), underscores included.
 public struct TensorType: Sendable, Equatable, CustomStringConvertible {
     /// The code that stands for the format in a GGUF file.
     public let ggufCode: UInt32
@@ -34,11 +34,15 @@ public struct TensorType: Sendable, Equatable, CustomStringConvertible {
     /// The upper half of a single-precision number.
     public static let bf16 = TensorType(30, "BF16", blockElements: 1, blockBytes: 2, decode: BlockDecoding.bf16)
     /// Half-precision scale d and 32 signed bytes q: d·q.
-    public static let q8_0 = TensorType(8, "Q8_0", blockElements: 32, blockBytes: 34, decode: BlockDecoding.q8_0)
+    // swift-format-ignore: AlwaysUseLowerCamelCase
+    public static let q8_0 = TensorType(8, "Q8_0", blockElements: 32, blockBytes: 34, decode: BlockDecoding.q8)
     /// Half-precision scale d and 32 nibbles q: d·(q − 8). Byte i holds elements i (low) and i + 16 (high).
-    public static let q4_0 = TensorType(2, "Q4_0", blockElements: 32, blockBytes: 18, decode: BlockDecoding.q4_0)
+    // swift-format-ignore: AlwaysUseLowerCamelCase
+    public static let q4_0 = TensorType(2, "Q4_0", blockElements: 32, blockBytes: 18, decode: BlockDecoding.q4)
     /// Half-precision scale d and minimum m, and 32 nibbles q: d·q + m. Nibbles as in Q4_0.
-    public static let q4_1 = TensorType(3, "Q4_1", blockElements: 32, blockBytes: 20, decode: BlockDecoding.q4_1)
+    // swift-format-ignore: AlwaysUseLowerCamelCase
+    public static let q4_1 = TensorType(
+        3, "Q4_1", blockElements: 32, blockBytes: 20, decode: BlockDecoding.q4WithMinimum)
 
     /// Every format that can be read.
     public static let all: [TensorType] = [f32, f16, bf16, q8_0, q4_0, q4_1]

@@ -25,8 +25,9 @@ public struct WeightsError: Error, Sendable, Equatable, CustomStringConvertible 
 /// A name from a file as it may stand in a message: quoted, control characters escaped, shortened.
 func quoted(_ name: String) -> String {
     let limit = 80
-    guard let end = name.unicodeScalars.index(
-        name.startIndex, offsetBy: limit, limitedBy: name.endIndex), end < name.endIndex
+    guard
+        let end = name.unicodeScalars.index(
+            name.startIndex, offsetBy: limit, limitedBy: name.endIndex), end < name.endIndex
     else { return name.debugDescription }
     return String(name.unicodeScalars[..<end]).debugDescription + "…"
 }
