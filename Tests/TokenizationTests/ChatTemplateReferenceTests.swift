@@ -70,6 +70,19 @@ import Testing
         }
     }
 
+    @Test func whitespaceControlIsThatOfJinja() throws {
+        let cases = try Self.cases("whitespace.json")
+        #expect(cases.count == 300)
+        for reference in cases {
+            let source = try #require(reference["source"]?.string)
+            try Self.check(reference["result"], source.debugDescription) {
+                try ChatTemplate(source: source).render(
+                    messages: .null, tools: nil, addGenerationPrompt: false, bosToken: "", eosToken: "",
+                    extra: JSONObject())
+            }
+        }
+    }
+
     /// The whole way to the model: template, special tokens, byte pairs.
     @Test func chatPromptsHaveTheReferenceTokens() throws {
         guard let tokenizer = try Fixtures.realTokenizer.get() else { return }

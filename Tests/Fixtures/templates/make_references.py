@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Makes conversations.json and constructs.json with Jinja2, in the environment of Hugging Face transformers.
+"""Makes conversations.json, constructs.json and whitespace.json with Jinja2, in the environment of Hugging Face transformers.
 
     pip install jinja2==3.1.6 && python3 make_references.py SmolLM2-135M-Instruct.Q4_1.gguf
 """
 import json
 import pathlib
+import random
 import struct
 import sys
 
@@ -271,6 +272,29 @@ def render(template, **variables):
         return {"error": f"{type(error).__name__}: {error}"}
 
 
+def whitespace_templates():
+    """Random text, comments, outputs and blocks with all signs of white space control."""
+    random.seed(7)
+    for _ in range(300):
+        parts, depth = [], 0
+        for _ in range(random.randrange(3, 14)):
+            left, right = random.choice(["", "", "-", "+"]), random.choice(["", "", "-", "+"])
+            kind = random.randrange(8)
+            if kind < 4:
+                parts.append(random.choice(["a", "b ", " ", "\n", "\n\n", "  \n", "\n  ", "\t", "\r\n", "\u00a0", " c\n"]))
+            elif kind == 4:
+                parts.append("{{" + left.strip("+") + " 1 " + right.strip("+") + "}}")
+            elif kind == 5:
+                parts.append("{#" + left + " c\n " + right + "#}")
+            elif depth and random.random() < 0.5:
+                parts.append("{%" + left + " endif " + right + "%}")
+                depth -= 1
+            else:
+                parts.append("{%" + left + " if 1 " + right + "%}")
+                depth += 1
+        yield "".join(parts) + "{% endif %}" * depth
+
+
 def main():
     templates = {
         "smollm2": gguf_string(sys.argv[1], "tokenizer.chat_template"),
@@ -302,6 +326,7 @@ def main():
         )
         constructs.append({"source": source, "messages": MESSAGES, "result": render(source, **variables)})
     write("constructs.json", constructs)
+    write("whitespace.json", [{"source": s, "result": render(s)} for s in whitespace_templates()])
 
 
 main()
