@@ -83,9 +83,10 @@ final class GenerationOwner: SequenceOwner {
     // MARK: Sequences
 
     func engineRequest(choice: Int, id: RequestID) -> EngineRequest {
-        choices[choice].forgetPromptLogProbabilities()
         let prompt = prompts[choices[choice].promptIndex]
         let emitted = choices[choice].emitted
+        // They are complete before the first token comes, and until then they are computed anew.
+        if emitted.isEmpty { choices[choice].forgetPromptLogProbabilities() }
         var sampling = request.sampling
         sampling.choiceIndex = UInt32(choices[choice].sampleIndex)
         return EngineRequest(
@@ -96,7 +97,7 @@ final class GenerationOwner: SequenceOwner {
             maximumNewTokens: request.maximumNewTokens ?? contextLength - prompt.count,
             stopTokens: endTokens + request.stopTokens,
             logProbabilities: request.logProbabilities,
-            promptLogProbabilities: needsPromptLogProbabilities && !echoed[choice] ? request.logProbabilities : nil,
+            promptLogProbabilities: needsPromptLogProbabilities && emitted.isEmpty ? request.logProbabilities : nil,
             priority: request.priority,
             cacheSalt: request.cacheSalt
         )

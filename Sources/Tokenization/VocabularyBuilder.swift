@@ -142,29 +142,4 @@ struct VocabularyBuilder {
         "<end_of_turn>",
         "</s>", "<EOT>", "<|eot|>", "<|end_of_turn|>", "<|return|>",
     ]
-
-    func fingerprint(preTokenizer: String) -> Digest128 {
-        var hash = StableHash(seed: 0x746F_6B65_6E73)
-        hash.combine(bytes: preTokenizer.utf8)
-        hash.combine(UInt64(table.count))
-        for index in 0..<table.count {
-            hash.combine(UInt64(table.range(of: index).count) << 8 | UInt64(kinds[index].rawValue))
-        }
-        // Packed here, eight bytes a word: across modules a call for each byte would cost more than the hash.
-        var word: UInt64 = 0
-        var filled: UInt64 = 0
-        for byte in table.bytes {
-            word |= UInt64(byte) << (8 * filled)
-            filled += 1
-            if filled == 8 {
-                hash.combine(word)
-                word = 0
-                filled = 0
-            }
-        }
-        hash.combine(word)
-        hash.combine(UInt64(mergeWords.count))
-        for merge in mergeWords { hash.combine(merge) }
-        return hash.digest()
-    }
 }

@@ -83,6 +83,14 @@ public struct GGUFFile: Sendable {
         return UnsafeRawBufferPointer(rebasing: all[start..<start + tensor.byteCount])
     }
 
+    /// The bytes of every metadata pair whose key begins with `prefix`, key, type and value as they are stored, in file
+    /// order; valid while the file, or a copy of this value, lives. For fingerprints: equal bytes mean equal metadata.
+    public func rawMetadata(ofKeysWithPrefix prefix: String) -> [UnsafeRawBufferPointer] {
+        zip(metadata.keys, metadata.ranges).compactMap { key, range in
+            key.hasPrefix(prefix) ? UnsafeRawBufferPointer(rebasing: storage.bytes[range]) : nil
+        }
+    }
+
     /// The elements of one of this file's tensors in single precision.
     ///
     /// - Precondition: the description comes from this file.
