@@ -83,8 +83,8 @@ import Weights
 
     @Test func fingerprintDependsOnEveryPart() throws {
         func fingerprint(
-            name: String = "a", tokens: [String] = ["a", "b", "ab"], merges: [String] = ["a b"],
-            types: [Int32] = [1, 1, 1], pre: String = "gpt-2"
+            name: String = "a", tokens: [String] = ["a", "b", "ab", "x"], merges: [String] = ["a b"],
+            types: [Int32] = [1, 1, 1, 1], pre: String = "gpt-2"
         ) throws -> Digest128 {
             var builder = GGUFBuilder()
             builder.add("general.name", .string(name))
@@ -99,7 +99,7 @@ import Weights
         #expect(try fingerprint() == plain)
         #expect(try fingerprint(name: "b") == plain)
         let others = try [
-            fingerprint(tokens: ["b", "a", "ab"]), fingerprint(merges: []), fingerprint(types: [1, 1, 3]),
+            fingerprint(tokens: ["b", "a", "ab", "x"]), fingerprint(merges: []), fingerprint(types: [1, 1, 1, 3]),
             fingerprint(pre: "smollm"),
         ]
         #expect(Set(others + [plain]).count == 5)
