@@ -134,3 +134,12 @@ int32_t tandem_memfd_get_seals(int32_t descriptor) {
     int seals = fcntl(descriptor, F_GET_SEALS);
     return seals < 0 ? -errno : seals;
 }
+
+char *const *tandem_environment(void) {
+    return environ;
+}
+
+bool tandem_signal_is_ignored(int32_t number) {
+    struct sigaction action;
+    return sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}

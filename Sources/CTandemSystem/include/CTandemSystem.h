@@ -98,6 +98,9 @@ int32_t tandem_pidfd_send_signal(int32_t pidfd, int32_t signal);
 /// Names this process (as `ps -o comm` and `top` show it); at most 15 bytes are kept. Call from the main thread.
 int32_t tandem_set_process_name(const char *name);
 
+/// The environment of this process, null-terminated `NAME=value`. Nothing may change it meanwhile.
+char *const *tandem_environment(void);
+
 // MARK: - Signals
 
 /// Blocks the signals in the calling thread (and the threads it starts later) and returns a descriptor from which
@@ -106,6 +109,9 @@ int32_t tandem_signal_descriptor(const int32_t *signals, int32_t count);
 
 /// The next pending signal, or 0 if there is none.
 int32_t tandem_signal_read(int32_t descriptor);
+
+/// Whether this process ignores a signal (as under `nohup`).
+bool tandem_signal_is_ignored(int32_t number);
 
 // MARK: - Futex
 

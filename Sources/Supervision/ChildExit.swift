@@ -1,0 +1,35 @@
+// Tandem — Apache-2.0
+
+internal import Glibc
+
+/// How a child process ended.
+public enum ChildExit: Sendable, Equatable, CustomStringConvertible {
+    case exited(code: Int32)
+    case killed(signal: Int32)
+    /// It could not be started at all.
+    case notStarted(reason: String)
+
+    /// With this exit code a child says that another start would end in the same way (`EX_CONFIG` of sysexits.h): a
+    /// wrong setting, an unusable model.
+    public static let permanentFailureCode: Int32 = 78
+
+    var isPermanent: Bool { self == .exited(code: Self.permanentFailureCode) }
+
+    public var description: String {
+        switch self {
+        case .exited(let code): "exited with code \(code)"
+        case .killed(let signal): "was killed by \(Self.name(of: signal))"
+        case .notStarted(let reason): "could not be started: \(reason)"
+        }
+    }
+
+    private static func name(of signal: Int32) -> String {
+        let names: [Int32: String] = [
+            SIGHUP: "SIGHUP", SIGINT: "SIGINT", SIGQUIT: "SIGQUIT", SIGILL: "SIGILL", SIGTRAP: "SIGTRAP",
+            SIGABRT: "SIGABRT", SIGBUS: "SIGBUS", SIGFPE: "SIGFPE", SIGKILL: "SIGKILL", SIGSEGV: "SIGSEGV",
+            SIGPIPE: "SIGPIPE", SIGTERM: "SIGTERM",
+        ]
+        guard let name = names[signal] else { return "signal \(signal)" }
+        return signal == SIGKILL ? "\(name) (by hand, or by the kernel when memory ran out)" : name
+    }
+}

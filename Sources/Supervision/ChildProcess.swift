@@ -1,0 +1,92 @@
+// Tandem — Apache-2.0
+
+internal import CTandemSystem
+internal import Glibc
+
+/// How to start a child.
+struct ChildLaunch {
+    var executable: String
+    /// The first is the name that `ps` shows.
+    var arguments: [String]
+    var environment: [String: String]
+    /// Descriptors besides standard output and standard error, which are inherited; standard input is empty.
+    var descriptors: [(parent: Int32, child: Int32)]
+    var cores: [Int32] = []
+    var niceIncrement: Int32 = 0
+}
+
+/// A running child. It gets SIGKILL when the thread that started it ends.
+struct ChildProcess {
+    let pid: Int32
+    /// Readable when the child ended.
+    let pidfd: Int32
+
+    /// - Throws: ``LaunchError`` that names the step that failed; nothing is left behind then.
+    init(_ launch: ChildLaunch) throws(LaunchError) {
+        let null = open("/dev/null", O_RDONLY | O_CLOEXEC)
+        guard null >= 0 else { throw LaunchError(reason: "cannot open /dev/null: \(String(cString: strerror(errno)))") }
+        defer { close(null) }
+        var argv: [UnsafeMutablePointer<CChar>?] = launch.arguments.map { strdup($0) } + [nil]
+        var envp: [UnsafeMutablePointer<CChar>?] = launch.environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
+        defer { for pointer in argv + envp { free(pointer) } }
+        let mappings = ([(parent: null, child: 0)] + launch.descriptors).map {
+            tandem_descriptor_mapping(parent: $0.parent, child: $0.child)
+        }
+        let result = launch.executable.withCString { path in
+            mappings.withUnsafeBufferPointer { mappings in
+                launch.cores.withUnsafeBufferPointer { cores in
+                    argv.withUnsafeMutableBufferPointer { argv in
+                        envp.withUnsafeMutableBufferPointer { envp in
+                            var options = tandem_spawn_options()
+                            options.path = path
+                            options.arguments = UnsafePointer(argv.baseAddress)
+                            options.environment = UnsafePointer(envp.baseAddress)
+                            options.descriptors = mappings.baseAddress
+                            options.descriptor_count = Int32(mappings.count)
+                            options.cpus = cores.baseAddress
+                            options.cpu_count = Int32(cores.count)
+                            options.nice_increment = launch.niceIncrement
+                            options.parent_death_signal = SIGKILL
+                            options.new_process_group = true
+                            return tandem_spawn(&options)
+                        }
+                    }
+                }
+            }
+        }
+        guard result.error == 0 else {
+            let stage = String(cString: tandem_spawn_stage_name(result.stage))
+            throw LaunchError(reason: "cannot \(stage): \(String(cString: strerror(result.error)))")
+        }
+        pid = result.pid
+        pidfd = result.pidfd
+    }
+
+    /// Sends a signal to the child alone.
+    func send(_ signal: Int32) {
+        _ = tandem_pidfd_send_signal(pidfd, signal)
+    }
+
+    /// Kills the child and everything it started.
+    func killGroup() {
+        kill(-pid, SIGKILL)
+    }
+
+    /// How the child ended; null if it still runs. To be called when ``pidfd`` is readable; afterwards the value must
+    /// not be used any more.
+    func reap() -> ChildExit? {
+        // Helpers of a dead child have nobody left to work for. Before reaping, while nothing else can have its number.
+        killGroup()
+        var status = tandem_exit_status()
+        let result = tandem_reap(pidfd, false, &status)
+        guard result != 0 else { return nil }
+        close(pidfd)
+        guard result == 1 else { return .notStarted(reason: "it was lost: \(String(cString: strerror(-result)))") }
+        return status.signal != 0 ? .killed(signal: status.signal) : .exited(code: status.exit_code)
+    }
+}
+
+/// Why a child did not start.
+struct LaunchError: Error {
+    var reason: String
+}

@@ -1,0 +1,94 @@
+// Tandem — Apache-2.0
+
+internal import Glibc
+
+/// A private directory with a short path for the sockets of one supervisor: `tandem-<uid>-<pid>`. A lock inside tells
+/// a living owner from remains.
+final class RunDirectory {
+    let path: String
+    private let lock: Int32
+
+    /// Makes the directory, and removes those of supervisors that are gone.
+    ///
+    /// - Parameter base: where; a directory whose sockets fit into the 107 bytes of a Unix socket address.
+    init(base: String) throws(SupervisionError) {
+        let prefix = "tandem-\(getuid())-"
+        Self.removeRemains(in: base, prefix: prefix)
+        let path = try Self.make("\(base)/\(prefix)\(getpid())")
+        let lock = open(path + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard lock >= 0, flock(lock, LOCK_EX | LOCK_NB) == 0 else {
+            let code = errno
+            Self.remove(path)
+            throw .system(operation: "lock the directory", subject: path, errno: code)
+        }
+        self.path = path
+        self.lock = lock
+    }
+
+    /// Makes the directory; if a living one has its name (containers that share /tmp may have equal process ids), one
+    /// with a number behind it.
+    private static func make(_ wanted: String) throws(SupervisionError) -> String {
+        for attempt in 0..<100 {
+            let path = attempt == 0 ? wanted : "\(wanted)-\(attempt)"
+            if mkdir(path, 0o700) == 0 { return path }
+            guard errno == EEXIST else {
+                throw .system(operation: "create the directory", subject: path, errno: errno)
+            }
+        }
+        throw .system(operation: "create the directory", subject: wanted, errno: EEXIST)
+    }
+
+    /// XDG_RUNTIME_DIR if it is usable and short enough, else /tmp.
+    static func base(environment: [String: String]) -> String {
+        guard let directory = environment["XDG_RUNTIME_DIR"], directory.hasPrefix("/"), directory.utf8.count <= 60,
+            access(directory, W_OK | X_OK) == 0
+        else { return "/tmp" }
+        return directory
+    }
+
+    deinit {
+        Self.remove(path)
+        close(lock)
+    }
+
+    private static func removeRemains(in base: String, prefix: String) {
+        for name in names(in: base) where name.hasPrefix(prefix) {
+            guard let number = name.dropFirst(prefix.count).split(separator: "-").first, let pid = Int32(number),
+                pid > 0
+            else { continue }
+            let path = "\(base)/\(name)"
+            var status = stat()
+            guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR, status.st_uid == getuid() else {
+                continue
+            }
+            let lock = open(path + "/lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW)
+            // Without a lock it may be a directory in the making.
+            let isDead = lock >= 0 ? flock(lock, LOCK_EX | LOCK_NB) == 0 : pid == getpid() || !exists(pid)
+            if isDead { remove(path) }
+            if lock >= 0 { close(lock) }
+        }
+    }
+
+    private static func exists(_ pid: Int32) -> Bool {
+        kill(pid, 0) == 0 || errno != ESRCH
+    }
+
+    /// Removes a directory that holds files only.
+    private static func remove(_ path: String) {
+        for name in names(in: path) { unlink("\(path)/\(name)") }
+        rmdir(path)
+    }
+
+    private static func names(in directory: String) -> [String] {
+        guard let stream = opendir(directory) else { return [] }
+        defer { closedir(stream) }
+        var names: [String] = []
+        while let entry = readdir(stream) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+                pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name != "." && name != ".." { names.append(name) }
+        }
+        return names
+    }
+}

@@ -1,0 +1,244 @@
+// Tandem — Apache-2.0
+
+internal import CTandemSystem
+internal import EngineLink
+internal import Glibc
+
+/// Runs a gateway and its engines until a signal asks to stop: starts them, watches them, starts them again when they
+/// die, and leaves no process, socket or directory behind.
+///
+/// It holds the listening socket and the memory file of the weights, which outlive any child, and carries no traffic.
+public enum Supervisor {
+    /// Runs on the calling thread, which must live as long as the process: the kernel kills the children when it ends.
+    /// SIGINT, SIGTERM and SIGHUP are blocked in it from now on and ask to stop; SIGPIPE is ignored.
+    ///
+    /// - Returns: the exit code of the program.
+    /// - Throws: ``SupervisionError`` if the work cannot begin; nothing was started then.
+    public static func run(_ configuration: SupervisorConfiguration) throws(SupervisionError) -> Int32 {
+        signal(SIGPIPE, SIG_IGN)
+        let loop = try SupervisorLoop(configuration)
+        return loop.run()
+    }
+}
+
+/// The effects of a ``SupervisorState``: one thread that waits in `poll`.
+private final class SupervisorLoop {
+    private struct Running {
+        var process: ChildProcess
+        var channel: StatusChannel
+    }
+
+    private static let statusDescriptor: Int32 = 3
+    private static let sharedDescriptor: Int32 = 4
+
+    private let configuration: SupervisorConfiguration
+    private let cores: CorePlan
+    private let directory: RunDirectory
+    private let signals: Int32
+    private let weights: Int32
+    private let addresses: [String]
+    private var listener: ListeningSocket
+    private var state: SupervisorState
+    private var running: [Child: Running] = [:]
+    private var events: [SupervisorEvent] = [.begin]
+    private var exitCode: Int32?
+
+    init(_ configuration: SupervisorConfiguration) throws(SupervisionError) {
+        self.configuration = configuration
+        // First, so that the most likely failure costs nothing.
+        var listener = try ListeningSocket(host: configuration.host, port: configuration.port)
+        do {
+            directory = try RunDirectory(
+                base: configuration.runDirectoryBase ?? RunDirectory.base(environment: configuration.environment))
+        } catch {
+            listener.close()
+            throw error
+        }
+        let weights = tandem_memfd_create("tandem-weights")
+        guard weights >= 0 else {
+            listener.close()
+            throw .system(operation: "create", subject: "the memory file of the weights", errno: -weights)
+        }
+        // A program started under nohup ignores hang-ups.
+        let wanted = [SIGINT, SIGTERM] + (tandem_signal_is_ignored(SIGHUP) ? [] : [SIGHUP])
+        let signals = tandem_signal_descriptor(wanted, Int32(wanted.count))
+        guard signals >= 0 else {
+            listener.close()
+            close(weights)
+            throw .system(operation: "watch", subject: "signals", errno: -signals)
+        }
+        self.listener = listener
+        self.weights = weights
+        self.signals = signals
+        cores = CorePlan(
+            usable: CorePlan.usableCores(), engines: configuration.engines, threads: configuration.threads)
+        let path = directory.path
+        addresses = cores.cores.indices.map { "link+unix:\(path)/engine-\($0).sock" }
+        state = SupervisorState(addresses: addresses, shutdownTimeout: configuration.shutdownTimeout)
+    }
+
+    deinit {
+        listener.close()
+        close(weights)
+        close(signals)
+    }
+
+    private var now: Duration { ContinuousClock.now - configuration.startedAt }
+
+    func run() -> Int32 {
+        while true {
+            while !events.isEmpty {
+                let event = events.removeFirst()
+                for action in state.handle(event, at: now) { perform(action) }
+            }
+            if let exitCode { return exitCode }
+            wait()
+        }
+    }
+
+    // MARK: - Effects
+
+    private func perform(_ action: SupervisorAction) {
+        switch action {
+        case .start(let child):
+            start(child)
+        case .terminate(let child):
+            running[child]?.process.send(SIGTERM)
+        case .kill(let child):
+            running[child]?.process.killGroup()
+        case .closeListener:
+            listener.close()
+        case .sendRoster(let roster):
+            guard running[.gateway] != nil else { return }
+            if running[.gateway]?.channel.send(.roster(roster)) == false {
+                say("the gateway does not read its messages and is killed")
+                running[.gateway]?.process.killGroup()
+            }
+        case .announce(let device):
+            let announcement = Announcement(
+                modelName: configuration.modelName, engines: addresses.count, device: device,
+                host: configuration.host, port: listener.port, requiresKey: configuration.requiresKey,
+                timeToReady: now)
+            configuration.output(.announcement(announcement.text))
+        case .log(let text):
+            say(text)
+        case .exit(let code):
+            exitCode = code
+        }
+    }
+
+    private func say(_ text: String) {
+        configuration.output(.line(text))
+    }
+
+    private func start(_ child: Child) {
+        do throws(LaunchError) {
+            var channel = try StatusChannel()
+            defer { channel.closeChildEnd() }
+            let process: ChildProcess
+            do throws(LaunchError) {
+                process = try ChildProcess(launch(child, status: channel.descriptorForChild))
+            } catch {
+                channel.close()
+                throw error
+            }
+            channel.closeChildEnd()
+            running[child] = Running(process: process, channel: channel)
+            events.append(.started(child, pid: process.pid))
+        } catch {
+            events.append(.ended(child, .notStarted(reason: error.reason)))
+        }
+    }
+
+    private func launch(_ child: Child, status: Int32) -> ChildLaunch {
+        var launch = ChildLaunch(
+            executable: configuration.executable, arguments: [configuration.processName],
+            environment: configuration.environment, descriptors: [(status, Self.statusDescriptor)])
+        switch child {
+        case .gateway:
+            launch.arguments += ["gateway"] + configuration.gatewayArguments
+            launch.arguments += ["--listen-fd", "\(Self.sharedDescriptor)"]
+            launch.descriptors.append((listener.descriptor, Self.sharedDescriptor))
+            launch.environment.merge(configuration.gatewayEnvironment) { $1 }
+        case .engine(let index):
+            // A socket file of the last run would refuse the next one.
+            unlink("\(directory.path)/engine-\(index).sock")
+            launch.arguments += ["engine", "--index", "\(index)"] + configuration.engineArguments
+            launch.arguments += ["--link", addresses[index], "--threads", "\(cores.threads[index])"]
+            launch.arguments += ["--weights-fd", "\(Self.sharedDescriptor)"]
+            launch.descriptors.append((weights, Self.sharedDescriptor))
+            launch.cores = cores.cores[index]
+            launch.niceIncrement = configuration.engineNice
+        }
+        launch.arguments += ["--status-fd", "\(Self.statusDescriptor)"]
+        return launch
+    }
+
+    // MARK: - Waiting
+
+    private func wait() {
+        let children = Array(running.keys)
+        var entries = [pollfd(fd: signals, events: Int16(POLLIN), revents: 0)]
+        for child in children {
+            guard let entry = running[child] else { continue }
+            let output = entry.channel.hasUnsentBytes ? Int16(POLLOUT) : 0
+            entries.append(pollfd(fd: entry.process.pidfd, events: Int16(POLLIN), revents: 0))
+            // A closed channel is -1, which poll skips.
+            entries.append(pollfd(fd: entry.channel.descriptor, events: Int16(POLLIN) | output, revents: 0))
+        }
+        let count = poll(&entries, nfds_t(entries.count), timeoutMilliseconds())
+        if count < 0 && errno != EINTR {
+            // Only a defect of this program or a kernel without memory leads here; ending is the safe way out.
+            say("cannot wait for events: \(String(cString: strerror(errno)))")
+            exitCode = 1
+            return
+        }
+        if entries[0].revents != 0 {
+            while case let signal = tandem_signal_read(signals), signal > 0 {
+                events.append(.stopRequested(signal: signal))
+            }
+        }
+        for (index, child) in children.enumerated() {
+            // Messages first: a child that reported and died did report.
+            if entries[2 + 2 * index].revents != 0 { exchange(with: child) }
+            if entries[1 + 2 * index].revents != 0 { reap(child) }
+        }
+        if let deadline = state.nextDeadline, deadline <= now { events.append(.timePassed) }
+    }
+
+    private func timeoutMilliseconds() -> Int32 {
+        guard let deadline = state.nextDeadline else { return -1 }
+        let left = deadline - now
+        guard left > .zero else { return 0 }
+        let (seconds, attoseconds) = left.components
+        // Rounded up: waking a moment too early would spin.
+        return Int32(clamping: seconds * 1000 + attoseconds / 1_000_000_000_000_000 + 1)
+    }
+
+    private func exchange(with child: Child) {
+        running[child]?.channel.flush()
+        do throws(LinkError) {
+            for message in try running[child]?.channel.receive() ?? [] { take(message, from: child) }
+        } catch {
+            say("\(child) sent what is not a message (\(error)) and is killed")
+            running[child]?.process.killGroup()
+            running[child]?.channel.close()
+        }
+    }
+
+    private func take(_ message: LinkMessage, from child: Child) {
+        switch (message, child) {
+        case (.gatewayReady, .gateway): events.append(.ready(child, detail: ""))
+        case (.engineHello(let hello), .engine): events.append(.ready(child, detail: hello.device))
+        case (.error(let error), _): say("\(child): \(error.message)")
+        default: break
+        }
+    }
+
+    private func reap(_ child: Child) {
+        guard let exit = running[child]?.process.reap() else { return }
+        running[child]?.channel.close()
+        running[child] = nil
+        events.append(.ended(child, exit))
+    }
+}

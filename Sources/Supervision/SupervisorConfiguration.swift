@@ -1,0 +1,63 @@
+// Tandem — Apache-2.0
+
+/// What a supervisor runs.
+public struct SupervisorConfiguration: Sendable {
+    /// Program of all children.
+    public var executable = "/proc/self/exe"
+    /// First word of their command lines, as `ps` shows them.
+    public var processName = "tandem"
+    /// Arguments of every engine; the supervisor adds `--index`, `--link`, `--threads`, `--status-fd` and
+    /// `--weights-fd`.
+    public var engineArguments: [String]
+    /// Arguments of the gateway; the supervisor adds `--listen-fd` and `--status-fd`.
+    public var gatewayArguments: [String]
+    /// Environment of all children.
+    public var environment: [String: String]
+    /// What the gateway's environment has besides, such as keys that a command line would show.
+    public var gatewayEnvironment: [String: String] = [:]
+    public var engines: Int
+    /// Compute threads an engine; null for its share of the usable cores.
+    public var threads: Int?
+    /// Added to the nice value of engines, so that the gateway answers while they compute.
+    public var engineNice: Int32 = 5
+    public var host: String
+    public var port: UInt16
+    /// How long open requests may take to finish after a signal asked to stop.
+    public var shutdownTimeout = Duration.seconds(30)
+    /// For people and for the example that is printed.
+    public var modelName: String
+    public var requiresKey = false
+    /// When the program started, for the time until ready.
+    public var startedAt = ContinuousClock.now
+    /// Where the directory of sockets is made; null chooses by the environment.
+    public var runDirectoryBase: String?
+    /// Takes the announcement and lines about children; standard output and standard error by default.
+    public var output: @Sendable (SupervisorOutput) -> Void = { $0.print() }
+
+    public init(
+        engineArguments: [String],
+        gatewayArguments: [String],
+        environment: [String: String],
+        engines: Int,
+        threads: Int? = nil,
+        host: String,
+        port: UInt16,
+        modelName: String
+    ) {
+        self.engineArguments = engineArguments
+        self.gatewayArguments = gatewayArguments
+        self.environment = environment
+        self.engines = engines
+        self.threads = threads
+        self.host = host
+        self.port = port
+        self.modelName = modelName
+    }
+}
+
+/// What a supervisor says to people.
+public enum SupervisorOutput: Sendable, Equatable {
+    /// Printed once, when the first request can be answered.
+    case announcement(String)
+    case line(String)
+}

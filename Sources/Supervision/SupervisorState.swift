@@ -1,0 +1,326 @@
+// Tandem — Apache-2.0
+
+internal import EngineLink
+
+/// A process under supervision.
+enum Child: Hashable, Sendable, CustomStringConvertible {
+    case gateway
+    case engine(Int)
+
+    var description: String {
+        switch self {
+        case .gateway: "gateway"
+        case .engine(let index): "engine \(index)"
+        }
+    }
+}
+
+/// What happens to a supervisor. Times are durations since any fixed instant.
+enum SupervisorEvent: Equatable {
+    case begin
+    case started(Child, pid: Int32)
+    /// It serves. `detail` is what it says of itself, for people.
+    case ready(Child, detail: String)
+    case ended(Child, ChildExit)
+    /// Time has passed; deadlines may be due.
+    case timePassed
+    case stopRequested(signal: Int32)
+}
+
+/// What a supervisor shall do.
+enum SupervisorAction: Equatable {
+    case start(Child)
+    /// Ask to finish: SIGTERM.
+    case terminate(Child)
+    /// SIGKILL to its process group.
+    case kill(Child)
+    case closeListener
+    case sendRoster(Roster)
+    /// The first answer to a request is possible from now on.
+    case announce(device: String)
+    case log(String)
+    case exit(code: Int32)
+}
+
+/// Decides all that a supervisor does; knows no process, no socket and no clock.
+struct SupervisorState {
+    private enum Phase: Equatable {
+        case serving
+        /// The gateway finishes its streams.
+        case drainingGateway
+        case drainingEngines
+        /// Everything was killed and is only waited for.
+        case killing
+    }
+
+    private enum Condition: Equatable {
+        case idle
+        case starting
+        case ready
+        case waiting(until: Duration)
+    }
+
+    private struct Record {
+        var condition = Condition.idle
+        var pid: Int32 = 0
+        var startedAt = Duration.zero
+        var restarts: UInt32 = 0
+        var lastExit = ""
+        var policy: RestartPolicy
+        var isFailed = false
+        var detail = ""
+
+        /// Whether there is a process, or one was just asked for.
+        var isAlive: Bool { condition == .starting || condition == .ready }
+    }
+
+    /// Deaths before the first answer after which a start counts as failed.
+    static let deathsUntilStartFails = 3
+    /// How long engines get to end after SIGTERM, and the gateway beyond its drain time.
+    static let killGrace = Duration.seconds(5)
+
+    private let addresses: [String]
+    private let shutdownTimeout: Duration
+    private var phase = Phase.serving
+    private var phaseDeadline: Duration?
+    private var wasAnnounced = false
+    private var gateway = Record(policy: RestartPolicy(settings: .gateway))
+    private var engines: [Record]
+    private var roster = Roster()
+    private var exitCode: Int32 = 0
+    private var hasExited = false
+
+    /// - Parameter addresses: where the link of each engine is.
+    init(addresses: [String], shutdownTimeout: Duration) {
+        self.addresses = addresses
+        self.shutdownTimeout = shutdownTimeout
+        engines = addresses.map { _ in Record(policy: RestartPolicy(settings: .engine)) }
+        roster = Roster(
+            generation: 0,
+            engines: addresses.enumerated().map { RosterEntry(index: UInt32($0), address: $1, state: .starting) })
+    }
+
+    /// When ``SupervisorEvent/timePassed`` is due; null if nothing waits.
+    var nextDeadline: Duration? {
+        let restarts = children.compactMap { child -> Duration? in
+            if case .waiting(let until) = self[child].condition { return until }
+            return nil
+        }
+        return (restarts + [phaseDeadline].compactMap { $0 }).min()
+    }
+
+    /// The roster that was sent last.
+    var currentRoster: Roster { roster }
+
+    /// Takes an event and says what to do about it, in order.
+    mutating func handle(_ event: SupervisorEvent, at now: Duration) -> [SupervisorAction] {
+        guard !hasExited else { return [] }
+        var actions: [SupervisorAction] = []
+        switch event {
+        case .begin:
+            for child in children { start(child, at: now, &actions) }
+        case .started(let child, let pid):
+            self[child].pid = pid
+            // A new gateway knows nothing yet.
+            if child == .gateway { actions.append(.sendRoster(roster)) }
+        case .ready(let child, let detail):
+            becameReady(child, detail, at: now, &actions)
+        case .ended(let child, let exit):
+            ended(child, exit, at: now, &actions)
+        case .timePassed:
+            timePassed(at: now, &actions)
+        case .stopRequested(let signal):
+            stop(signal, at: now, &actions)
+        }
+        updateRoster(&actions)
+        finishIfDone(at: now, &actions)
+        return actions
+    }
+
+    // MARK: - Serving
+
+    private mutating func start(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
+        self[child].condition = .starting
+        self[child].startedAt = now
+        actions.append(.start(child))
+    }
+
+    private mutating func becameReady(
+        _ child: Child, _ detail: String, at now: Duration, _ actions: inout [SupervisorAction]
+    ) {
+        guard self[child].condition == .starting else { return }
+        self[child].condition = .ready
+        self[child].detail = detail
+        self[child].isFailed = false
+        if self[child].restarts > 0 {
+            let seconds = Self.text(now - self[child].startedAt)
+            actions.append(.log("\(child) is ready again after \(seconds)"))
+        }
+        guard !wasAnnounced, phase == .serving, gateway.condition == .ready,
+            let engine = engines.first(where: { $0.condition == .ready })
+        else { return }
+        wasAnnounced = true
+        actions.append(.announce(device: engine.detail))
+    }
+
+    private mutating func ended(
+        _ child: Child, _ exit: ChildExit, at now: Duration, _ actions: inout [SupervisorAction]
+    ) {
+        let runTime = now - self[child].startedAt
+        self[child].pid = 0
+        self[child].lastExit = exit.description
+        guard phase == .serving else {
+            self[child].condition = .idle
+            return
+        }
+        let decision = self[child].policy.died(after: runTime)
+        self[child].condition = .waiting(until: now + decision.delay)
+        self[child].restarts += 1
+        self[child].isFailed = decision.isFailed
+        if let reason = reasonToGiveUp(child, exit) {
+            actions.append(.log("\(child) \(exit)"))
+            actions.append(.log(reason))
+            exitCode = 1
+            killAll(&actions)
+            return
+        }
+        let wait = decision.delay == .zero ? "at once" : "in \(Self.text(decision.delay))"
+        if decision.isFailed {
+            actions.append(
+                .log(
+                    "\(child) \(exit); it died \(self[child].policy.deathsInARow) times in a row and counts as failed, "
+                        + "the next attempt is \(wait)"))
+        } else {
+            actions.append(.log("\(child) \(exit); starting it again \(wait)"))
+        }
+        // Without a pause the start belongs to this moment.
+        if decision.delay == .zero { start(child, at: now, &actions) }
+    }
+
+    /// Before the first answer a start that cannot succeed ends the program, so that the user sees it fail.
+    private func reasonToGiveUp(_ child: Child, _ exit: ChildExit) -> String? {
+        guard !wasAnnounced else { return nil }
+        if exit.isPermanent { return "cannot start: the \(child) said why above" }
+        let died: Bool
+        switch child {
+        case .gateway:
+            died = gateway.policy.deathsInARow >= Self.deathsUntilStartFails
+        case .engine:
+            died = engines.allSatisfy {
+                $0.policy.deathsInARow >= Self.deathsUntilStartFails && $0.condition != .ready
+            }
+        }
+        return died ? "cannot start: the \(child) \(exit), \(Self.deathsUntilStartFails) times in a row" : nil
+    }
+
+    private mutating func timePassed(at now: Duration, _ actions: inout [SupervisorAction]) {
+        for child in children {
+            if case .waiting(let until) = self[child].condition, until <= now { start(child, at: now, &actions) }
+        }
+        guard let deadline = phaseDeadline, deadline <= now else { return }
+        phaseDeadline = nil
+        switch phase {
+        case .drainingGateway where gateway.isAlive:
+            actions.append(.log("the gateway did not finish in time and is killed"))
+            actions.append(.kill(.gateway))
+        case .drainingEngines:
+            for index in engines.indices where engines[index].isAlive {
+                actions.append(.log("engine \(index) did not finish in time and is killed"))
+                actions.append(.kill(.engine(index)))
+            }
+        default:
+            break
+        }
+    }
+
+    // MARK: - Stopping
+
+    private mutating func stop(_ signal: Int32, at now: Duration, _ actions: inout [SupervisorAction]) {
+        guard phase == .serving else {
+            guard phase != .killing else { return }
+            actions.append(.log("killing what still runs"))
+            exitCode = 128 &+ signal
+            killAll(&actions)
+            return
+        }
+        phase = .drainingGateway
+        phaseDeadline = now + shutdownTimeout + Self.killGrace
+        for child in children where !self[child].isAlive { self[child].condition = .idle }
+        actions.append(.closeListener)
+        if gateway.isAlive {
+            let limit = Self.text(shutdownTimeout)
+            actions.append(.log("finishing open requests (at most \(limit)); a second signal ends them at once"))
+            actions.append(.terminate(.gateway))
+        }
+    }
+
+    private mutating func killAll(_ actions: inout [SupervisorAction]) {
+        phase = .killing
+        phaseDeadline = nil
+        actions.append(.closeListener)
+        for child in children {
+            if self[child].isAlive {
+                actions.append(.kill(child))
+            } else {
+                self[child].condition = .idle
+            }
+        }
+    }
+
+    private mutating func finishIfDone(at now: Duration, _ actions: inout [SupervisorAction]) {
+        if phase == .drainingGateway && !gateway.isAlive {
+            phase = .drainingEngines
+            phaseDeadline = now + Self.killGrace
+            for index in engines.indices where engines[index].isAlive { actions.append(.terminate(.engine(index))) }
+        }
+        guard phase == .drainingEngines || phase == .killing else { return }
+        if children.allSatisfy({ !self[$0].isAlive }) {
+            hasExited = true
+            actions.append(.exit(code: exitCode))
+        }
+    }
+
+    // MARK: - Records
+
+    private var children: [Child] { [.gateway] + engines.indices.map { .engine($0) } }
+
+    private subscript(_ child: Child) -> Record {
+        get {
+            switch child {
+            case .gateway: gateway
+            case .engine(let index): engines[index]
+            }
+        }
+        set {
+            switch child {
+            case .gateway: gateway = newValue
+            case .engine(let index): engines[index] = newValue
+            }
+        }
+    }
+
+    private mutating func updateRoster(_ actions: inout [SupervisorAction]) {
+        let entries = zip(engines, addresses).enumerated().map { index, pair in
+            let (engine, address) = pair
+            let state: RosterEntry.State =
+                switch engine.condition {
+                case .starting: .starting
+                case .ready: .ready
+                case .waiting, .idle: engine.isFailed ? .failed : .restarting
+                }
+            return RosterEntry(
+                index: UInt32(index), address: address, state: state, pid: engine.pid, restarts: engine.restarts,
+                reason: engine.lastExit)
+        }
+        guard entries != roster.engines else { return }
+        roster = Roster(generation: roster.generation + 1, engines: entries)
+        // Without a gateway there is nobody to tell; a new one gets the roster when it starts.
+        if gateway.pid != 0 { actions.append(.sendRoster(roster)) }
+    }
+
+    private static func text(_ duration: Duration) -> String {
+        let (seconds, attoseconds) = duration.components
+        let tenths = seconds * 10 + (attoseconds + 50_000_000_000_000_000) / 100_000_000_000_000_000
+        return tenths % 10 == 0 ? "\(tenths / 10) s" : "\(tenths / 10).\(tenths % 10) s"
+    }
+}

@@ -1,0 +1,212 @@
+// Tandem — Apache-2.0
+
+import EngineLink
+import Testing
+
+@testable import Supervision
+
+/// Drives a state machine and collects what it asks for.
+private struct Harness {
+    var state = SupervisorState(addresses: ["a0", "a1"], shutdownTimeout: .seconds(30))
+    var now = Duration.zero
+    var nextPid: Int32 = 100
+
+    mutating func send(_ event: SupervisorEvent) -> [SupervisorAction] {
+        var actions = state.handle(event, at: now)
+        // A start succeeds at once.
+        for case .start(let child) in actions {
+            nextPid += 1
+            actions += state.handle(.started(child, pid: nextPid), at: now)
+        }
+        return actions
+    }
+
+    /// Jumps to the next deadline.
+    mutating func sendDeadline() -> [SupervisorAction] {
+        guard let deadline = state.nextDeadline else { return [] }
+        now = max(now, deadline)
+        return send(.timePassed)
+    }
+
+    /// All three processes serve.
+    static func serving() -> Harness {
+        var harness = Harness()
+        _ = harness.send(.begin)
+        _ = harness.send(.ready(.gateway, detail: ""))
+        _ = harness.send(.ready(.engine(0), detail: "cpu"))
+        _ = harness.send(.ready(.engine(1), detail: "cpu"))
+        return harness
+    }
+}
+
+extension [SupervisorAction] {
+    fileprivate var rosters: [Roster] { compactMap { if case .sendRoster(let roster) = $0 { roster } else { nil } } }
+    fileprivate var logs: [String] { compactMap { if case .log(let text) = $0 { text } else { nil } } }
+    /// Without rosters and log lines.
+    fileprivate var effects: [SupervisorAction] {
+        filter {
+            switch $0 {
+            case .sendRoster, .log: false
+            default: true
+            }
+        }
+    }
+}
+
+@Suite struct SupervisorStateTests {
+    @Test func everythingStartsAtOnceAndTheGatewayLearnsWhatIs() {
+        var harness = Harness()
+        let actions = harness.send(.begin)
+        #expect(actions.effects == [.start(.gateway), .start(.engine(0)), .start(.engine(1))])
+        #expect(actions.rosters.last?.engines.map(\.state) == [.starting, .starting])
+        #expect(actions.rosters.last?.engines.map(\.pid) == [102, 103])
+        #expect(harness.state.nextDeadline == nil)
+    }
+
+    @Test func announcesOnceWithTheFirstEngine() {
+        var harness = Harness()
+        _ = harness.send(.begin)
+        #expect(harness.send(.ready(.engine(1), detail: "cpu x")).effects.isEmpty)
+        #expect(harness.send(.ready(.gateway, detail: "")).effects == [.announce(device: "cpu x")])
+        #expect(harness.send(.ready(.engine(0), detail: "cpu y")).effects.isEmpty)
+        #expect(harness.state.currentRoster.engines.map(\.state) == [.ready, .ready])
+    }
+
+    @Test func rosterGrowsWithEveryChangeAndOnlyThen() {
+        var harness = Harness.serving()
+        let generation = harness.state.currentRoster.generation
+        #expect(harness.send(.timePassed).rosters.isEmpty)
+        let died = harness.send(.ended(.engine(1), .killed(signal: 9)))
+        #expect(died.rosters.map(\.generation) == [generation + 1])
+        let entry = died.rosters.last?.engines[1]
+        #expect(entry?.state == .restarting)
+        #expect(entry?.pid == 0)
+        #expect(entry?.restarts == 1)
+        #expect(entry?.reason.contains("SIGKILL") == true)
+        #expect(entry?.address == "a1")
+    }
+
+    @Test func deadEngineStartsAgainAfterItsPause() {
+        var harness = Harness.serving()
+        harness.now = .seconds(5)
+        let died = harness.send(.ended(.engine(0), .exited(code: 3)))
+        #expect(died.effects.isEmpty)
+        #expect(died.logs == ["engine 0 exited with code 3; starting it again in 0.1 s"])
+        #expect(harness.state.nextDeadline == .milliseconds(5100))
+        #expect(harness.sendDeadline().effects == [.start(.engine(0))])
+        harness.now += .milliseconds(400)
+        #expect(harness.send(.ready(.engine(0), detail: "")).logs == ["engine 0 is ready again after 0.4 s"])
+        #expect(harness.state.currentRoster.engines[0].state == .ready)
+    }
+
+    @Test func deadGatewayStartsAgainAtOnceAndLearnsTheRoster() {
+        var harness = Harness.serving()
+        harness.now = .seconds(100)
+        let actions = harness.send(.ended(.gateway, .killed(signal: 9)))
+        #expect(actions.effects == [.start(.gateway)])
+        #expect(actions.rosters.last == harness.state.currentRoster)
+        // A second ready is no second announcement.
+        #expect(harness.send(.ready(.gateway, detail: "")).effects.isEmpty)
+    }
+
+    @Test func crashLoopFailsLoudlyAndIsStillRetried() {
+        var harness = Harness.serving()
+        var logs: [String] = []
+        for _ in 0..<10 {
+            logs += harness.send(.ended(.engine(1), .exited(code: 1))).logs
+            #expect(harness.sendDeadline().effects == [.start(.engine(1))])
+        }
+        #expect(logs.last?.contains("10 times in a row and counts as failed") == true)
+        let failed = harness.send(.ended(.engine(1), .exited(code: 1)))
+        #expect(failed.rosters.last?.engines[1].state == .failed)
+        let before = harness.now
+        #expect(harness.sendDeadline().effects == [.start(.engine(1))])
+        #expect(harness.now - before == .seconds(30))
+        #expect(harness.send(.ready(.engine(1), detail: "")).rosters.last?.engines[1].state == .ready)
+    }
+
+    @Test func startThatCannotSucceedEndsTheProgram() {
+        var harness = Harness()
+        _ = harness.send(.begin)
+        let code = ChildExit.permanentFailureCode
+        let actions = harness.send(.ended(.engine(0), .exited(code: code)))
+        #expect(actions.effects == [.closeListener, .kill(.gateway), .kill(.engine(1))])
+        #expect(harness.send(.ended(.gateway, .killed(signal: 9))).effects.isEmpty)
+        #expect(harness.send(.ended(.engine(1), .killed(signal: 9))).effects == [.exit(code: 1)])
+    }
+
+    @Test func enginesThatAllDieBeforeTheFirstAnswerEndTheProgram() {
+        var harness = Harness()
+        _ = harness.send(.begin)
+        for _ in 0..<2 {
+            for index in 0..<2 {
+                #expect(harness.send(.ended(.engine(index), .killed(signal: 11))).effects.isEmpty)
+            }
+            while harness.state.nextDeadline != nil { _ = harness.sendDeadline() }
+        }
+        #expect(harness.send(.ended(.engine(0), .killed(signal: 11))).effects.isEmpty)
+        let last = harness.send(.ended(.engine(1), .killed(signal: 11)))
+        #expect(last.effects == [.closeListener, .kill(.gateway)])
+        #expect(last.logs.last?.hasPrefix("cannot start: the engine 1 was killed by SIGSEGV") == true)
+        #expect(harness.send(.ended(.gateway, .killed(signal: 9))).effects == [.exit(code: 1)])
+    }
+
+    @Test func afterTheFirstAnswerNothingEndsTheProgram() {
+        var harness = Harness.serving()
+        for _ in 0..<30 {
+            for child in [Child.engine(0), .engine(1), .gateway] {
+                let effects = harness.send(.ended(child, .exited(code: ChildExit.permanentFailureCode))).effects
+                #expect(!effects.contains { if case .exit = $0 { true } else { false } })
+            }
+            while harness.state.nextDeadline != nil { _ = harness.sendDeadline() }
+        }
+    }
+
+    @Test func stopDrainsTheGatewayThenTheEngines() {
+        var harness = Harness.serving()
+        let stop = harness.send(.stopRequested(signal: 15))
+        #expect(stop.effects == [.closeListener, .terminate(.gateway)])
+        #expect(harness.state.nextDeadline == .seconds(35))
+        let next = harness.send(.ended(.gateway, .exited(code: 0)))
+        #expect(next.effects == [.terminate(.engine(0)), .terminate(.engine(1))])
+        #expect(harness.send(.ended(.engine(1), .exited(code: 0))).effects.isEmpty)
+        #expect(harness.send(.ended(.engine(0), .killed(signal: 15))).effects == [.exit(code: 0)])
+        #expect(harness.send(.timePassed).isEmpty)
+    }
+
+    @Test func lateProcessesAreKilled() {
+        var harness = Harness.serving()
+        _ = harness.send(.stopRequested(signal: 2))
+        #expect(harness.sendDeadline().effects == [.kill(.gateway)])
+        _ = harness.send(.ended(.gateway, .killed(signal: 9)))
+        #expect(harness.sendDeadline().effects == [.kill(.engine(0)), .kill(.engine(1))])
+        _ = harness.send(.ended(.engine(0), .killed(signal: 9)))
+        #expect(harness.send(.ended(.engine(1), .killed(signal: 9))).effects == [.exit(code: 0)])
+    }
+
+    @Test func secondSignalKillsAtOnceAndAThirdChangesNothing() {
+        var harness = Harness.serving()
+        _ = harness.send(.stopRequested(signal: 2))
+        let second = harness.send(.stopRequested(signal: 2))
+        #expect(
+            second.effects == [.closeListener, .kill(.gateway), .kill(.engine(0)), .kill(.engine(1))])
+        #expect(harness.send(.stopRequested(signal: 2)).isEmpty)
+        for child in [Child.gateway, .engine(0)] { _ = harness.send(.ended(child, .killed(signal: 9))) }
+        #expect(harness.send(.ended(.engine(1), .killed(signal: 9))).effects == [.exit(code: 130)])
+    }
+
+    @Test func stopWhileNothingRunsEndsAtOnce() {
+        var harness = Harness.serving()
+        _ = harness.send(.ended(.engine(0), .killed(signal: 9)))
+        _ = harness.send(.ended(.engine(1), .killed(signal: 9)))
+        _ = harness.send(.stopRequested(signal: 15))
+        #expect(harness.send(.ended(.gateway, .exited(code: 0))).effects == [.exit(code: 0)])
+    }
+
+    @Test func engineThatDiesWhileDrainingStaysDown() {
+        var harness = Harness.serving()
+        _ = harness.send(.stopRequested(signal: 15))
+        #expect(harness.send(.ended(.engine(0), .killed(signal: 9))).effects.isEmpty)
+        #expect(harness.send(.ended(.gateway, .exited(code: 0))).effects == [.terminate(.engine(1))])
+    }
+}
