@@ -30,8 +30,6 @@ struct ScheduledSequence: Sendable {
     var computed = 0
     /// Rows in steps whose results were not taken.
     var rowsInFlight = 0
-    /// Counts preemptions: what a row of an earlier life wrote is gone, only what it sampled counts.
-    var life = 0
     /// Tokens that may still be sampled before the sequence pauses; 0 is paused, `UInt32.max` is no limit.
     var credits = UInt32.max
 
@@ -44,7 +42,7 @@ struct ScheduledSequence: Sendable {
     var announcedEntries = 0
     /// Hashes of the leading full blocks of known tokens.
     var hashes: [BlockHash] = []
-    /// Leading blocks that are registered in the prefix cache, in this life.
+    /// Leading blocks that are registered in the prefix cache, while there is a slot.
     var registeredBlocks = 0
 
     /// Prompt tokens from the prefix cache when the sequence first ran; `nil` before.

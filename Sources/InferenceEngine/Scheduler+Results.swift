@@ -78,7 +78,8 @@ extension Scheduler {
             }
             sequences[handle].promptReported += output.promptLogProbabilities.count
         }
-        if row.life == sequences[handle].life { registerBlocks(of: handle, computed: row.end) }
+        // What a preempted sequence's rows wrote is gone, only what they sampled counts; it gets no new slot before.
+        if sequences[handle].slot != nil { registerBlocks(of: handle, computed: row.end) }
 
         // The last row of a prompt that nothing is generated from samples nothing.
         let ended =

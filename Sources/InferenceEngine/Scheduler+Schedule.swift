@@ -76,8 +76,6 @@ extension Scheduler {
         releaseSlot(handle)
         cache.release(&sequences[handle].tables)
         sequences[handle].computed = 0
-        sequences[handle].registeredBlocks = 0
-        sequences[handle].life += 1
         totals.preemptions += 1
         if !sequences[handle].isPaused { enqueue(handle) }
     }
@@ -202,7 +200,6 @@ extension Scheduler {
         return StepRecord.Row(
             handle: handle,
             arrival: sequences[handle].arrival,
-            life: sequences[handle].life,
             slot: slot,
             end: end,
             samples: samples,

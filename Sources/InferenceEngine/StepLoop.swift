@@ -46,6 +46,17 @@ public struct StepLoopOptions: Sendable, Equatable {
     }
 }
 
+/// What a ``StepLoop`` found when it prepared its executor.
+public struct StepLoopDescription: Sendable, Equatable {
+    public var capabilities: ExecutorCapabilities
+    /// Blocks in the pool of each KV group.
+    public var blockCounts: [Int]
+    /// See ``Scheduler/maximumSequenceLength``.
+    public var maximumSequenceLength: Int
+    /// Whether steps are planned one ahead: as asked for, if the executor can.
+    public var asynchronous: Bool
+}
+
 /// One thread that owns a scheduler and an executor and runs steps while there is work; it sleeps otherwise.
 ///
 /// A sequence yields outputs until one with a finish reason, and exactly one such: also after a cancel, a refusal or a
@@ -53,6 +64,7 @@ public struct StepLoopOptions: Sendable, Equatable {
 public final class StepLoop: Sendable {
     private let inbox: CommandInbox<StepCommand>
     private let ended: CommandInbox<Void>
+    public let description: StepLoopDescription
 
     /// Starts the thread and prepares the executor on it.
     ///
@@ -72,7 +84,7 @@ public final class StepLoop: Sendable {
     ) throws(ExecutorError) {
         let inbox = CommandInbox<StepCommand>()
         let ended = CommandInbox<Void>()
-        let started = CommandInbox<ExecutorError?>()
+        let started = CommandInbox<Result<StepLoopDescription, ExecutorError>>()
         self.inbox = inbox
         self.ended = ended
         let start = ThreadStart(
@@ -81,9 +93,9 @@ public final class StepLoop: Sendable {
         guard start.spawn() else {
             throw ExecutorError(kind: .retry, message: "the step thread could not be started: too many threads")
         }
-        var outcome: [ExecutorError?] = []
+        var outcome: [Result<StepLoopDescription, ExecutorError>] = []
         started.receive(into: &outcome, wait: true)
-        if let error = outcome.first ?? nil { throw error }
+        description = try outcome[0].get()
     }
 
     /// Takes commands in order; never blocks for long.
@@ -99,7 +111,8 @@ public final class StepLoop: Sendable {
         inbox.send(CollectionOfOne(.drain(completion: completion)))
     }
 
-    /// Ends the thread after the steps in flight; what is left of sequences is reported as failed. Call once.
+    /// Ends the thread after the steps in flight; what is left of sequences is reported as failed. Call once;
+    /// commands sent later get no answer.
     public func stop() { inbox.send(CollectionOfOne(.stop)) }
 
     /// Waits until the thread has ended after ``stop()``. Call at most once, and not on the step thread.
@@ -131,7 +144,7 @@ private final class ThreadStart: @unchecked Sendable {
     private let handlers: StepLoopHandlers
     private let inbox: CommandInbox<StepCommand>
     private let ended: CommandInbox<Void>
-    private let started: CommandInbox<ExecutorError?>
+    private let started: CommandInbox<Result<StepLoopDescription, ExecutorError>>
 
     init(
         executor: sending any StepExecutor,
@@ -143,7 +156,7 @@ private final class ThreadStart: @unchecked Sendable {
         handlers: StepLoopHandlers,
         inbox: CommandInbox<StepCommand>,
         ended: CommandInbox<Void>,
-        started: CommandInbox<ExecutorError?>
+        started: CommandInbox<Result<StepLoopDescription, ExecutorError>>
     ) {
         self.executor = executor
         self.configuration = configuration
@@ -186,10 +199,10 @@ private final class ThreadStart: @unchecked Sendable {
                 options: options, now: now, handlers: handlers)
         } catch {
             executor.shutdown()
-            started.send(CollectionOfOne(error))
+            started.send(CollectionOfOne(.failure(error)))
             return
         }
-        started.send(CollectionOfOne(nil))
+        started.send(CollectionOfOne(.success(worker.description)))
         worker.run(inbox)
     }
 }

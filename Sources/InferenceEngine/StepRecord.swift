@@ -6,8 +6,6 @@ struct StepRecord: Sendable {
         var handle: Int
         /// Which sequence the handle named: handles are used again.
         var arrival: UInt64
-        /// See ``ScheduledSequence/life``.
-        var life: Int
         var slot: SlotIndex
         /// First position after the row.
         var end: Int

@@ -18,6 +18,7 @@ final class StepWorker {
     private let now: @Sendable () -> UInt64
     private let handlers: StepLoopHandlers
 
+    let description: StepLoopDescription
     private var scheduler: Scheduler
     private var state = State.serving
     private var drained: [@Sendable () -> Void] = []
@@ -58,6 +59,12 @@ final class StepWorker {
         )
         let prepared = try executor.prepare(limits: limits, groups: groups)
         scheduler = try Scheduler(configuration: configuration, groups: groups, prepared: prepared)
+        description = StepLoopDescription(
+            capabilities: executor.capabilities,
+            blockCounts: prepared.blockCounts,
+            maximumSequenceLength: scheduler.maximumSequenceLength,
+            asynchronous: configuration.asynchronous
+        )
     }
 
     /// Runs until ``StepCommand/stop``.

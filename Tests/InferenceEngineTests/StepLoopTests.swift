@@ -90,6 +90,9 @@ final class Reports: Sendable {
     @Test(arguments: [false, true]) func servesRequestsAndDrains(asynchronous: Bool) throws {
         let reports = Reports()
         let loop = try makeLoop(reports, configuration: .small(asynchronous: asynchronous))
+        #expect(loop.description.asynchronous == asynchronous)
+        #expect(loop.description.blockCounts == [64])
+        #expect(loop.description.maximumSequenceLength == 256)
         let requests = (1...30).map { request($0) }
         loop.send(requests.map { StepCommand.submit($0) })
         try reports.waitForFinishes(30)
