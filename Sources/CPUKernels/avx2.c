@@ -52,8 +52,9 @@ INLINE void half_tile_int8(const int R, const bool u4, const struct tile *t, int
                 const uint8_t *row = activations + r * stride;
                 const __m256i a = splat_quants(row + 4 * j);
                 if (u4) {
+                    const __m256i b = splat_quants(row + 16 + 4 * j);
                     dots[r] = dot_quants(dots[r], _mm256_and_si256(quants, low_nibbles), a, 1);
-                    dots[r] = dot_quants(dots[r], _mm256_and_si256(shifted, low_nibbles), splat_quants(row + 16 + 4 * j), 1);
+                    dots[r] = dot_quants(dots[r], _mm256_and_si256(shifted, low_nibbles), b, 1);
                 } else {
                     dots[r] = dot_quants(dots[r], _mm256_and_si256(quants, low_bits), a, 1);
                     dots[r] = dot_quants(dots[r], _mm256_and_si256(shifted, ones), a, 128);
@@ -67,7 +68,8 @@ INLINE void half_tile_int8(const int R, const bool u4, const struct tile *t, int
             float scale, total;
             memcpy(&scale, row + 32, 4);
             memcpy(&total, row + 36, 4);
-            sums[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[r]), _mm256_mul_ps(scales, _mm256_set1_ps(scale)), sums[r]);
+            const __m256 products = _mm256_cvtepi32_ps(dots[r]);
+            sums[r] = _mm256_fmadd_ps(products, _mm256_mul_ps(scales, _mm256_set1_ps(scale)), sums[r]);
             sums[r] = _mm256_fmadd_ps(minima, _mm256_set1_ps(total), sums[r]);
         }
     }

@@ -41,6 +41,7 @@ INLINE void tile_int8(const int R, const bool u4, const struct tile *t) {
     UNROLL for (int r = 0; r < R; r++) sums[r] = vf_splat(0.0f);
     for (ptrdiff_t block = 0; block < blocks; block++, weights += block_bytes, activations += 40) {
         __m512i quants[8];
+        UNROLL for (int line = 0; line < block_bytes; line += 64) prefetch_weights(R, t, weights + line);
         if (u4) {
             UNROLL for (int j = 0; j < 4; j++) {
                 const __m512i pair = _mm512_load_si512(weights + 64 * j);

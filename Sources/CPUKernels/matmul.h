@@ -17,7 +17,20 @@ struct tile {
     /* Features from the tile's first one to the end of the matrix; may exceed the tile. */
     ptrdiff_t features;
     bool accumulate;
+    /* How far ahead of their use a tile asks for weights. */
+    ptrdiff_t prefetch_distance;
 };
+
+/* What one core computes while memory answers. */
+enum { STREAM_AHEAD_BYTES = 3200 };
+
+/* One tile per panel asks for what it needs itself a little later. Of several tiles the first would wait for memory and
+ * the others leave it idle, so each asks for the next panel, into L2. With one or two rows the hardware's own
+ * prefetching of the stream does better. */
+INLINE void prefetch_weights(const int R, const struct tile *t, const uint8_t *weights) {
+    if (R > 6) __builtin_prefetch(weights + t->prefetch_distance, 0, 2);
+    else if (R > 2) __builtin_prefetch(weights + t->prefetch_distance, 0, 3);
+}
 
 typedef void (*tile_function)(const struct tile *);
 
@@ -42,9 +55,10 @@ struct tile_set {
 /* Bytes of activations that stay in the L2 cache beside the weights. */
 enum { ACTIVATION_GROUP_BYTES = 384 * 1024 };
 
-INLINE void matmul_tiles(const struct tile_set *set, const void *packed, ptrdiff_t panel_bytes, ptrdiff_t k, ptrdiff_t n,
-                         ptrdiff_t panel_begin, ptrdiff_t panel_end, const void *activations, ptrdiff_t rows,
-                         ptrdiff_t activation_stride, float *out, ptrdiff_t out_stride, uint32_t flags) {
+INLINE void matmul_tiles(const struct tile_set *set, const void *packed, ptrdiff_t panel_bytes, ptrdiff_t k,
+                         ptrdiff_t n, ptrdiff_t panel_begin, ptrdiff_t panel_end, const void *activations,
+                         ptrdiff_t rows, ptrdiff_t activation_stride, float *out, ptrdiff_t out_stride,
+                         uint32_t flags) {
     ptrdiff_t group_rows = ACTIVATION_GROUP_BYTES / (activation_stride > 0 ? activation_stride : 1);
     group_rows = group_rows / set->max_rows * set->max_rows;
     if (group_rows < set->max_rows) group_rows = set->max_rows;
@@ -74,6 +88,7 @@ INLINE void matmul_tiles(const struct tile_set *set, const void *packed, ptrdiff
                     .out_stride = out_stride,
                     .features = n - panel * 16,
                     .accumulate = (flags & TANDEM_MATMUL_ACCUMULATE) != 0,
+                    .prefetch_distance = tiles > 1 ? width * panel_bytes : STREAM_AHEAD_BYTES,
                 };
                 functions[end - first - 1](&tile);
             }
@@ -95,7 +110,10 @@ INLINE void tile_f32(const int R, const int P, const struct tile *t) {
     const ptrdiff_t panel_bytes = t->panel_bytes, stride = t->activation_stride, k = t->k;
     for (ptrdiff_t i = 0; i < k; i++) {
         vf w[4];
-        UNROLL for (int p = 0; p < P; p++) w[p] = vf_load(weights + p * panel_bytes + 64 * i);
+        UNROLL for (int p = 0; p < P; p++) {
+            w[p] = vf_load(weights + p * panel_bytes + 64 * i);
+            if (R > 6) prefetch_weights(R, t, weights + p * panel_bytes + 64 * i);
+        }
         UNROLL for (int r = 0; r < R; r++) {
             const vf a = splat_at(activations + r * stride + 4 * i);
             UNROLL for (int p = 0; p < P; p++) sums[r][p] = vf_fma(w[p], a, sums[r][p]);
@@ -123,7 +141,10 @@ INLINE void tile_bf16(const int R, const int P, const struct tile *t) {
     const ptrdiff_t panel_bytes = t->panel_bytes, stride = t->activation_stride, pairs = (t->k + 1) / 2;
     for (ptrdiff_t i = 0; i < pairs; i++) {
         vi w[4];
-        UNROLL for (int p = 0; p < P; p++) w[p] = as_vi(vf_load(weights + p * panel_bytes + 64 * i));
+        UNROLL for (int p = 0; p < P; p++) {
+            w[p] = as_vi(vf_load(weights + p * panel_bytes + 64 * i));
+            if (R > 6) prefetch_weights(R, t, weights + p * panel_bytes + 64 * i);
+        }
         UNROLL for (int r = 0; r < R; r++) {
             const vi a = as_vi(splat_at(activations + r * stride + 4 * i));
             UNROLL for (int p = 0; p < P; p++) sums[r][p] = dot_bf16(sums[r][p], w[p], a);

@@ -170,7 +170,8 @@ INLINE float half_at(const uint8_t *p) {
 
 INLINE void unpack_row_int8(const bool u4, const void *packed, ptrdiff_t k, ptrdiff_t feature, float *out) {
     const ptrdiff_t f = feature % 16, scales_at = u4 ? 256 : 512;
-    const uint8_t *in = (const uint8_t *)packed + feature / 16 * (u4 ? tandem_panel_bytes_u4(k) : tandem_panel_bytes_u8(k));
+    const ptrdiff_t panel_bytes = u4 ? tandem_panel_bytes_u4(k) : tandem_panel_bytes_u8(k);
+    const uint8_t *in = (const uint8_t *)packed + feature / 16 * panel_bytes;
     for (ptrdiff_t first = 0; first < k; first += 32, in += scales_at + 64) {
         const float d = half_at(in + scales_at + 2 * f), m = half_at(in + scales_at + 32 + 2 * f);
         const ptrdiff_t count = k - first < 32 ? k - first : 32;

@@ -15,43 +15,78 @@
 #include "rows.h"
 #include "sampling.h"
 
-INLINE void tile_int8(const bool u4, const struct tile *t) {
+typedef int16_t vs __attribute__((ext_vector_type(32)));
+
+/* Bytes 0 and 2 (or 1 and 3, with the shift) of each lane as two 16-bit numbers. */
+INLINE vs even_bytes(vi v) { return __builtin_bit_cast(vs, v & 0x00ff00ff); }
+
+/* Quants first and first + 2 of an activation row, in every lane. */
+INLINE vs splat_quants(const uint8_t *row, int first) {
+    const int16_t low = (int8_t)row[first], high = (int8_t)row[first + 2];
+    return __builtin_bit_cast(vs, vi_splat((int32_t)((uint32_t)(uint16_t)high << 16 | (uint16_t)low)));
+}
+
+INLINE vi sum_pairs(vs v) {
+    const vi lanes = __builtin_bit_cast(vi, v);
+    return ((lanes << 16) >> 16) + (lanes >> 16);
+}
+
+INLINE void tile_int8(const int R, const bool u4, const struct tile *t) {
     const ptrdiff_t block_bytes = u4 ? 320 : 576, scales_at = u4 ? 256 : 512;
     const uint8_t *weights = t->weights, *activations = t->activations;
-    vf sum = vf_splat(0.0f);
+    vf sums[MAX_TILE_ROWS];
+    UNROLL for (int r = 0; r < R; r++) sums[r] = vf_splat(0.0f);
     for (ptrdiff_t block = 0; block < (t->k + 31) / 32; block++, weights += block_bytes, activations += 40) {
-        const int8_t *quants = (const int8_t *)activations;
-        int32_t dots[16] = {0};
+        const vf scales = vf_from_half(weights + scales_at), minima = vf_from_half(weights + scales_at + 32);
+        vi dots[MAX_TILE_ROWS];
+        vs small_dots[MAX_TILE_ROWS];
+        UNROLL for (int r = 0; r < R; r++) {
+            dots[r] = vi_splat(0);
+            small_dots[r] = (vs)(0);
+        }
         for (int j = 0; j < (u4 ? 4 : 8); j++) {
-            for (int f = 0; f < 16; f++) {
-                const uint8_t *u = weights + 64 * j + 4 * f;
-                for (int i = 0; i < 4; i++) {
-                    const int low = u4 ? u[i] & 15 : u[i];
-                    dots[f] += low * quants[4 * j + i];
-                    if (u4) dots[f] += (u[i] >> 4) * quants[16 + 4 * j + i];
+            const vi quants = as_vi(vf_load(weights + 64 * j));
+            const vi low = u4 ? quants & 0x0f0f0f0f : quants, high = (quants >> 4) & 0x0f0f0f0f;
+            UNROLL for (int r = 0; r < R; r++) {
+                const uint8_t *row = activations + r * t->activation_stride + 4 * j;
+                const vs even = even_bytes(low) * splat_quants(row, 0);
+                const vs odd = even_bytes(low >> 8) * splat_quants(row, 1);
+                if (u4) {
+                    /* Sixteen products of at most 15 * 127 fit 16 bits. */
+                    small_dots[r] += even + odd + even_bytes(high) * splat_quants(row, 16) +
+                                     even_bytes(high >> 8) * splat_quants(row, 17);
+                } else {
+                    dots[r] += sum_pairs(even) + sum_pairs(odd);
                 }
             }
         }
-        vi integers;
-        memcpy(&integers, dots, sizeof integers);
-        const vf scales = vf_from_half(weights + scales_at), minima = vf_from_half(weights + scales_at + 32);
-        sum = vf_fma(__builtin_convertvector(integers, vf), scales * splat_at(activations + 32), sum);
-        sum = vf_fma(minima, splat_at(activations + 36), sum);
+        UNROLL for (int r = 0; r < R; r++) {
+            const uint8_t *row = activations + r * t->activation_stride;
+            const vf products = __builtin_convertvector(u4 ? sum_pairs(small_dots[r]) : dots[r], vf);
+            sums[r] = vf_fma(products, scales * splat_at(row + 32), sums[r]);
+            sums[r] = vf_fma(minima, splat_at(row + 36), sums[r]);
+        }
     }
-    store_outputs(t, 0, 0, sum);
+    UNROLL for (int r = 0; r < R; r++) store_outputs(t, r, 0, sums[r]);
 }
 
-static void tile_u4_1x1(const struct tile *t) { tile_int8(true, t); }
-static void tile_u8_1x1(const struct tile *t) { tile_int8(false, t); }
-static const tile_function tiles_u4[] = {tile_u4_1x1}, tiles_u8[] = {tile_u8_1x1};
-static const struct tile_set set_u4 = {.max_rows = 1, .one = tiles_u4};
-static const struct tile_set set_u8 = {.max_rows = 1, .one = tiles_u8};
+INLINE void tile_u4(const int R, const int P, const struct tile *t) {
+    (void)P;
+    tile_int8(R, true, t);
+}
+
+INLINE void tile_u8(const int R, const int P, const struct tile *t) {
+    (void)P;
+    tile_int8(R, false, t);
+}
 
 #define TILES(KIND) \
     TILE(KIND, 1, 1) TILE(KIND, 2, 1) \
     static const tile_function tiles_##KIND[] = {tile_##KIND##_1x1, tile_##KIND##_2x1}; \
     static const struct tile_set set_##KIND = {.max_rows = 2, .one = tiles_##KIND};
 
+TILES(u4)
+TILES(u8)
 TILES(bf16)
 TILES(f32)
 

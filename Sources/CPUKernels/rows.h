@@ -98,7 +98,9 @@ INLINE void gated(const bool gelu, const float *gate, const float *up, ptrdiff_t
 
 static void silu_mul(const float *gate, const float *up, ptrdiff_t n, float *out) { gated(false, gate, up, n, out); }
 
-static void gelu_tanh_mul(const float *gate, const float *up, ptrdiff_t n, float *out) { gated(true, gate, up, n, out); }
+static void gelu_tanh_mul(const float *gate, const float *up, ptrdiff_t n, float *out) {
+    gated(true, gate, up, n, out);
+}
 
 static void add(float *x, const float *y, ptrdiff_t n) {
     ptrdiff_t i = 0;

@@ -19,6 +19,7 @@ extern "C" {
  * Exactness. The bits of one result row depend on the inner dimension, the context position and the instruction set
  * (`tandem_isa`) alone: never on how many rows are computed together, on how the caller splits panels, or on which
  * other rows share an attention call. Every output has one accumulator and one order of summation at all shapes.
+ * `fma` below rounds once; plain C, where the processor may lack it, rounds the product and the sum.
  *
  * Alignment. Packed weight bases, KV block bases, int8 and bf16 activation bases: 64 bytes. Row strides of int8 and
  * bf16 activations come from the functions below and keep that alignment. Plain float rows: 4 bytes (64 is faster).
@@ -154,8 +155,8 @@ typedef void (*tandem_matmul)(const void *packed, ptrdiff_t k, ptrdiff_t n, ptrd
  * row_order ? row_order[f] : f, which starts at (const char *)source + row * source_stride (bytes) and holds k weights
  * in the named format (GGUF block bytes, or floats). `packed` is the base of the whole packed matrix (panel 0). To pack
  * from a scratch of 16 rows pass the panel's own address, n = rows in the scratch and the panels 0 ..< 1. */
-typedef void (*tandem_pack)(const void *source, ptrdiff_t source_stride, const int32_t *_Nullable row_order, ptrdiff_t n,
-                            ptrdiff_t k, ptrdiff_t panel_begin, ptrdiff_t panel_end, void *packed);
+typedef void (*tandem_pack)(const void *source, ptrdiff_t source_stride, const int32_t *_Nullable row_order,
+                            ptrdiff_t n, ptrdiff_t k, ptrdiff_t panel_begin, ptrdiff_t panel_end, void *packed);
 
 /* Reads feature `feature` of a packed matrix back as k floats (a tied head is the embedding table too). */
 typedef void (*tandem_unpack_row)(const void *packed, ptrdiff_t k, ptrdiff_t feature, float *out);
@@ -197,7 +198,8 @@ struct tandem_kernels {
     void (*round_row_bf16)(const float *x, ptrdiff_t k, void *out);
 
     /* Matrix products. */
-    /** u4 panels times int8 rows. Per block b in order: acc = fma(float(sum u*a), d*s, acc); acc = fma(m, s*sum(a), acc). */
+    /** u4 panels times int8 rows. Per block in order: acc = fma(float(sum u*a), d*s, acc), then
+     *  acc = fma(m, s*sum(a), acc). */
     tandem_matmul matmul_int8_u4;
     /** u8 panels times int8 rows; the same order. */
     tandem_matmul matmul_int8_u8;
@@ -209,8 +211,8 @@ struct tandem_kernels {
     /* Row operations. `out` may be `x` (or `gate`). */
     /** out = x / sqrt(mean(x^2) + epsilon) * weight. */
     void (*rmsnorm)(const float *x, const float *weight, ptrdiff_t n, float epsilon, float *out);
-    /** Rotates `count` consecutive heads of head_dim floats (half-split layout: x[i] with x[i + head_dim/2]) in place by
-     *  the head_dim/2 cosines and sines of one position. */
+    /** Rotates `count` consecutive heads of head_dim floats in place (half-split layout: x[i] with x[i + head_dim/2])
+     *  by the head_dim/2 cosines and sines of one position. */
     void (*rope_rows)(float *x, ptrdiff_t count, ptrdiff_t head_dim, const float *cosines, const float *sines);
     /** out = silu(gate) * up. */
     void (*silu_mul)(const float *gate, const float *up, ptrdiff_t n, float *out);
@@ -226,8 +228,8 @@ struct tandem_kernels {
     void (*f32_from_bf16)(const uint16_t *x, ptrdiff_t n, float *out);
 
     /* Attention. */
-    /** Stores one token's key and value (head_dim floats each) of one KV head into slot 0..<16 of a block. Values beyond
-     *  f16's range, and NaN, are clamped to finite ones. */
+    /** Stores one token's key and value (head_dim floats each) of one KV head into slot 0..<16 of a block. Values
+     *  beyond f16's range, and NaN, are clamped to finite ones. */
     void (*kv_store_f16)(const float *key, const float *value, ptrdiff_t head_dim, ptrdiff_t slot, void *key_block,
                          void *value_block);
     /** The same for f32 blocks. */
@@ -250,7 +252,8 @@ struct tandem_kernels {
     float (*log_sum_exp)(const float *x, ptrdiff_t n, float inverse_temperature);
     /** out = softmax(x * inverse_temperature); `out` may be `x`. */
     void (*softmax_row)(const float *x, ptrdiff_t n, float inverse_temperature, float *out);
-    /** out = exp(x), relative error at most 1e-6; results below the normal range are 0, x is capped at 88.37. In place. */
+    /** out = exp(x), relative error at most 1e-6; results below the normal range are 0, x is capped at 88.37. `out` may
+     *  be `x`. */
     void (*exp_row)(const float *x, ptrdiff_t n, float *out);
     /** The k (at most 64) largest values, descending, ties to the lower index. Returns how many were written:
      *  min(k, values that are not NaN). */

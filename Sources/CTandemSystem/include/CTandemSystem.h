@@ -1,0 +1,188 @@
+// Tandem — Apache-2.0
+
+// What Swift cannot call by itself, or not safely: starting a child between fork and exec, Linux system calls without
+// an importable wrapper, and atomics on shared memory. No allocation is left behind, no state is kept.
+//
+// Unless said otherwise a function returns a value >= 0, or -errno.
+
+#ifndef CTANDEMSYSTEM_H
+#define CTANDEMSYSTEM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+// MARK: - Children
+
+/// The child sees `parent` (a descriptor of this process) under the number `child`.
+typedef struct tandem_descriptor_mapping {
+    int32_t parent;
+    int32_t child;
+} tandem_descriptor_mapping;
+
+/// How to start a child. Zero-initialise, then fill in; `path`, `arguments` and `environment` are needed.
+typedef struct tandem_spawn_options {
+    /// Program file; not searched in PATH.
+    const char *path;
+    /// Null-terminated; the first is the name shown by `ps`.
+    char *const *arguments;
+    /// Null-terminated `NAME=value`.
+    char *const *environment;
+    /// Descriptors of the child. All others are closed in it, except 0, 1 and 2, which it inherits.
+    const tandem_descriptor_mapping *descriptors;
+    int32_t descriptor_count;
+    /// CPU numbers the child may run on; a count of 0 leaves them as they are.
+    const int32_t *cpus;
+    int32_t cpu_count;
+    /// Working directory; null keeps this process's.
+    const char *working_directory;
+    /// Added to this process's nice value.
+    int32_t nice_increment;
+    /// Signal that the kernel sends to the child when the *thread* that started it ends; 0 for none. Start such
+    /// children from a thread that lives as long as the process.
+    int32_t parent_death_signal;
+    /// The child leads a process group of its own, so that a terminal's Ctrl-C does not reach it and the whole group
+    /// can be killed.
+    bool new_process_group;
+} tandem_spawn_options;
+
+/// Where a start failed; `tandem_spawn_stage_name` tells in words.
+typedef enum tandem_spawn_stage {
+    tandem_spawn_stage_none = 0,
+    tandem_spawn_stage_prepare,
+    tandem_spawn_stage_fork,
+    tandem_spawn_stage_process_group,
+    tandem_spawn_stage_parent_death_signal,
+    tandem_spawn_stage_affinity,
+    tandem_spawn_stage_nice,
+    tandem_spawn_stage_working_directory,
+    tandem_spawn_stage_descriptors,
+    tandem_spawn_stage_execute,
+    tandem_spawn_stage_pidfd,
+} tandem_spawn_stage;
+
+typedef struct tandem_spawn_result {
+    /// Process id; 0 if the start failed.
+    int32_t pid;
+    /// Becomes readable when the child ends; close-on-exec; -1 if the start failed.
+    int32_t pidfd;
+    /// errno of the failure, else 0.
+    int32_t error;
+    tandem_spawn_stage stage;
+} tandem_spawn_result;
+
+/// Starts a child and waits until its program runs (or could not be run: then nothing is left behind).
+/// In the child, signal handlers and the signal mask are the default ones.
+tandem_spawn_result tandem_spawn(const tandem_spawn_options *options);
+
+/// What was attempted in `stage`: "start the program", …
+const char *tandem_spawn_stage_name(tandem_spawn_stage stage);
+
+/// How a child ended: exit code, or the signal that killed it.
+typedef struct tandem_exit_status {
+    int32_t exit_code;
+    /// 0 if the child exited by itself.
+    int32_t signal;
+} tandem_exit_status;
+
+/// Reaps the child of `pidfd`. Returns 1 and fills in `status`, or 0 if it still runs (only when `wait` is false).
+int32_t tandem_reap(int32_t pidfd, bool wait, tandem_exit_status *status);
+
+/// A descriptor that becomes readable when the process ends; close-on-exec.
+int32_t tandem_pidfd_open(int32_t pid);
+
+/// Sends a signal to exactly the process behind `pidfd`, never to a later one with the same id. Signal 0 only asks
+/// whether it still exists.
+int32_t tandem_pidfd_send_signal(int32_t pidfd, int32_t signal);
+
+/// Names this process (as `ps -o comm` and `top` show it); at most 15 bytes are kept. Call from the main thread.
+int32_t tandem_set_process_name(const char *name);
+
+// MARK: - Signals
+
+/// Blocks the signals in the calling thread (and the threads it starts later) and returns a descriptor from which
+/// `tandem_signal_read` takes them; non-blocking, close-on-exec.
+int32_t tandem_signal_descriptor(const int32_t *signals, int32_t count);
+
+/// The next pending signal, or 0 if there is none.
+int32_t tandem_signal_read(int32_t descriptor);
+
+// MARK: - Futex
+
+/// Sleeps while `*word == expected`, at most `timeout_nanoseconds` (negative: no limit). `shared` is for memory mapped
+/// by several processes. Returns 0 when woken (perhaps spuriously: test the word again), -EAGAIN if the word differed,
+/// -ETIMEDOUT, or -EINTR.
+int32_t tandem_futex_wait(const uint32_t *word, uint32_t expected, int64_t timeout_nanoseconds, bool shared);
+
+/// Wakes at most `count` sleepers; returns how many were woken.
+int32_t tandem_futex_wake(const uint32_t *word, int32_t count, bool shared);
+
+// MARK: - Atomics on memory that Swift's `Atomic` cannot own (shared mappings, futex words)
+
+static inline uint32_t tandem_atomic_load_acquire(const uint32_t *word) {
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+static inline void tandem_atomic_store_release(uint32_t *word, uint32_t value) {
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+
+/// Adds and returns the value before; sequentially consistent.
+static inline uint32_t tandem_atomic_fetch_add(uint32_t *word, uint32_t value) {
+    return __atomic_fetch_add(word, value, __ATOMIC_SEQ_CST);
+}
+
+/// Replaces `expected` by `desired`; false if the word held something else. Sequentially consistent.
+static inline bool tandem_atomic_compare_exchange(uint32_t *word, uint32_t expected, uint32_t desired) {
+    return __atomic_compare_exchange_n(word, &expected, desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+/// Tells the core that this is a spin loop.
+static inline void tandem_spin_hint(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+}
+
+// MARK: - Threads and cores
+
+/// Kernel id of the calling thread.
+int32_t tandem_thread_id(void);
+
+/// CPU numbers, ascending, on which thread `tid` (0: the caller) may run. Fills at most `capacity` of `cpus`; returns
+/// how many there are.
+int32_t tandem_affinity_get(int32_t tid, int32_t *cpus, int32_t capacity);
+
+/// Lets thread `tid` (0: the caller) run on these CPUs only.
+int32_t tandem_affinity_set(int32_t tid, const int32_t *cpus, int32_t count);
+
+/// Sets the nice value of thread `tid` (0: the caller), -20 to 19; on Linux each thread has its own.
+int32_t tandem_thread_set_nice(int32_t tid, int32_t nice);
+
+/// The nice value of thread `tid` (0: the caller). Returns 0 and fills in `nice`.
+int32_t tandem_thread_get_nice(int32_t tid, int32_t *nice);
+
+// MARK: - Anonymous shared memory
+
+/// A memory file that can be sealed; close-on-exec.
+int32_t tandem_memfd_create(const char *name);
+
+/// Kinds of seals, combined by |.
+enum {
+    tandem_seal_seal = 1,
+    tandem_seal_shrink = 2,
+    tandem_seal_grow = 4,
+    /// Nothing can write any more; fails with -EBUSY while a writable shared mapping exists.
+    tandem_seal_write = 8,
+    /// No new writable mapping and no `write`; existing mappings stay writable.
+    tandem_seal_future_write = 16,
+};
+
+int32_t tandem_memfd_add_seals(int32_t descriptor, int32_t seals);
+
+/// The seals of a memory file.
+int32_t tandem_memfd_get_seals(int32_t descriptor);
+
+#endif
