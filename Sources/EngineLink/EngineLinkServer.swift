@@ -155,6 +155,11 @@ public final class EngineLinkServer: Sendable {
         onEventLoop { $0.broadcast(message) }
     }
 
+    /// Tells one gateway why, then closes its connection.
+    public func disconnect(_ connection: LinkConnectionID, _ error: LinkError) {
+        onEventLoop { $0.disconnect(connection, error) }
+    }
+
     /// Stops to listen and closes all connections after what was sent before; the delegate hears of each.
     public func close() -> EventLoopFuture<Void> {
         eventLoop.flatSubmit { [channel, core, socketPath, eventLoop] in
@@ -225,6 +230,10 @@ private final class ServerCore: LinkChannelOwner {
 
     func flush(_ identifier: LinkConnectionID) {
         connections[identifier]?.handler.flush()
+    }
+
+    func disconnect(_ identifier: LinkConnectionID, _ error: LinkError) {
+        connections[identifier]?.handler.refuse(error)
     }
 
     func broadcast(_ message: LinkMessage) {

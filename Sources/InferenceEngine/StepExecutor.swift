@@ -30,7 +30,8 @@ public protocol StepExecutor: AnyObject {
     /// - Parameter masks: `nil` when no row is constrained.
     func sample(_ ticket: StepTicket, masks: TokenMasks?) throws(ExecutorError)
 
-    /// Waits for a step and takes its outputs. Tickets are redeemed in the order of submission.
+    /// Waits for a step and takes its outputs. Tickets are redeemed in the order of submission; an error that does not
+    /// ask for a retry redeems the ticket too, and the step's outputs are lost.
     ///
     /// - Parameter result: emptied, then filled; nothing is allocated once its arrays have grown.
     func result(of ticket: StepTicket, into result: inout StepResult) throws(ExecutorError)

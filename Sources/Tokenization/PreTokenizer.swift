@@ -24,6 +24,9 @@ struct PreTokenizer: Sendable {
     let addsBOSByDefault: Bool
 
     /// One entry for each name that model files may use.
+    ///
+    /// Text is not normalized. For `qwen2` Hugging Face applies Unicode's form C first, so that decomposed characters
+    /// have other tokens there.
     static let known: [PreTokenizer] = [
         PreTokenizer(
             name: "smollm", isolatesDigits: true, pattern: .gpt2, ignoresMerges: false,

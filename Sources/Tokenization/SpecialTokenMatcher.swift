@@ -15,6 +15,12 @@ struct SpecialTokenMatcher: Sendable {
     private var edges: [UInt64: Int] = [:]
     private var startsToken = [Bool](repeating: false, count: 256)
 
+    /// Bytes of one token: a search may look that far ahead from every place in a text.
+    static let maximumLength = 1024
+    /// Nodes of the trie.
+    static let maximumSize = 1 << 20
+
+    var size: Int { nodes.count }
     var isEmpty: Bool { nodes.count == 1 }
 
     /// - Parameter text: the bytes of a special token; an empty one is never found.

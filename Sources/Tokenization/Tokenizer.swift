@@ -17,13 +17,14 @@ public final class Tokenizer: Sendable {
     public let addsBOS: Bool
     /// Whether a text encoded with special tokens ends with EOS.
     public let addsEOS: Bool
-    /// The tokens after which a model has finished speaking: EOS, the file's end-of-turn token, and the control tokens
+    /// The tokens after which a model has finished speaking: EOS, the file's end-of-turn token, and the special tokens
     /// whose text is known to end a turn or a document in one of the model families (`<|im_end|>`, `<|endoftext|>`,
     /// `<|eot_id|>`, …). A chat model that begins a new document has ended its answer, too.
     public let endOfGenerationTokens: Set<TokenID>
     /// The Jinja source of the model's chat template, if it has one.
     public let chatTemplateSource: String?
-    /// Over vocabulary, token types, merges and pre-tokenizer: equal fingerprints mean equal token ids for any text.
+    /// Over the model file's `tokenizer.ggml.*` metadata as it is stored: equal fingerprints mean equal token ids for any
+    /// text. An engine computes the same without reading a vocabulary.
     public let fingerprint: Digest128
 
     private let preTokenizer: PreTokenizer
@@ -37,11 +38,15 @@ public final class Tokenizer: Sendable {
     ///
     /// - Throws: `TokenizationError` if the file has none, one of an unknown kind, or one that contradicts itself.
     public convenience init(gguf: GGUFFile) throws(TokenizationError) {
-        try self.init(TokenizerDefinition(metadata: gguf.metadata))
+        var hash = StableHash()
+        for bytes in gguf.rawMetadata(ofKeysWithPrefix: "tokenizer.ggml.") { hash.combine(buffer: bytes) }
+        try self.init(TokenizerDefinition(metadata: gguf.metadata), fingerprint: hash.digest())
     }
 
     /// - Throws: `TokenizationError` if the definition contradicts itself.
-    init(_ definition: TokenizerDefinition) throws(TokenizationError) {
+    init(
+        _ definition: TokenizerDefinition, fingerprint: Digest128 = Digest128(high: 0, low: 0)
+    ) throws(TokenizationError) {
         guard definition.model == "gpt2" else {
             throw TokenizationError(
                 field: "tokenizer.ggml.model", reason: "\"\(definition.model)\" is not gpt2")
@@ -66,7 +71,7 @@ public final class Tokenizer: Sendable {
         endOfGenerationTokens = builder.endOfGenerationTokens(
             also: [eosToken, endOfTurn].compactMap { $0 })
         chatTemplateSource = definition.chatTemplate
-        fingerprint = builder.fingerprint(preTokenizer: preTokenizer.name)
+        self.fingerprint = fingerprint
     }
 
     // MARK: - Encoding

@@ -44,6 +44,11 @@ struct VocabularyBuilder {
             kinds.append(isControl ? .control : decoded ? .ordinary : .literal)
             if isSpecial {
                 let bytes = table.bytes[table.range(of: index)]
+                guard bytes.count <= SpecialTokenMatcher.maximumLength, specials.size <= SpecialTokenMatcher.maximumSize
+                else {
+                    throw TokenizationError(
+                        field: field, reason: "token \(index) of \(bytes.count) bytes is too much for special tokens")
+                }
                 guard specials.insert(bytes, token: TokenID(index), isUserDefined: !isControl) else {
                     throw TokenizationError(
                         field: field,
@@ -124,7 +129,7 @@ struct VocabularyBuilder {
         var result = Set(named)
         for text in Self.endOfGenerationTexts {
             if let match = specials.next(in: Array(text.utf8), from: 0, includingControl: true),
-                match.range == 0..<text.utf8.count, kinds[Int(match.token)] == .control
+                match.range == 0..<text.utf8.count
             {
                 result.insert(match.token)
             }
@@ -137,29 +142,4 @@ struct VocabularyBuilder {
         "<end_of_turn>",
         "</s>", "<EOT>", "<|eot|>", "<|end_of_turn|>", "<|return|>",
     ]
-
-    func fingerprint(preTokenizer: String) -> Digest128 {
-        var hash = StableHash(seed: 0x746F_6B65_6E73)
-        hash.combine(bytes: preTokenizer.utf8)
-        hash.combine(UInt64(table.count))
-        for index in 0..<table.count {
-            hash.combine(UInt64(table.range(of: index).count) << 8 | UInt64(kinds[index].rawValue))
-        }
-        // Packed here, eight bytes a word: across modules a call for each byte would cost more than the hash.
-        var word: UInt64 = 0
-        var filled: UInt64 = 0
-        for byte in table.bytes {
-            word |= UInt64(byte) << (8 * filled)
-            filled += 1
-            if filled == 8 {
-                hash.combine(word)
-                word = 0
-                filled = 0
-            }
-        }
-        hash.combine(word)
-        hash.combine(UInt64(mergeWords.count))
-        for merge in mergeWords { hash.combine(merge) }
-        return hash.digest()
-    }
 }

@@ -72,7 +72,8 @@ public struct GGUFFile: Sendable {
         tensorIndex[name].map { tensors[$0] }
     }
 
-    /// The stored bytes of one of this file's tensors; valid while the file, or a copy of this value, lives.
+    /// The stored bytes of one of this file's tensors; valid while the file, or a copy of this value, lives. In a mapped
+    /// file they begin at an address that is a multiple of ``alignment``; do not count on more than 8.
     ///
     /// - Precondition: the description comes from this file.
     public func bytes(of tensor: TensorDescription) -> UnsafeRawBufferPointer {
@@ -80,6 +81,14 @@ public struct GGUFFile: Sendable {
         precondition(tensor.byteCount <= all.count && tensor.offset <= UInt64(all.count - tensor.byteCount))
         let start = Int(tensor.offset)
         return UnsafeRawBufferPointer(rebasing: all[start..<start + tensor.byteCount])
+    }
+
+    /// The bytes of every metadata pair whose key begins with `prefix`, key, type and value as they are stored, in file
+    /// order; valid while the file, or a copy of this value, lives. For fingerprints: equal bytes mean equal metadata.
+    public func rawMetadata(ofKeysWithPrefix prefix: String) -> [UnsafeRawBufferPointer] {
+        zip(metadata.keys, metadata.ranges).compactMap { key, range in
+            key.hasPrefix(prefix) ? UnsafeRawBufferPointer(rebasing: storage.bytes[range]) : nil
+        }
     }
 
     /// The elements of one of this file's tensors in single precision.

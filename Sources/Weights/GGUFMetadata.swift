@@ -5,14 +5,17 @@
 public struct GGUFMetadata: Sendable {
     /// The keys in file order.
     public private(set) var keys: [String] = []
+    /// Where each key's pair stands in the file, in the order of ``keys``.
+    private(set) var ranges: [Range<Int>] = []
     private var values: [String: GGUFValue] = [:]
 
     init() {}
 
-    /// Adds a pair; false if the key is there already.
-    mutating func add(_ key: String, _ value: GGUFValue) -> Bool {
+    /// Adds a pair that stands at `range` of the file; false if the key is there already.
+    mutating func add(_ key: String, _ value: GGUFValue, at range: Range<Int>) -> Bool {
         guard values.updateValue(value, forKey: key) == nil else { return false }
         keys.append(key)
+        ranges.append(range)
         return true
     }
 

@@ -75,7 +75,7 @@ struct GGUFParser {
             let type = try cursor.valueType("the type of \(quoted(key))")
             let valueStart = cursor.position
             let value = try cursor.value(type, depth: 0, storage: storage)
-            guard metadata.add(key, value) else {
+            guard metadata.add(key, value, at: start..<cursor.position) else {
                 throw cursor.error("the metadata key \(quoted(key)) stands here a second time", at: start)
             }
             guard key == alignmentKey else { continue }

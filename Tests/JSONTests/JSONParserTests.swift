@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import JSON
+import TestSupport
 import Testing
 
 @Suite struct JSONParserTests {
@@ -155,6 +156,8 @@ import Testing
         expectError(#""ab\ud800""#, at: 3, "surrogate")
         expectError(#""\ud800\n""#, at: 1, "surrogate")
         expectError(#""\ud800\ud801""#, at: 1, "surrogate")
+        expectError(#""\ud800\ue000""#, at: 1, "surrogate")
+        expectError(#""\udbff\uffff""#, at: 1, "surrogate")
         expectError(#""\udc00""#, at: 1, "surrogate")
         expectError(#""\ude42\ud83d""#, at: 1, "surrogate")
     }

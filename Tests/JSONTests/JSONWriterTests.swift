@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import JSON
+import TestSupport
 import Testing
 
 @Suite struct JSONWriterTests {

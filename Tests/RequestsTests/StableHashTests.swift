@@ -31,6 +31,15 @@ import Testing
         #expect(first.digest() != second.digest())
     }
 
+    @Test(arguments: 0..<20) func buffersHashAsTheirBytes(count: Int) {
+        let bytes = (0..<count).map { UInt8($0 * 37 & 0xFF) }
+        var first = StableHash()
+        first.combine(bytes: bytes)
+        var second = StableHash()
+        bytes.withUnsafeBytes { second.combine(buffer: $0) }
+        #expect(first.digest() == second.digest())
+    }
+
     @Test func digestPrintsAllDigits() {
         #expect(Digest128(high: 1, low: 0xFF).description == "000000000000000100000000000000ff")
     }

@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import Foundation
+import JSON
 import Requests
 import Testing
 import Weights
@@ -72,4 +73,9 @@ struct SeededGenerator: RandomNumberGenerator {
         state &+= 0x9E37_79B9_7F4A_7C15
         return StableHash.mix(state)
     }
+}
+
+extension JSONValue {
+    /// The member of an object; nil for what is no object or has no such member.
+    subscript(key: String) -> JSONValue? { object?[key] }
 }

@@ -1,7 +1,9 @@
 // Tandem — Apache-2.0
 
 import Requests
+import TestSupport
 import Testing
+import Weights
 
 @testable import Tokenization
 
@@ -80,23 +82,27 @@ import Testing
     }
 
     @Test func fingerprintDependsOnEveryPart() throws {
-        let plain = smallDefinition()
-        var variants = [plain]
-        var changed = plain
-        changed.preTokenizer = "gpt-2"
-        variants.append(changed)
-        changed = plain
-        changed.merges.swapAt(0, 1)
-        variants.append(changed)
-        changed = plain
-        changed.tokens.swapAt(3, 4)
-        variants.append(changed)
-        changed = plain
-        changed.types?[changed.tokens.count - 1] = 3
-        variants.append(changed)
-        let fingerprints = try variants.map { try Tokenizer($0).fingerprint }
-        #expect(Set(fingerprints).count == variants.count)
-        #expect(try Tokenizer(plain).fingerprint == fingerprints[0])
+        func fingerprint(
+            name: String = "a", tokens: [String] = ["a", "b", "ab", "x"], merges: [String] = ["a b"],
+            types: [Int32] = [1, 1, 1, 1], pre: String = "gpt-2"
+        ) throws -> Digest128 {
+            var builder = GGUFBuilder()
+            builder.add("general.name", .string(name))
+            builder.add("tokenizer.ggml.model", .string("gpt2"))
+            builder.add("tokenizer.ggml.pre", .string(pre))
+            builder.add("tokenizer.ggml.tokens", .strings(tokens))
+            builder.add("tokenizer.ggml.merges", .strings(merges))
+            builder.add("tokenizer.ggml.token_type", .int32s(types))
+            return try Tokenizer(gguf: GGUFFile(bytes: builder.build(), name: "test.gguf")).fingerprint
+        }
+        let plain = try fingerprint()
+        #expect(try fingerprint() == plain)
+        #expect(try fingerprint(name: "b") == plain)
+        let others = try [
+            fingerprint(tokens: ["b", "a", "ab", "x"]), fingerprint(merges: []), fingerprint(types: [1, 1, 1, 3]),
+            fingerprint(pre: "smollm"),
+        ]
+        #expect(Set(others + [plain]).count == 5)
     }
 
     // MARK: - Hostile files
@@ -114,6 +120,7 @@ import Testing
         refused("tokenizer.ggml.tokens") { $0.tokens = [] }
         refused("tokenizer.ggml.tokens") { $0.tokens[7] = $0.tokens[8] }
         refused("tokenizer.ggml.tokens") { $0.tokens[$0.tokens.count - 1] = "<|im_end|>" }
+        refused("tokenizer.ggml.tokens") { $0.tokens[$0.tokens.count - 1] = String(repeating: "x", count: 1025) }
         refused("tokenizer.ggml.token_type") { $0.types?.removeLast() }
         refused("tokenizer.ggml.token_type") { $0.types = [] }
         refused("tokenizer.ggml.merges") { $0.merges.append("h e") }

@@ -1,0 +1,25 @@
+// Tandem — Apache-2.0
+
+/// The arithmetic of matrix products: what weights are repacked to and activations rounded to. Sums, norms, softmax and
+/// logits are single precision in every mode.
+public enum CPUCompute: String, Sendable, Equatable, CaseIterable {
+    /// Single precision throughout, keys and values too: the reference, four times the memory traffic of 8 bits.
+    case f32
+    /// Weights and activations rounded to bfloat16; keys and values f16.
+    case bf16
+    /// Weights of 4 or 8 bits with a scale and a minimum for each 32, activations 8 bits with a scale for each 32; keys
+    /// and values f16.
+    case int8
+
+    /// Bytes of one stored element of keys and values.
+    public var keyValueElementBytes: Int { self == .f32 ? 4 : 2 }
+
+    /// Its number in the header of packed weights.
+    var code: UInt64 {
+        switch self {
+        case .f32: 1
+        case .bf16: 2
+        case .int8: 3
+        }
+    }
+}

@@ -1,0 +1,476 @@
+// Tandem — Apache-2.0
+
+import CPUKernels
+import Glibc
+import InferenceEngine
+import LanguageModel
+import Requests
+import Synchronization
+
+/// Runs steps: the same program on every thread of the pool, which meet at barriers between dependent stages.
+///
+/// Which thread computes what is decided as it goes; every output number has one order of summation, so bits depend on
+/// neither that nor on the rest of the batch.
+///
+/// Unchecked: slot state is touched by one thread at a time (the coordinator in ``begin(_:)``, and whoever samples a
+/// row, of which a slot has one a step); the rest is immutable or governed by the stages.
+final class ForwardPass: @unchecked Sendable {
+    let model: DecoderDescription
+    let compute: CPUCompute
+    let kernels: tandem_kernels
+    let packed: PackedModel
+    let pool: ComputePool
+    let buffers: StepBuffers
+    let keyValues: KeyValuePools
+    let ropes: [RotaryTable]
+    let tileTokens: Int
+
+    /// Nanoseconds of the coordinator since the last profile.
+    let attentionTime = Atomic<UInt64>(0)
+    let feedForwardTime = Atomic<UInt64>(0)
+    let totalTime = Atomic<UInt64>(0)
+    let stepCount = Atomic<UInt64>(0)
+
+    private let sampling: UnsafeMutableBufferPointer<SamplingParameters>
+    private let lastTokens: UnsafeMutableBufferPointer<TokenID>
+    private let queryWidth: Int
+    private let keyWidth: Int
+    private let layerCount: Int
+
+    init(
+        model: DecoderDescription, compute: CPUCompute, kernels: tandem_kernels, packed: PackedModel,
+        pool: ComputePool, limits: ExecutorLimits, groups: [KeyValueGroup]
+    ) throws(ExecutorError) {
+        self.model = model
+        self.compute = compute
+        self.kernels = kernels
+        self.packed = packed
+        self.pool = pool
+        // About 48 query rows a call: enough to share the reading of keys, few enough to balance.
+        tileTokens = max(4, min(32, 48 / (model.queryHeads / model.keyValueHeads)))
+        buffers = try StepBuffers(
+            model: model, limits: limits, compute: compute, threads: pool.threads, tileTokens: tileTokens)
+        keyValues = try KeyValuePools(model: model, groups: groups, limits: limits, compute: compute)
+        var ropes: [RotaryTable] = []
+        for rope in model.ropes {
+            ropes.append(
+                try RotaryTable(rope, factors: packed.rotaryFactors, positions: limits.contextLength))
+        }
+        self.ropes = ropes
+        sampling = .allocate(capacity: limits.slots)
+        sampling.initialize(repeating: SamplingParameters())
+        lastTokens = .allocate(capacity: limits.slots)
+        lastTokens.initialize(repeating: 0)
+        queryWidth = model.queryHeads * model.headDimension
+        keyWidth = model.keyValueHeads * model.headDimension
+        layerCount = model.layers.count
+    }
+
+    deinit {
+        sampling.deallocate()
+        lastTokens.deallocate()
+    }
+
+    /// Applies the step's changes of slots, tables and blocks, and fills in tokens sampled by earlier steps.
+    func begin(_ job: StepJob) {
+        for addition in job.addedSlots { sampling[Int(addition.slot)] = addition.sampling }
+        for update in job.blockTableUpdates {
+            let table = keyValues.table(group: Int(update.group), slot: update.slot)
+            for index in 0..<Int(update.count) {
+                table[Int(update.firstEntry) + index] = job.blockIDs[Int(update.offset) + index]
+            }
+        }
+        for copy in job.blockCopies { keyValues.copy(copy) }
+        var token = 0
+        for row in job.rows {
+            if case .sampled = row.firstToken { job.tokens[token] = lastTokens[Int(row.slot)] }
+            token += Int(row.tokenCount)
+        }
+    }
+
+    /// One thread's part of a step.
+    func run(_ job: StepJob, worker: Int) {
+        // Arrays are read through pointers: no checks of uniqueness and no retain in the loops.
+        job.tokens.withUnsafeBufferPointer { tokens in
+            job.positions.withUnsafeBufferPointer { positions in
+                job.tiles.withUnsafeBufferPointer { tiles in
+                    job.heads.withUnsafeBufferPointer { heads in
+                        let step = Step(
+                            tokens: tokens, positions: positions, tiles: tiles, heads: heads,
+                            isSingleTile: job.isSingleTile, isSmall: tokens.count <= StepBuffers.smallStep)
+                        run(step, job: job, worker: worker)
+                    }
+                }
+            }
+        }
+    }
+
+    private struct Step {
+        var tokens: UnsafeBufferPointer<TokenID>
+        var positions: UnsafeBufferPointer<Int32>
+        var tiles: UnsafeBufferPointer<AttentionTile>
+        var heads: UnsafeBufferPointer<HeadPosition>
+        var isSingleTile: Bool
+        var isSmall: Bool
+    }
+
+    private func run(_ step: Step, job: StepJob, worker: Int) {
+        guard !step.tokens.isEmpty else { return }
+        let start = monotonicNanoseconds()
+        var attention: UInt64 = 0
+        var feedForward: UInt64 = 0
+        embed(step, worker)
+        pool.barrier()
+        for index in 0..<layerCount {
+            let layer = packed.layers[index]
+            if model.computesAttention {
+                let activations = normalised(step, layer.attentionNorm, worker)
+                multiply(
+                    (layer.query, layer.key, layer.value), activations: activations, rows: step.tokens.count,
+                    output: buffers.queryKeyValue, stride: buffers.queryKeyValueStride)
+                pool.barrier()
+                let before = monotonicNanoseconds()
+                attend(step, layer: index, worker)
+                attention &+= monotonicNanoseconds() &- before
+                let mixed = activationRows(step, columns: queryWidth, worker) { token in
+                    UnsafePointer(buffers.queryKeyValue + token * buffers.queryKeyValueStride)
+                }
+                accumulate(layer.attentionOutput, activations: mixed, rows: step.tokens.count)
+                pool.barrier()
+            }
+            if model.computesFeedForward {
+                let before = monotonicNanoseconds()
+                let activations = normalised(step, layer.feedForwardNorm, worker)
+                multiply(
+                    (layer.gate, layer.up, nil), activations: activations, rows: step.tokens.count,
+                    output: buffers.gateUp, stride: buffers.gateUpStride)
+                pool.barrier()
+                let width = model.intermediateSize
+                let row = buffers.workers[worker].row
+                let activation =
+                    model.layers[index].activation == .silu ? kernels.silu_mul : kernels.gelu_tanh_mul
+                let gated = activationRows(step, columns: width, worker) { token in
+                    let gate = buffers.gateUp + token * buffers.gateUpStride
+                    activation(gate, gate + width, width, row)
+                    return UnsafePointer(row)
+                }
+                accumulate(layer.down, activations: gated, rows: step.tokens.count)
+                pool.barrier()
+                feedForward &+= monotonicNanoseconds() &- before
+            }
+        }
+        finish(step, job: job, worker: worker)
+        if worker == 0 {
+            attentionTime.wrappingAdd(attention, ordering: .relaxed)
+            feedForwardTime.wrappingAdd(feedForward, ordering: .relaxed)
+            totalTime.wrappingAdd(monotonicNanoseconds() &- start, ordering: .relaxed)
+            stepCount.wrappingAdd(1, ordering: .relaxed)
+        }
+    }
+
+    // MARK: - Stages
+
+    private func embed(_ step: Step, _ worker: Int) {
+        let width = model.hiddenSize
+        let scale = model.embeddingScale
+        forEachRow(step.tokens.count) { token in
+            let row = buffers.residual + token * buffers.hiddenStride
+            packed.embedding.unpackRow(packed.embedding.base, width, Int(step.tokens[token]), row)
+            if scale != 1 {
+                for index in 0..<width { row[index] *= scale }
+            }
+        }
+    }
+
+    /// Normalised activation rows of the residual stream, ready for a product.
+    private func normalised(
+        _ step: Step, _ weight: UnsafePointer<Float>, _ worker: Int
+    ) -> UnsafeRawPointer {
+        let row = buffers.workers[worker].row
+        let width = model.hiddenSize
+        return activationRows(step, columns: width, worker) { token in
+            kernels.rmsnorm(
+                buffers.residual + token * buffers.hiddenStride, weight, width, model.normEpsilon, row)
+            return UnsafePointer(row)
+        }
+    }
+
+    /// Makes an activation row of each token. In a small step every thread makes all of them for itself, which costs
+    /// less than a barrier.
+    private func activationRows(
+        _ step: Step, columns: Int, _ worker: Int, _ row: (Int) -> UnsafePointer<Float>
+    ) -> UnsafeRawPointer {
+        let stride = compute.rowBytes(columns: columns)
+        if step.isSmall {
+            let output = buffers.workers[worker].activations
+            for token in 0..<step.tokens.count { store(row(token), columns: columns, output + token * stride) }
+            return UnsafeRawPointer(output)
+        }
+        let output = buffers.activations
+        forEachRow(step.tokens.count) { token in store(row(token), columns: columns, output + token * stride) }
+        pool.barrier()
+        return UnsafeRawPointer(output)
+    }
+
+    private func store(_ row: UnsafePointer<Float>, columns: Int, _ output: UnsafeMutableRawPointer) {
+        switch compute {
+        case .f32: memcpy(output, row, columns * 4)
+        case .bf16: kernels.round_row_bf16(row, columns, output)
+        case .int8: kernels.quantize_row_int8(row, columns, output)
+        }
+    }
+
+    /// Up to three products of the same rows, side by side in the output.
+    private func multiply(
+        _ matrices: (PackedMatrix, PackedMatrix, PackedMatrix?), activations: UnsafeRawPointer, rows: Int,
+        output: UnsafeMutablePointer<Float>, stride: Int
+    ) {
+        let (first, second, third) = matrices
+        let secondPanel = first.panels
+        let thirdPanel = secondPanel + second.panels
+        let total = thirdPanel + (third?.panels ?? 0)
+        let activationStride = compute.rowBytes(columns: first.columns)
+        forEachTile(panels: total, panelBytes: first.panelBytes, rows: rows) { panels, tile in
+            let input = activations + tile.lowerBound * activationStride
+            let out = output + tile.lowerBound * stride
+            func part(_ matrix: PackedMatrix, from start: Int, column: Int) {
+                let begin = max(panels.lowerBound - start, 0)
+                let end = min(panels.upperBound - start, matrix.panels)
+                guard begin < end else { return }
+                matrix.multiply(
+                    matrix.base, matrix.columns, matrix.rows, begin, end, input, tile.count, activationStride,
+                    out + column, stride, 0)
+            }
+            part(first, from: 0, column: 0)
+            part(second, from: secondPanel, column: first.rows)
+            if let third { part(third, from: thirdPanel, column: first.rows + second.rows) }
+        }
+    }
+
+    /// Adds a product to the residual stream.
+    private func accumulate(_ matrix: PackedMatrix, activations: UnsafeRawPointer, rows: Int) {
+        let activationStride = compute.rowBytes(columns: matrix.columns)
+        forEachTile(panels: matrix.panels, panelBytes: matrix.panelBytes, rows: rows) { panels, tile in
+            matrix.multiply(
+                matrix.base, matrix.columns, matrix.rows, panels.lowerBound, panels.upperBound,
+                activations + tile.lowerBound * activationStride, tile.count, activationStride,
+                buffers.residual + tile.lowerBound * buffers.hiddenStride, buffers.hiddenStride,
+                UInt32(TANDEM_MATMUL_ACCUMULATE))
+        }
+    }
+
+    /// Rotates, stores keys and values, and attends; the output takes the queries' place. Ends at a barrier unless the
+    /// step is small enough that no thread needs what another one wrote.
+    private func attend(_ step: Step, layer: Int, _ worker: Int) {
+        let heads = model.keyValueHeads
+        let description = model.layers[layer]
+        let place = keyValues.layers[layer]
+        let rope = ropes[description.rope]
+        if step.isSingleTile {
+            forEachItem(heads) { head in
+                rotateAndStore(step, tile: step.tiles[0], heads: head..<head + 1, place, rope)
+                attend(step, tile: step.tiles[0], head: head, place, description, worker)
+            }
+        } else {
+            forEachItem(step.tiles.count) { tile in
+                rotateAndStore(step, tile: step.tiles[tile], heads: 0..<heads, place, rope)
+            }
+            pool.barrier()
+            forEachItem(step.tiles.count * heads) { item in
+                // Later tiles of a prompt see more keys; the longest work comes first.
+                let tile = step.tiles.count - 1 - item / heads
+                attend(step, tile: step.tiles[tile], head: item % heads, place, description, worker)
+            }
+        }
+        pool.barrier()
+    }
+
+    private func rotateAndStore(
+        _ step: Step, tile: AttentionTile, heads: Range<Int>, _ place: KeyValuePools.Layer, _ rope: RotaryTable
+    ) {
+        let dimension = model.headDimension
+        let share = model.queryHeads / model.keyValueHeads
+        let table = keyValues.table(group: place.group, slot: tile.slot)
+        let store = compute == .f32 ? kernels.kv_store_f32 : kernels.kv_store_f16
+        for index in 0..<Int(tile.count) {
+            let position = tile.position + Int32(index)
+            let row = buffers.queryKeyValue + (Int(tile.firstToken) + index) * buffers.queryKeyValueStride
+            let keys = row + queryWidth + heads.lowerBound * dimension
+            let cosines = rope.cosines(position)
+            let sines = rope.sines(position)
+            kernels.rope_rows(
+                row + heads.lowerBound * share * dimension, heads.count * share, dimension, cosines, sines)
+            kernels.rope_rows(keys, heads.count, dimension, cosines, sines)
+            let (entry, slot) = Int(position).quotientAndRemainder(dividingBy: Int(TANDEM_KV_BLOCK_TOKENS))
+            let block = place.base + Int(table[entry]) * place.blockStride
+            for head in heads {
+                let offset = (head - heads.lowerBound) * dimension
+                let keyBlock = block + head * 2 * keyValues.headBytes
+                store(keys + offset, keys + keyWidth + offset, dimension, slot, keyBlock, keyBlock + keyValues.headBytes)
+            }
+        }
+    }
+
+    private func attend(
+        _ step: Step, tile: AttentionTile, head: Int, _ place: KeyValuePools.Layer,
+        _ description: LayerDescription, _ worker: Int
+    ) {
+        let dimension = model.headDimension
+        let share = model.queryHeads / model.keyValueHeads
+        let keys = place.base + head * 2 * keyValues.headBytes
+        var call = tandem_attention(
+            block_table: keyValues.table(group: place.group, slot: tile.slot), keys: keys,
+            values: keys + keyValues.headBytes, key_block_stride: place.blockStride,
+            value_block_stride: place.blockStride, head_dim: dimension, scale: description.attentionScale)
+        let rows = buffers.workers[worker].attention
+        var count = 0
+        for index in 0..<Int(tile.count) {
+            let context = tile.position + Int32(index) + 1
+            let start = description.window.map { max(0, context - Int32(clamping: $0)) } ?? 0
+            let row = buffers.queryKeyValue + (Int(tile.firstToken) + index) * buffers.queryKeyValueStride
+            for query in head * share..<(head + 1) * share {
+                let vector = row + query * dimension
+                rows[count] = tandem_attention_row(
+                    query: vector, out: vector, context: context, window_start: start)
+                count += 1
+            }
+        }
+        if compute == .f32 {
+            kernels.attention_f32(&call, rows, count)
+        } else {
+            kernels.attention_f16(&call, rows, count)
+        }
+    }
+
+    // MARK: - Head and sampling
+
+    private func finish(_ step: Step, job: StepJob, worker: Int) {
+        let row = buffers.workers[worker].row
+        let width = model.hiddenSize
+        let stride = compute.rowBytes(columns: width)
+        let head = packed.head
+        var start = 0
+        while start < step.heads.count {
+            let count = min(buffers.logitRows, step.heads.count - start)
+            let isSmall = count <= StepBuffers.smallStep
+            let activations = isSmall ? buffers.workers[worker].activations : buffers.activations
+            let normalise = { [self] (index: Int) in
+                let token = Int(step.heads[start + index].token)
+                kernels.rmsnorm(
+                    buffers.residual + token * buffers.hiddenStride, packed.outputNorm, width, model.normEpsilon,
+                    row)
+                store(row, columns: width, activations + index * stride)
+            }
+            if isSmall {
+                for index in 0..<count { normalise(index) }
+            } else {
+                forEachRow(count, normalise)
+                pool.barrier()
+            }
+            forEachTile(panels: head.panels, panelBytes: head.panelBytes, rows: count) { panels, tile in
+                head.multiply(
+                    head.base, width, head.rows, panels.lowerBound, panels.upperBound,
+                    activations + tile.lowerBound * stride, tile.count, stride,
+                    buffers.logits + tile.lowerBound * buffers.vocabularyStride, buffers.vocabularyStride, 0)
+            }
+            pool.barrier()
+            let (chosen, topCounts, top) = (job.chosen.base, job.topCounts.base, job.top.base)
+            forEachItem(count) { index in
+                let position = step.heads[start + index]
+                choose(
+                    position, logits: buffers.logits + index * buffers.vocabularyStride, worker,
+                    &chosen[start + index], &topCounts[start + index], top + position.topOffset)
+            }
+            pool.barrier()
+            start += count
+        }
+    }
+
+    /// Samples or scores one position.
+    private func choose(
+        _ head: HeadPosition, logits: UnsafeMutablePointer<Float>, _ worker: Int,
+        _ chosen: inout TokenLogProbability, _ topCount: inout Int32,
+        _ top: UnsafeMutablePointer<TokenLogProbability>
+    ) {
+        let vocabulary = model.vocabularySize
+        var token = Int(head.target)
+        if head.target < 0 {
+            token = sample(logits, sampling[Int(head.slot)], position: Int(head.position), worker)
+            lastTokens[Int(head.slot)] = TokenID(token)
+        }
+        chosen = TokenLogProbability(token: TokenID(token), logProbability: 0)
+        guard head.top >= 0 else { return }
+        let total = kernels.log_sum_exp(logits, vocabulary, 1)
+        chosen.logProbability = logits[token] - total
+        guard head.top > 0 else { return }
+        withUnsafeTemporaryAllocation(of: Int32.self, capacity: PlanChecker.mostLikeliest) { indices in
+            withUnsafeTemporaryAllocation(of: Float.self, capacity: PlanChecker.mostLikeliest) { values in
+                guard let indexBase = indices.baseAddress, let valueBase = values.baseAddress else { return }
+                let found = kernels.top_k(logits, vocabulary, Int(head.top), indexBase, valueBase)
+                for place in 0..<found {
+                    top[place] = TokenLogProbability(
+                        token: indexBase[place], logProbability: valueBase[place] - total)
+                }
+                topCount = Int32(found)
+            }
+        }
+    }
+
+    private func sample(
+        _ logits: UnsafeMutablePointer<Float>, _ sampling: SamplingParameters, position: Int, _ worker: Int
+    ) -> Int {
+        let vocabulary = model.vocabularySize
+        if !RowSampler.isGreedy(sampling) {
+            let probabilities = buffers.workers[worker].probabilities
+            kernels.softmax_row(logits, vocabulary, 1 / sampling.temperature, probabilities)
+            let row = UnsafeBufferPointer(start: probabilities, count: vocabulary)
+            if let token = RowSampler.draw(row, sampling: sampling, position: position) { return token }
+        }
+        return kernels.argmax(logits, vocabulary)
+    }
+
+    // MARK: - Division of work
+
+    /// Items of a stage, taken one by one.
+    @inline(__always)
+    private func forEachItem(_ count: Int, _ body: (Int) -> Void) {
+        if pool.threads == 1 {
+            for item in 0..<count { body(item) }
+            return
+        }
+        while true {
+            let item = pool.claim()
+            guard item < count else { return }
+            body(item)
+        }
+    }
+
+    /// Rows of a stage, a few at a time.
+    @inline(__always)
+    private func forEachRow(_ count: Int, _ body: (Int) -> Void) {
+        let run = max(1, min(8, count / (2 * pool.threads)))
+        forEachItem((count + run - 1) / run) { item in
+            for row in item * run..<min(count, (item + 1) * run) { body(row) }
+        }
+    }
+
+    /// Pieces of a product: some panels times some rows.
+    @inline(__always)
+    private func forEachTile(
+        panels: Int, panelBytes: Int, rows: Int, _ body: (Range<Int>, Range<Int>) -> Void
+    ) {
+        let tileRows = 128
+        let tiles = (rows + tileRows - 1) / tileRows
+        // A piece's weights stay in the second-level cache while its rows pass.
+        let cached = max(1, (256 << 10) / max(1, panelBytes))
+        let share = (panels + 4 * pool.threads - 1) / (4 * pool.threads)
+        let run = max(1, min(share, cached))
+        let runs = (panels + run - 1) / run
+        forEachItem(runs * tiles) { item in
+            let (run0, tile) = item.quotientAndRemainder(dividingBy: tiles)
+            body(
+                run0 * run..<min(panels, (run0 + 1) * run),
+                tile * tileRows..<min(rows, (tile + 1) * tileRows))
+        }
+    }
+}

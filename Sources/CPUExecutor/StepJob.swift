@@ -1,0 +1,169 @@
+// Tandem — Apache-2.0
+
+import InferenceEngine
+import Requests
+
+/// A position whose logits are wanted.
+struct HeadPosition {
+    /// Index among the step's tokens.
+    var token: Int32
+    /// The slot whose parameters decide a sample.
+    var slot: SlotIndex
+    /// The prompt token whose log-probability is wanted, or -1 to sample.
+    var target: TokenID
+    /// Index in the sequence of the token that is sampled.
+    var position: Int32
+    /// How many of the likeliest tokens to report; -1 for no log-probabilities.
+    var top: Int32
+    /// Where they go in ``StepJob/top``.
+    var topOffset: Int
+}
+
+/// A run of tokens of one row that one attention call handles.
+struct AttentionTile {
+    var slot: SlotIndex
+    /// Index of the first token among the step's tokens.
+    var firstToken: Int32
+    /// Its position in the sequence.
+    var position: Int32
+    var count: Int32
+}
+
+/// One step in flight: the plan by value and room for its outputs. Two of them take turns, so a steady state allocates
+/// nothing.
+///
+/// Unchecked: the step loop writes it before submission and reads it after ``done`` has counted up; between the two it
+/// belongs to the pool's threads.
+final class StepJob: PoolProgram, @unchecked Sendable {
+    let forward: ForwardPass
+    let done = Event()
+
+    var step: UInt64 = 0
+    var removedSlots: [SlotIndex] = []
+    var addedSlots: [SlotAddition] = []
+    var blockTableUpdates: [BlockTableUpdate] = []
+    var blockIDs: [KVBlockID] = []
+    var blockCopies: [BlockCopy] = []
+    var rows: [StepRow] = []
+    var tokens: [TokenID] = []
+    var positions: [Int32] = []
+    var tiles: [AttentionTile] = []
+    /// Whether one row's tokens fit one tile, so that nothing reads keys that another work item stores.
+    var isSingleTile = false
+    var heads: [HeadPosition] = []
+
+    /// One for each head position: the sampled or given token.
+    private(set) var chosen = OutputBuffer(StepJob.nothing)
+    /// How many likeliest tokens were found for each head position.
+    private(set) var topCounts = OutputBuffer<Int32>(0)
+    private(set) var top = OutputBuffer(StepJob.nothing)
+
+    private static let nothing = TokenLogProbability(token: 0, logProbability: 0)
+
+    init(forward: ForwardPass) {
+        self.forward = forward
+    }
+
+    /// Copies a checked plan.
+    func load(_ plan: StepPlan, tileTokens: Int) {
+        step = plan.step
+        Self.replace(&removedSlots, by: plan.removedSlots)
+        Self.replace(&addedSlots, by: plan.addedSlots)
+        Self.replace(&blockTableUpdates, by: plan.blockTableUpdates)
+        Self.replace(&blockIDs, by: plan.blockIDs)
+        Self.replace(&blockCopies, by: plan.blockCopies)
+        Self.replace(&rows, by: plan.rows)
+        tokens.removeAll(keepingCapacity: true)
+        positions.removeAll(keepingCapacity: true)
+        tiles.removeAll(keepingCapacity: true)
+        heads.removeAll(keepingCapacity: true)
+        var topTotal = 0
+        for row in rows {
+            let first = tokens.count
+            let count = Int(row.tokenCount)
+            for index in 0..<count {
+                tokens.append(plan.tokens[Int(row.tokenOffset) + index])
+                positions.append(row.startPosition + Int32(index))
+            }
+            for start in stride(from: 0, to: count, by: tileTokens) {
+                tiles.append(
+                    AttentionTile(
+                        slot: row.slot, firstToken: Int32(first + start), position: row.startPosition + Int32(start),
+                        count: Int32(min(tileTokens, count - start))))
+            }
+            if let wanted = row.output.promptLogProbabilities {
+                for index in 0..<count {
+                    let target: TokenID
+                    if index + 1 < count {
+                        target = tokens[first + index + 1]
+                    } else if let next = row.output.nextPromptToken {
+                        target = next
+                    } else {
+                        continue
+                    }
+                    addHead(row, index: index, first: first, target: target, top: wanted, &topTotal)
+                }
+            }
+            if row.output.sample {
+                addHead(row, index: count - 1, first: first, target: -1, top: row.output.logProbabilities, &topTotal)
+            }
+        }
+        isSingleTile = tiles.count == 1
+        chosen.reset(count: heads.count, to: Self.nothing)
+        topCounts.reset(count: heads.count, to: 0)
+        top.reset(count: topTotal, to: Self.nothing)
+    }
+
+    /// Fills a result from the outputs.
+    func collect(into result: inout StepResult) {
+        result.removeAll()
+        result.step = step
+        var head = 0
+        for row in rows {
+            let wantsPrompt = row.output.promptLogProbabilities != nil
+            guard row.output.sample || wantsPrompt else { continue }
+            var output = RowResult(slot: row.slot)
+            let promptStart = result.prompt.count
+            while head < heads.count, heads[head].slot == row.slot, heads[head].target >= 0 {
+                let start = result.promptTop.count
+                result.promptTop.append(contentsOf: likeliest(head))
+                result.prompt.append(
+                    PromptLogProbability(chosen: chosen.base[head], top: start..<result.promptTop.count))
+                head += 1
+            }
+            output.prompt = promptStart..<result.prompt.count
+            if row.output.sample {
+                let start = result.top.count
+                result.top.append(contentsOf: likeliest(head))
+                output.top = start..<result.top.count
+                output.token = chosen.base[head].token
+                output.logProbability = chosen.base[head].logProbability
+                head += 1
+            }
+            result.rows.append(output)
+        }
+    }
+
+    func begin() { forward.begin(self) }
+    func run(worker: Int) { forward.run(self, worker: worker) }
+    func finish() { done.advance() }
+
+    private func likeliest(_ head: Int) -> UnsafeBufferPointer<TokenLogProbability> {
+        UnsafeBufferPointer(start: top.base + heads[head].topOffset, count: Int(topCounts.base[head]))
+    }
+
+    private func addHead(
+        _ row: StepRow, index: Int, first: Int, target: TokenID, top: Int?, _ topTotal: inout Int
+    ) {
+        heads.append(
+            HeadPosition(
+                token: Int32(first + index), slot: row.slot, target: target,
+                position: row.startPosition + Int32(index) + 1, top: Int32(top ?? -1), topOffset: topTotal))
+        topTotal += top ?? 0
+    }
+
+    private static func replace<Element>(_ array: inout [Element], by other: [Element]) {
+        array.removeAll(keepingCapacity: true)
+        array.append(contentsOf: other)
+    }
+}

@@ -1,0 +1,151 @@
+// Tandem — Apache-2.0
+
+import EngineLink
+import NIOCore
+import Requests
+import Routing
+
+/// Keeps one link to every engine that the roster calls ready, and tells the dispatcher which engines serve.
+///
+/// Lives on one event loop.
+final class EnginePool {
+    /// An engine as the gateway sees it.
+    struct EngineState {
+        var entry: RosterEntry
+        var hello: EngineHello?
+        var statistics: EngineStatistics?
+
+        var isServing: Bool { hello != nil && entry.state == .ready }
+    }
+
+    private struct Link {
+        /// New with every attempt to connect, so that nothing of an older link touches its successor.
+        var engine: EngineID
+        var client: EngineLinkClient
+    }
+
+    private let eventLoop: any EventLoop
+    private let dispatcher: Dispatcher
+    private let hello: ClientHello
+    private let metrics: GatewayMetrics
+    private let log: @Sendable (String) -> Void
+    private var generation: UInt64 = 0
+    private var engines: [UInt32: EngineState] = [:]
+    private var links: [UInt32: Link] = [:]
+    private var backoffs: [UInt32: ReconnectBackoff] = [:]
+    private var attempts: UInt64 = 0
+
+    init(
+        eventLoop: any EventLoop, dispatcher: Dispatcher, tokenizerFingerprint: Digest128, pid: Int32,
+        metrics: GatewayMetrics, log: @escaping @Sendable (String) -> Void
+    ) {
+        self.eventLoop = eventLoop
+        self.dispatcher = dispatcher
+        hello = ClientHello(tokenizerFingerprint: tokenizerFingerprint, pid: pid)
+        self.metrics = metrics
+        self.log = log
+    }
+
+    var states: [EngineState] { engines.values.sorted { $0.entry.index < $1.entry.index } }
+
+    /// For people: `engine 0 starting, engine 1 failed (…)`.
+    var summary: String {
+        guard !engines.isEmpty else { return "no engine is known" }
+        return states.map { state in
+            "engine \(state.entry.index) \(state.entry.state)"
+                + (state.entry.reason.isEmpty ? "" : " (\(state.entry.reason))")
+        }.joined(separator: ", ")
+    }
+
+    /// Takes a roster; one that is not newer is ignored.
+    func update(_ roster: Roster) {
+        guard roster.generation > generation || generation == 0 else { return }
+        generation = roster.generation
+        let known = Set(roster.engines.map(\.index))
+        for index in engines.keys where !known.contains(index) {
+            drop(index, reason: "it left the roster")
+            engines[index] = nil
+        }
+        for entry in roster.engines {
+            let before = engines[entry.index]
+            engines[entry.index, default: EngineState(entry: entry)].entry = entry
+            if let before, before.entry.pid != entry.pid, before.hello != nil {
+                drop(entry.index, reason: "its process was replaced")
+            }
+            switch entry.state {
+            case .ready:
+                if links[entry.index] == nil { connect(entry.index) }
+            case .draining:
+                if let link = links[entry.index] { dispatcher.engineDraining(link.engine) }
+            case .starting, .restarting, .failed:
+                drop(entry.index, reason: entry.reason.isEmpty ? "its process ended" : entry.reason)
+            }
+        }
+    }
+
+    // MARK: Links
+
+    private func connect(_ index: UInt32) {
+        guard let entry = engines[index]?.entry else { return }
+        let address: LinkAddress
+        do {
+            address = try LinkAddress(entry.address)
+        } catch {
+            log("engine \(index): \(error)")
+            return
+        }
+        attempts += 1
+        let engine = EngineID(attempts)
+        let pool = NIOLoopBound(self, eventLoop: eventLoop)
+        let client = EngineLinkClient.connect(to: address, hello: hello, on: eventLoop) { event in
+            pool.value.handle(event, of: engine, index: index)
+        }
+        links[index] = Link(engine: engine, client: client)
+    }
+
+    private func handle(_ event: EngineLinkClient.Event, of engine: EngineID, index: UInt32) {
+        guard let link = links[index], link.engine == engine else { return }
+        switch event {
+        case .opened(let hello):
+            backoffs[index]?.succeeded()
+            engines[index]?.hello = hello
+            dispatcher.engineAppeared(
+                LinkUpstream(engine: engine, hello: hello) { [client = link.client] in client.send($0) })
+        case .message(.stepOutput(let output)):
+            dispatcher.receive(output.outputs, from: engine)
+        case .message(.statistics(let statistics)):
+            engines[index]?.statistics = statistics
+        case .message(let message):
+            log("engine \(index) sent an unexpected message: \(message)")
+        case .closed(let error):
+            links[index] = nil
+            engines[index]?.hello = nil
+            dispatcher.engineLost(engine, reason: error.message)
+            guard engines[index]?.entry.state == .ready else { return }
+            if error.code != .connection { log("engine \(index): \(error.message)") }
+            reconnectLater(index)
+        }
+    }
+
+    private func reconnectLater(_ index: UInt32) {
+        let delay = backoffs[index, default: ReconnectBackoff()].failed(jitter: .random(in: 0...1))
+        eventLoop.assumeIsolated().scheduleTask(in: TimeAmount(delay)) { [weak self] in
+            guard let self, self.links[index] == nil, self.engines[index]?.entry.state == .ready else { return }
+            self.connect(index)
+        }
+    }
+
+    /// Gives an engine's link up, without waiting for the system to notice that the other end is gone.
+    private func drop(_ index: UInt32, reason: String) {
+        engines[index]?.hello = nil
+        engines[index]?.statistics = nil
+        guard let link = links.removeValue(forKey: index) else { return }
+        link.client.close()
+        dispatcher.engineLost(link.engine, reason: reason)
+    }
+
+    /// Closes all links.
+    func shutdown() {
+        for index in links.keys { drop(index, reason: "the gateway is shutting down") }
+    }
+}

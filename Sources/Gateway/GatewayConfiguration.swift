@@ -1,0 +1,46 @@
+// Tandem — Apache-2.0
+
+public import HTTPCore
+public import NIOCore
+
+/// What a gateway serves and how.
+public struct GatewayConfiguration: Sendable {
+    public var model: ServedModel
+    /// Where HTTP connections come from.
+    public var listener: HTTPListener
+    /// A socket to the supervisor: rosters come in, readiness goes out. Its end is the supervisor's end.
+    public var supervisor: Int32?
+    /// Event loops, each with links of its own to every engine.
+    public var eventLoops = 1
+    /// Keys that clients must show one of; empty lets everybody in.
+    public var apiKeys: [String] = []
+    /// Sequences that may be unfinished at once, an event loop; one more is refused with 429.
+    public var maximumSequences = 4096
+    /// How long a sequence waits when no engine serves before it is refused with 503.
+    public var holdTimeout = TimeAmount.seconds(30)
+    /// How long streams may take to finish once the gateway was told to end.
+    public var drainTimeout = TimeAmount.seconds(30)
+    /// Longest request body, in bytes.
+    public var maximumBodyBytes = 32 << 20
+    public var version: String
+    public var pid: Int32
+    /// Whether every exchange is logged.
+    public var logsAccess = false
+    /// Takes one line for people.
+    public var log: @Sendable (String) -> Void
+    public var clock: @Sendable () -> NIODeadline = { .now() }
+    public var secondsSince1970: @Sendable () -> Int
+
+    public init(
+        model: ServedModel, listener: HTTPListener, supervisor: Int32? = nil, version: String, pid: Int32,
+        log: @escaping @Sendable (String) -> Void, secondsSince1970: @escaping @Sendable () -> Int
+    ) {
+        self.model = model
+        self.listener = listener
+        self.supervisor = supervisor
+        self.version = version
+        self.pid = pid
+        self.log = log
+        self.secondsSince1970 = secondsSince1970
+    }
+}

@@ -1,0 +1,142 @@
+// Tandem — Apache-2.0
+
+public import EngineLink
+import HTTPCore
+import NIOCore
+import NIOPosix
+import Synchronization
+import Telemetry
+
+/// A running gateway: an HTTP server in front of engines.
+public final class GatewayServer: Sendable {
+    private let server: HTTPServer
+    private let group: MultiThreadedEventLoopGroup
+    private let workers: NIOThreadPool
+    private let shards: ShardTable
+    private let supervisor: (any Channel)?
+    private let drainTimeout: TimeAmount
+
+    private init(
+        server: HTTPServer, group: MultiThreadedEventLoopGroup, workers: NIOThreadPool, shards: ShardTable,
+        supervisor: (any Channel)?, drainTimeout: TimeAmount
+    ) {
+        self.server = server
+        self.group = group
+        self.workers = workers
+        self.shards = shards
+        self.supervisor = supervisor
+        self.drainTimeout = drainTimeout
+    }
+
+    /// The TCP port that is served.
+    public var port: Int? { server.port }
+
+    /// Starts to serve.
+    ///
+    /// - Parameters:
+    ///   - roster: engines that are known from the start; the supervisor's rosters follow.
+    ///   - onSupervisorLost: called once when the supervisor is gone; the process should end.
+    /// - Throws: ``HTTPServerError``, or what the system said of the supervisor's socket.
+    public static func start(
+        _ configuration: GatewayConfiguration,
+        roster: Roster? = nil,
+        onSupervisorLost: @escaping @Sendable (String) -> Void = { _ in }
+    ) async throws -> GatewayServer {
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: max(1, configuration.eventLoops))
+        let workers = NIOThreadPool(numberOfThreads: 1)
+        workers.start()
+        let metrics = GatewayMetrics(modelName: configuration.model.name)
+        let shards = ShardTable(
+            group: group, configuration: configuration, metrics: metrics, workers: workers)
+        var serving = HTTPServerConfiguration()
+        serving.limits.maximumBodyBytes = configuration.maximumBodyBytes
+        serving.errorBody = { status, reason in
+            let type = status.code < 500 ? "invalid_request_error" : "server_error"
+            let error = APIError(status: status.code, type: type, message: reason)
+            return ("application/json", ByteBuffer(bytes: error.body))
+        }
+        let log = configuration.log
+        serving.incidentLog = { incident in log("http: \(incident)") }
+        if configuration.logsAccess {
+            serving.accessLog = { entry in
+                log(
+                    "\(entry.method?.rawValue ?? "-") \(entry.path ?? "-") \(entry.status?.code ?? 0) "
+                        + "\(entry.bodyBytes) B \(entry.duration.nanoseconds / 1000) µs "
+                        + "\(entry.isComplete ? "complete" : "cut") \(entry.requestID ?? "-")")
+            }
+        }
+        if let roster { shards.update(roster) }
+        let server = try await HTTPServer.start(
+            group: group, listening: configuration.listener, configuration: serving, handler: shards)
+        var supervisor: (any Channel)?
+        if let descriptor = configuration.supervisor {
+            let channel = try await SupervisorChannel.open(descriptor, on: group.next()) { message in
+                switch message {
+                case .roster(let roster): shards.update(roster)
+                default: log("the supervisor sent an unexpected message: \(message)")
+                }
+            } onClose: { reason in
+                onSupervisorLost(reason)
+            }
+            SupervisorChannel.send(.gatewayReady(port: UInt16(clamping: server.port ?? 0)), to: channel)
+            supervisor = channel
+        }
+        return GatewayServer(
+            server: server, group: group, workers: workers, shards: shards, supervisor: supervisor,
+            drainTimeout: configuration.drainTimeout)
+    }
+
+    /// Takes a roster from elsewhere than the supervisor's socket.
+    public func update(_ roster: Roster) {
+        shards.update(roster)
+    }
+
+    /// Stops accepting, lets requests finish for at most the configured time, then ends everything.
+    public func drain() async {
+        let server = self.server
+        let deadline = group.next().scheduleTask(in: drainTimeout) {
+            // The drain below ends when the connections do.
+            _ = Task { await server.close() }
+        }
+        await server.drain()
+        deadline.cancel()
+        await shards.shutdown()
+        try? await workers.shutdownGracefully()
+        try? await group.shutdownGracefully()
+    }
+}
+
+/// The shards of a gateway, one an event loop. Immutable; each shard is touched on its own loop only.
+final class ShardTable: HTTPRequestHandler {
+    private let shards: [ObjectIdentifier: NIOLoopBoundBox<GatewayShard>]
+
+    init(
+        group: MultiThreadedEventLoopGroup, configuration: GatewayConfiguration, metrics: GatewayMetrics,
+        workers: NIOThreadPool
+    ) {
+        var shards: [ObjectIdentifier: NIOLoopBoundBox<GatewayShard>] = [:]
+        for eventLoop in group.makeIterator() {
+            shards[ObjectIdentifier(eventLoop)] = NIOLoopBoundBox.makeBoxSendingValue(
+                GatewayShard(
+                    eventLoop: eventLoop, configuration: configuration, metrics: metrics, workers: workers),
+                eventLoop: eventLoop)
+        }
+        self.shards = shards
+    }
+
+    func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
+        shards[ObjectIdentifier(responder.eventLoop)]?.value.handle(request, responder)
+    }
+
+    func update(_ roster: Roster) {
+        for shard in shards.values {
+            shard.eventLoop.execute { shard.value.engines.update(roster) }
+        }
+    }
+
+    func shutdown() async {
+        for shard in shards.values {
+            try? await shard.eventLoop.submit { shard.value.engines.shutdown() }.get()
+        }
+    }
+}

@@ -1,0 +1,71 @@
+// Tandem — Apache-2.0
+
+import NIOCore
+import Requests
+import Telemetry
+
+/// Times one request and enters it into the metrics.
+final class RequestObserver {
+    private let metrics: GatewayMetrics
+    private let clock: @Sendable () -> NIODeadline
+    private let admission: NIODeadline
+    /// When each choice got its first and its latest tokens.
+    private var first: [NIODeadline?]
+    private var latest: [NIODeadline?]
+    private var unfinished: Int
+
+    init(metrics: GatewayMetrics, clock: @escaping @Sendable () -> NIODeadline, choices: Int) {
+        self.metrics = metrics
+        self.clock = clock
+        admission = clock()
+        first = Array(repeating: nil, count: choices)
+        latest = first
+        unfinished = choices
+    }
+
+    func admitted(promptTokens: Int, sequences: Int) {
+        metrics.promptTokens.add(UInt64(promptTokens))
+        metrics.requestPromptTokens.observe(Double(promptTokens))
+        metrics.requestChoices.observe(Double(sequences))
+    }
+
+    /// A choice got tokens.
+    func produced(tokens: Int, choice: Int) {
+        guard tokens > 0 else { return }
+        let now = clock()
+        metrics.generationTokens.add(UInt64(tokens))
+        if let before = latest[choice] {
+            metrics.interTokenLatency.observe(seconds(now - before) / Double(tokens), times: UInt64(tokens))
+        } else {
+            metrics.timeToFirstToken.observe(seconds(now - admission))
+            first[choice] = now
+        }
+        latest[choice] = now
+    }
+
+    /// A choice ended by itself.
+    func finished(choice: Int, reason: String, tokens: Int) {
+        unfinished -= 1
+        metrics.success(reason).add()
+        metrics.requestGenerationTokens.observe(Double(tokens))
+        if tokens > 1, let first = first[choice], let latest = latest[choice] {
+            metrics.timePerOutputToken.observe(seconds(latest - first) / Double(tokens - 1))
+        }
+    }
+
+    func completed() {
+        metrics.endToEndLatency.observe(seconds(clock() - admission))
+    }
+
+    func failed(status: Int) {
+        metrics.success("error").add(UInt64(max(0, unfinished)))
+        metrics.refused(status: status)
+    }
+
+    /// The client left.
+    func aborted() {
+        metrics.success("abort").add(UInt64(max(0, unfinished)))
+    }
+
+    private func seconds(_ amount: TimeAmount) -> Double { Double(amount.nanoseconds) / 1e9 }
+}

@@ -1,0 +1,34 @@
+// Tandem — Apache-2.0
+
+public import Tokenization
+
+/// The model behind a gateway, as far as text is concerned.
+public struct ServedModel: Sendable {
+    /// Names that clients may use; the first is the one that responses carry.
+    public var names: [String]
+    public var tokenizer: Tokenizer
+    /// Missing if the model has none: then `/v1/chat/completions` is refused.
+    public var chatTemplate: ChatTemplate?
+    /// Longest sequence, generated tokens included.
+    public var contextLength: Int
+    /// Seconds since 1970 when the model's file was made or fetched.
+    public var created: Int
+
+    public init(
+        names: [String], tokenizer: Tokenizer, chatTemplate: ChatTemplate?, contextLength: Int, created: Int
+    ) {
+        self.names = names
+        self.tokenizer = tokenizer
+        self.chatTemplate = chatTemplate
+        self.contextLength = contextLength
+        self.created = created
+    }
+
+    var name: String { names.first ?? "model" }
+
+    /// - Throws: 404 if `requested` is none of ``names``.
+    func check(_ requested: String?) throws(APIError) {
+        guard let requested, !names.contains(requested) else { return }
+        throw .modelNotFound(requested, known: names)
+    }
+}

@@ -1,0 +1,46 @@
+// Tandem — Apache-2.0
+
+import EngineLink
+import Requests
+import Routing
+
+/// An engine as the gateway uses it: sequences in, outputs out. All calls and callbacks happen on the event loop of the
+/// dispatcher that owns it.
+protocol Upstream: AnyObject {
+    var engine: EngineID { get }
+    /// How a sequence that this engine lost can go on elsewhere.
+    var resumeCapability: ResumeCapability { get }
+    func start(_ request: EngineRequest)
+    func cancel(_ id: RequestID)
+    func pause(_ id: RequestID)
+    func resume(_ id: RequestID)
+}
+
+/// What an engine accepts as the state of a sequence that another one began.
+enum ResumeCapability {
+    /// Prompt and generated token ids: the continuation equals the undisturbed run.
+    case tokens
+    /// Nothing: a sequence can only be started anew, while none of it was sent.
+    case none
+}
+
+/// An engine behind an engine link.
+final class LinkUpstream: Upstream {
+    let engine: EngineID
+    let hello: EngineHello
+    private let send: (LinkMessage) -> Void
+
+    /// - Parameter send: hands a message to the link; a broken link drops it and reports its loss separately.
+    init(engine: EngineID, hello: EngineHello, send: @escaping (LinkMessage) -> Void) {
+        self.engine = engine
+        self.hello = hello
+        self.send = send
+    }
+
+    var resumeCapability: ResumeCapability { .tokens }
+
+    func start(_ request: EngineRequest) { send(.submit(request)) }
+    func cancel(_ id: RequestID) { send(.cancel(id)) }
+    func pause(_ id: RequestID) { send(.pause(id)) }
+    func resume(_ id: RequestID) { send(.resume(id, credits: .max)) }
+}

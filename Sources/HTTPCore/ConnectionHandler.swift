@@ -1,0 +1,413 @@
+// Tandem — Apache-2.0
+
+import NIOCore
+
+/// One connection: carries bytes between its channel, its ``ConnectionMachine`` and the request handler.
+///
+/// Unchecked: all state is touched only on the channel's event loop (the responder checks that); other threads merely
+/// pass the reference on.
+final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    /// The request in hand.
+    private struct Exchange {
+        let id: UInt64
+        let method: HTTPMethod
+        let path: String
+        let isHTTP11: Bool
+        let began: NIODeadline
+        var keepAlive: Bool
+        var requestID: String?
+        var status: HTTPStatus?
+        var framing = ResponseFraming.none
+        var bodyBytes = 0
+        var onClose: (() -> Void)?
+        var onWritabilityChange: ((Bool) -> Void)?
+    }
+
+    /// A large body leaves in pieces of this size, so that progress on it is seen.
+    private static let maximumWriteBytes = 256 * 1024
+
+    private let shared: ConnectionContext
+    private var limits: HTTPLimits { shared.configuration.limits }
+    private var machine: ConnectionMachine
+    private var context: ChannelHandlerContext?
+    private var isRegistered = false
+    private var exchange: Exchange?
+    private var exchangeCount: UInt64 = 0
+    private var isProcessing = false
+    private var isReadPending = false
+    private var outbound = ByteBuffer()
+    private var isFlushScheduled = false
+    private var isOutputClosed = false
+    private var isBackedUp = false
+    private var timer: (deadline: NIODeadline, task: Scheduled<Void>)?
+
+    init(context: ConnectionContext) {
+        shared = context
+        machine = ConnectionMachine(limits: context.configuration.limits, now: .now())
+    }
+
+    // MARK: - Channel events
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        machine = ConnectionMachine(limits: limits, now: context.eventLoop.now)
+        if context.channel.isActive { begin(context) }
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        end()
+        self.context = nil
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        begin(context)
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        end()
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        machine.receive(unwrapInboundIn(data), now: context.eventLoop.now)
+        process()
+    }
+
+    func read(context: ChannelHandlerContext) {
+        if machine.wantsRead { context.read() } else { isReadPending = true }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        // Resets and the like: there is nobody to tell. The end of the exchange is logged as incomplete.
+        context.close(promise: nil)
+    }
+
+    func triggerUserOutboundEvent(context: ChannelHandlerContext, event: Any, promise: EventLoopPromise<Void>?) {
+        guard case ConnectionEvent.drain? = event as? ConnectionEvent else {
+            context.triggerUserOutboundEvent(event, promise: promise)
+            return
+        }
+        promise?.succeed(())
+        if machine.drain(now: context.eventLoop.now) { context.close(promise: nil) }
+    }
+
+    private func begin(_ context: ChannelHandlerContext) {
+        guard !isRegistered else { return }
+        switch shared.connections.add(context.channel) {
+        case .admitted:
+            isRegistered = true
+            armTimer()
+        case .tooMany:
+            shared.configuration.incidentLog?(.tooManyConnections(limit: limits.maximumConnections))
+            let rejection = HTTPRejection(status: .serviceUnavailable, reason: "the server has too many connections")
+            _ = sendError(rejection, isHead: false)
+            flush()
+            context.close(promise: nil)
+        case .draining:
+            context.close(promise: nil)
+        }
+    }
+
+    private func end() {
+        if isRegistered, let context {
+            isRegistered = false
+            shared.connections.remove(context.channel)
+        }
+        timer?.task.cancel()
+        timer = nil
+        isOutputClosed = true
+        outbound = ByteBuffer()
+        // Taken out first: the callback may come back to us.
+        if let ended = exchange.take() {
+            log(ended, isComplete: false)
+            ended.onClose?()
+        }
+    }
+
+    // MARK: - Requests
+
+    private func process() {
+        guard !isProcessing, let context else { return }
+        isProcessing = true
+        steps: while !isOutputClosed {
+            switch machine.next(now: context.eventLoop.now) {
+            case .wait:
+                break steps
+            case .sendContinue:
+                send { $0.writeStaticString("HTTP/1.1 100 Continue\r\n\r\n") }
+            case .request(let head, let body):
+                handOut(head, body, context)
+            case .reject(let rejection, let head):
+                reject(rejection, head)
+            }
+        }
+        isProcessing = false
+        armTimer()
+        if isReadPending, machine.wantsRead {
+            isReadPending = false
+            context.read()
+        }
+    }
+
+    private func handOut(_ head: RequestHead, _ body: ByteBuffer, _ context: ChannelHandlerContext) {
+        exchangeCount += 1
+        exchange = Exchange(
+            id: exchangeCount, method: head.method, path: head.path, isHTTP11: head.isHTTP11,
+            began: context.eventLoop.now, keepAlive: head.wantsKeepAlive, requestID: head.headers["X-Request-Id"])
+        let request = HTTPRequest(
+            method: head.method, path: head.path, query: head.query, headers: head.headers, body: body,
+            remoteAddress: context.remoteAddress)
+        let responder = HTTPResponder(connection: self, exchange: exchangeCount, eventLoop: context.eventLoop)
+        shared.handler.handle(request, responder)
+    }
+
+    private func reject(_ rejection: HTTPRejection, _ head: RequestHead?) {
+        let bodyBytes = sendError(rejection, isHead: head?.method == .head)
+        shared.configuration.accessLog?(
+            AccessLogEntry(
+                method: head?.method, path: head?.path, requestID: head?.headers["X-Request-Id"],
+                status: rejection.status, bodyBytes: bodyBytes, duration: .zero, isComplete: true,
+                remoteAddress: context?.remoteAddress))
+    }
+
+    /// - Returns: the number of bytes of the body.
+    private func sendError(_ rejection: HTTPRejection, isHead: Bool) -> Int {
+        let (contentType, body) = shared.configuration.errorBody(rejection.status, rejection.reason)
+        send { buffer in
+            ResponseHead.append(
+                status: rejection.status, headers: ["Content-Type": contentType],
+                framing: .length(body.readableBytes), connection: "close", date: shared.clock.now(), to: &buffer)
+            if !isHead { buffer.writeImmutableBuffer(body) }
+        }
+        return isHead ? 0 : body.readableBytes
+    }
+
+    /// The answer in hand is complete.
+    private func endExchange() {
+        guard let context, let ended = exchange.take() else { return }
+        log(ended, isComplete: true)
+        _ = machine.responseEnded(keepAlive: ended.keepAlive, now: context.eventLoop.now)
+        closeOutputIfDone()
+        process()
+    }
+
+    private func log(_ exchange: Exchange, isComplete: Bool) {
+        guard let accessLog = shared.configuration.accessLog, let context else { return }
+        accessLog(
+            AccessLogEntry(
+                method: exchange.method, path: exchange.path, requestID: exchange.requestID, status: exchange.status,
+                bodyBytes: exchange.bodyBytes, duration: context.eventLoop.now - exchange.began,
+                isComplete: isComplete, remoteAddress: context.remoteAddress))
+    }
+
+    // MARK: - Sending
+
+    private func send(_ append: (inout ByteBuffer) -> Void) {
+        guard let context, !isOutputClosed else { return }
+        let before = outbound.readableBytes
+        append(&outbound)
+        machine.outboundQueued(outbound.readableBytes - before, now: context.eventLoop.now)
+        scheduleFlush(context)
+        updateWritability()
+    }
+
+    private func scheduleFlush(_ context: ChannelHandlerContext) {
+        guard !isFlushScheduled else { return }
+        isFlushScheduled = true
+        context.eventLoop.execute { self.flush() }
+    }
+
+    private func flush() {
+        isFlushScheduled = false
+        guard let context, !isOutputClosed, outbound.readableBytes > 0 else { return }
+        var bytes = outbound
+        outbound = ByteBuffer()
+        while let piece = bytes.readSlice(length: min(bytes.readableBytes, Self.maximumWriteBytes)),
+            piece.readableBytes > 0
+        {
+            let count = piece.readableBytes
+            let promise = context.eventLoop.makePromise(of: Void.self)
+            promise.futureResult.whenSuccess { self.written(count) }
+            context.write(wrapOutboundOut(piece), promise: promise)
+        }
+        context.flush()
+        armTimer()
+    }
+
+    private func written(_ count: Int) {
+        guard let context else { return }
+        machine.outboundWritten(count, now: context.eventLoop.now)
+        updateWritability()
+        closeOutputIfDone()
+        process()
+    }
+
+    private func updateWritability() {
+        let isBackedUpNow =
+            isBackedUp
+            ? machine.waitingBytes > limits.outboundLowWater
+            : machine.waitingBytes >= limits.outboundHighWater
+        guard isBackedUpNow != isBackedUp else { return }
+        isBackedUp = isBackedUpNow
+        let notify = exchange?.onWritabilityChange
+        notify?(!isBackedUpNow)
+    }
+
+    /// After the last answer: the end is shown to the client, whose own end, or the timer, then closes the connection.
+    private func closeOutputIfDone() {
+        guard let context, machine.isLingering, machine.waitingBytes == 0, !isOutputClosed else { return }
+        isOutputClosed = true
+        context.close(mode: .output, promise: nil)
+    }
+
+    /// Cuts the connection in the next turn of the loop, so that a caller is not called back in the middle of its call.
+    private func cut() {
+        guard let context, !isOutputClosed else { return }
+        isOutputClosed = true
+        outbound = ByteBuffer()
+        context.eventLoop.execute { self.context?.close(promise: nil) }
+    }
+
+    // MARK: - Time
+
+    private func armTimer() {
+        guard let context, isRegistered, let deadline = machine.deadline else { return }
+        // A timer that fires too early looks again, which is cheaper than a new one for every request.
+        if let timer {
+            guard deadline < timer.deadline else { return }
+            timer.task.cancel()
+        }
+        timer = (deadline, context.eventLoop.scheduleTask(deadline: deadline) { self.timerFired() })
+    }
+
+    private func timerFired() {
+        timer = nil
+        guard let context else { return }
+        switch machine.expire(now: context.eventLoop.now) {
+        case .nothing: break
+        case .close: context.close(promise: nil)
+        case .reject(let rejection, let head): reject(rejection, head)
+        case .stalled:
+            shared.configuration.incidentLog?(
+                .responseStalled(
+                    path: exchange?.path ?? "", requestID: exchange?.requestID, waitingBytes: machine.waitingBytes))
+            context.close(promise: nil)
+        }
+        armTimer()
+    }
+}
+
+// MARK: - What the responder asks for
+
+extension ConnectionHandler {
+    func isCurrent(exchange id: UInt64) -> Bool { exchange?.id == id }
+
+    func isWritable(exchange id: UInt64) -> Bool { isCurrent(exchange: id) && !isBackedUp }
+
+    func requestID(exchange id: UInt64) -> String? { isCurrent(exchange: id) ? exchange?.requestID : nil }
+
+    func setRequestID(_ requestID: String?, exchange id: UInt64) {
+        if isCurrent(exchange: id) { exchange?.requestID = requestID }
+    }
+
+    /// - Returns: whether this was the answer.
+    func respond(status: HTTPStatus, headers: HTTPHeaders, body: ByteBuffer, exchange id: UInt64) -> Bool {
+        guard isCurrent(exchange: id), let method = exchange?.method, exchange?.status == nil else { return false }
+        let framing: ResponseFraming = status.forbidsBody ? .none : .length(body.readableBytes)
+        sendHead(status: status, headers: headers, framing: framing)
+        if method != .head, !status.forbidsBody {
+            exchange?.bodyBytes = body.readableBytes
+            send { $0.writeImmutableBuffer(body) }
+        }
+        endExchange()
+        return true
+    }
+
+    func startStream(status: HTTPStatus, headers: HTTPHeaders, exchange id: UInt64) {
+        guard isCurrent(exchange: id), let isHTTP11 = exchange?.isHTTP11, exchange?.status == nil else { return }
+        let framing: ResponseFraming = status.forbidsBody ? .none : isHTTP11 ? .chunked : .untilClose
+        sendHead(status: status, headers: headers, framing: framing)
+    }
+
+    func write(_ bytes: ByteBuffer, exchange id: UInt64) {
+        guard isCurrent(exchange: id), let current = exchange, current.status != nil, current.method != .head,
+            !isOutputClosed
+        else { return }
+        guard machine.waitingBytes < limits.maximumOutboundBytes else {
+            shared.configuration.incidentLog?(
+                .outboundOverflow(
+                    path: current.path, requestID: current.requestID, waitingBytes: machine.waitingBytes))
+            cut()
+            return
+        }
+        exchange?.bodyBytes += bytes.readableBytes
+        switch current.framing {
+        case .none, .length: return
+        case .untilClose: send { $0.writeImmutableBuffer(bytes) }
+        case .chunked: send { ResponseHead.appendChunk(bytes, to: &$0) }
+        }
+    }
+
+    /// - Returns: whether the stream was ended by this call.
+    func finish(exchange id: UInt64) -> Bool {
+        guard isCurrent(exchange: id), let current = exchange, current.status != nil else { return false }
+        if case .chunked = current.framing, current.method != .head {
+            send { $0.writeStaticString("0\r\n\r\n") }
+        }
+        endExchange()
+        return true
+    }
+
+    func abort(exchange id: UInt64) {
+        guard isCurrent(exchange: id), let ended = exchange.take() else { return }
+        log(ended, isComplete: false)
+        cut()
+    }
+
+    func onClose(_ action: @escaping () -> Void, exchange id: UInt64) {
+        guard isCurrent(exchange: id) else {
+            action()
+            return
+        }
+        exchange?.onClose = action
+    }
+
+    func onWritabilityChange(_ action: @escaping (Bool) -> Void, exchange id: UInt64) {
+        if isCurrent(exchange: id) { exchange?.onWritabilityChange = action }
+    }
+
+    func responderDropped(exchange id: UInt64) {
+        guard isCurrent(exchange: id), let current = exchange else { return }
+        if current.status == nil {
+            shared.configuration.incidentLog?(
+                .unanswered(method: current.method, path: current.path, requestID: current.requestID))
+            let (contentType, body) = shared.configuration.errorBody(
+                .internalServerError, "the server lost track of the request")
+            _ = respond(
+                status: .internalServerError, headers: ["Content-Type": contentType], body: body, exchange: id)
+        } else {
+            shared.configuration.incidentLog?(
+                .abandonedStream(method: current.method, path: current.path, requestID: current.requestID))
+            abort(exchange: id)
+        }
+    }
+
+    private func sendHead(status: HTTPStatus, headers: HTTPHeaders, framing: ResponseFraming) {
+        let isUntilClose = if case .untilClose = framing { true } else { false }
+        let saysClose = headers.list(named: "Connection").contains { ASCII.equalIgnoringCase($0, "close") }
+        let isHTTP11 = exchange?.isHTTP11 ?? true
+        let keepAlive = exchange?.keepAlive == true && !saysClose && !isUntilClose && !machine.isDraining
+        exchange?.keepAlive = keepAlive
+        exchange?.status = status
+        exchange?.framing = framing
+        send { buffer in
+            ResponseHead.append(
+                status: status, headers: headers, framing: framing,
+                connection: keepAlive ? (isHTTP11 ? nil : "keep-alive") : "close",
+                date: shared.clock.now(), to: &buffer)
+        }
+    }
+}

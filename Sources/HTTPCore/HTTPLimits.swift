@@ -1,0 +1,38 @@
+// Tandem — Apache-2.0
+
+public import NIOCore
+
+/// What a client may ask of the server: sizes in bytes, times of silence.
+public struct HTTPLimits: Sendable {
+    /// Request line and header fields together; beyond it 431.
+    public var maximumHeadBytes = 32 * 1024
+    /// The request target alone; beyond it 414.
+    public var maximumTargetBytes = 8 * 1024
+    /// Number of header fields; beyond it 431.
+    public var maximumHeaderFields = 100
+    /// A request's body, after chunks are joined; beyond it 413.
+    public var maximumBodyBytes = 32 * 1024 * 1024
+    /// Connections open at a time; one more gets 503 and is closed.
+    public var maximumConnections = 16_384
+    /// Bytes that wait to be sent to one client before ``HTTPResponder/isWritable`` turns false…
+    public var outboundHighWater = 64 * 1024
+    /// …and down to which they must fall before it turns true again.
+    public var outboundLowWater = 16 * 1024
+    /// Bytes that may wait when a stream is written to, whether or not its writer minds ``HTTPResponder/isWritable``;
+    /// beyond it the connection is cut.
+    public var maximumOutboundBytes = 1024 * 1024
+    /// From the first byte of a request (for the first: from the accept) to the end of its head; beyond it 408.
+    public var headerTimeout = TimeAmount.seconds(10)
+    /// Silence in the middle of a body; beyond it 408.
+    public var bodySilenceTimeout = TimeAmount.seconds(30)
+    /// Silence between two requests; beyond it the connection is closed.
+    public var keepAliveTimeout = TimeAmount.seconds(75)
+    /// How long a client may take nothing of what waits for it; beyond it the connection is cut.
+    public var responseStallTimeout = TimeAmount.seconds(60)
+    /// How long a refused client may go on sending before the connection is cut; without that time it would see a reset
+    /// in place of the answer.
+    public var lingerTimeout = TimeAmount.seconds(2)
+
+    /// The defaults.
+    public init() {}
+}

@@ -1,0 +1,81 @@
+// Tandem — Apache-2.0
+
+import NIOCore
+
+/// How the end of an answer is told.
+enum ResponseFraming {
+    /// By the status alone.
+    case none
+    case length(Int)
+    case chunked
+    /// By the end of the connection, for HTTP/1.0.
+    case untilClose
+}
+
+/// Writes the head of an answer.
+enum ResponseHead {
+    static func append(
+        status: HTTPStatus,
+        headers: HTTPHeaders,
+        framing: ResponseFraming,
+        connection: StaticString?,
+        date: String,
+        to buffer: inout ByteBuffer
+    ) {
+        buffer.writeStaticString("HTTP/1.1 ")
+        buffer.writeString(String(status.code))
+        buffer.writeStaticString(" ")
+        buffer.writeString(status.reasonPhrase)
+        buffer.writeStaticString("\r\nDate: ")
+        buffer.writeString(date)
+        for field in headers.fields where !isReserved(field.name) {
+            buffer.writeStaticString("\r\n")
+            buffer.writeString(field.name)
+            buffer.writeStaticString(": ")
+            appendValue(field.value, to: &buffer)
+        }
+        switch framing {
+        case .none, .untilClose: break
+        case .length(let length):
+            buffer.writeStaticString("\r\nContent-Length: ")
+            buffer.writeString(String(length))
+        case .chunked:
+            buffer.writeStaticString("\r\nTransfer-Encoding: chunked")
+        }
+        if let connection {
+            buffer.writeStaticString("\r\nConnection: ")
+            buffer.writeStaticString(connection)
+        }
+        buffer.writeStaticString("\r\n\r\n")
+    }
+
+    /// Appends a chunk (RFC 9112, section 7.1); an empty one would end the body and is left out.
+    static func appendChunk(_ bytes: ByteBuffer, to buffer: inout ByteBuffer) {
+        guard bytes.readableBytes > 0 else { return }
+        buffer.writeString(String(bytes.readableBytes, radix: 16))
+        buffer.writeStaticString("\r\n")
+        buffer.writeImmutableBuffer(bytes)
+        buffer.writeStaticString("\r\n")
+    }
+
+    /// Fields the server decides on, and names that are none.
+    private static func isReserved(_ name: String) -> Bool {
+        guard !name.isEmpty, name.utf8.allSatisfy(ASCII.isTokenCharacter) else { return true }
+        switch name.utf8.count {
+        case 4: return ASCII.equalIgnoringCase(name, "Date")
+        case 10: return ASCII.equalIgnoringCase(name, "Connection")
+        case 14: return ASCII.equalIgnoringCase(name, "Content-Length")
+        case 17: return ASCII.equalIgnoringCase(name, "Transfer-Encoding")
+        default: return false
+        }
+    }
+
+    /// A value may come from a client; a line end in it would let that client write headers.
+    private static func appendValue(_ value: String, to buffer: inout ByteBuffer) {
+        if value.utf8.allSatisfy(ASCII.isFieldValueCharacter) {
+            buffer.writeString(value)
+        } else {
+            buffer.writeBytes(value.utf8.map { ASCII.isFieldValueCharacter($0) ? $0 : 0x20 })
+        }
+    }
+}

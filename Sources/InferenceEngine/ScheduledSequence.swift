@@ -1,0 +1,120 @@
+// Tandem — Apache-2.0
+
+import Requests
+
+/// One sequence while the scheduler knows it. There are no phases: a sequence has tokens that are known, tokens whose
+/// keys and values are computed, and work is the difference.
+struct ScheduledSequence: Sendable {
+    let id: RequestID
+    let sampling: SamplingParameters
+    let stopTokens: [TokenID]
+    let logProbabilities: Int?
+    let promptLogProbabilities: Int?
+    let priority: Int32
+    let cacheSalt: String
+    let promptCount: Int
+    /// Number of tokens with which the sequence ends for its length.
+    let lengthLimit: Int
+    /// Positions `0 ..< computeLimit` have to be computed; the last token of a generation is not among them.
+    let computeLimit: Int
+    /// Order of arrival; no two sequences have the same. ``finished`` when the sequence is over.
+    private(set) var arrival: UInt64
+
+    /// Prompt and generated tokens that are known.
+    var tokens: [TokenID]
+    /// Tokens after ``tokens`` that submitted steps sample.
+    var pending = 0
+    /// Step that samples the last pending token.
+    var lastSampledStep: UInt64 = 0
+    /// Positions whose keys and values are in the cache or will be, once all submitted steps ran.
+    var computed = 0
+    /// Rows in steps whose results were not taken.
+    var rowsInFlight = 0
+    /// Tokens that may still be sampled before the sequence pauses; 0 is paused, `UInt32.max` is no limit.
+    var credits = UInt32.max
+
+    var slot: SlotIndex?
+    /// Whether a plan has told the executor of the slot.
+    var slotAnnounced = false
+    /// Block ids, one table a KV group.
+    var tables: [[KVBlockID]]
+    /// Leading table entries that the executor was told.
+    var announcedEntries = 0
+    /// Hashes of the leading full blocks of known tokens.
+    var hashes: [BlockHash] = []
+    /// Leading blocks that are registered in the prefix cache, while there is a slot.
+    var registeredBlocks = 0
+
+    /// Prompt tokens from the prefix cache when the sequence first ran; `nil` before.
+    var cachedPromptTokens: Int?
+    /// Whether an output was made, which carried ``cachedPromptTokens``.
+    var hasReported = false
+    /// Position of the next prompt token whose log-probabilities are to be reported.
+    var promptReported: Int
+
+    init(_ request: EngineRequest, lengthLimit: Int, arrival: UInt64, tables: [[KVBlockID]]) {
+        id = request.id
+        sampling = request.sampling
+        stopTokens = request.stopTokens
+        logProbabilities = request.logProbabilities
+        promptLogProbabilities = request.promptLogProbabilities
+        priority = request.priority
+        cacheSalt = request.cacheSalt
+        promptCount = request.promptCount
+        self.lengthLimit = lengthLimit
+        computeLimit = request.maximumNewTokens == 0 ? request.promptCount : lengthLimit - 1
+        self.arrival = arrival
+        tokens = request.tokens
+        self.tables = tables
+        // Before the first token was generated all of the prompt was reported.
+        promptReported = request.resumeOffset > 0 ? request.promptCount : 1
+    }
+
+    private static let finished = UInt64.max
+
+    /// Gives the memory of a finished sequence back; what steps in flight still say of it no longer matches.
+    mutating func forget() {
+        arrival = Self.finished
+        tokens = []
+        hashes = []
+        tables = []
+    }
+
+    /// Tokens that exist when all submitted steps ran.
+    var total: Int { tokens.count + pending }
+
+    /// Tokens that could be computed now.
+    var work: Int { max(0, min(total, computeLimit) - computed) }
+
+    var isPaused: Bool { credits == 0 }
+
+    /// Whether a row that ends before position `end` samples the token there.
+    func samples(rowEnd end: Int) -> Bool { end == total && total < lengthLimit }
+
+    /// Whether a row that ends before position `end` has prompt log-probabilities to report.
+    func reportsPrompt(rowEnd end: Int) -> Bool {
+        promptLogProbabilities != nil && promptReported < promptCount && min(end, promptCount - 1) >= promptReported
+    }
+
+    /// Why the sequence ends with its last known token; `nil` if it goes on.
+    var finishReason: FinishReason? {
+        if let last = tokens.last, tokens.count > promptCount, stopTokens.contains(last) { return .stop }
+        return tokens.count >= lengthLimit ? .length : nil
+    }
+
+    /// Extends ``hashes`` to all full blocks of known tokens.
+    mutating func extendHashes(blockSize: Int, root: @autoclosure () -> BlockHash) {
+        let full = tokens.count / blockSize
+        guard hashes.count < full else { return }
+        var last = hashes.last ?? root()
+        for block in hashes.count..<full {
+            last = last.next(tokens: tokens[block * blockSize..<(block + 1) * blockSize])
+            hashes.append(last)
+        }
+    }
+
+    /// Whether `self` runs before `other`.
+    func precedes(_ other: ScheduledSequence) -> Bool {
+        priority != other.priority ? priority < other.priority : arrival < other.arrival
+    }
+}

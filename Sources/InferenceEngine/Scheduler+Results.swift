@@ -1,0 +1,149 @@
+// Tandem — Apache-2.0
+
+public import Requests
+
+extension Scheduler {
+    /// Takes the result of the oldest step in flight: appends sampled tokens, ends sequences, registers full blocks.
+    ///
+    /// - Parameter outputs: what is new of each sequence is appended.
+    /// - Throws: ``ExecutorError`` of kind ``ExecutorError/Kind/fatal`` if the result does not fit the plan; nothing
+    ///   changed then.
+    public mutating func finish(
+        _ result: StepResult, into outputs: inout [SequenceOutput]
+    ) throws(ExecutorError) {
+        try check(result)
+        var record = inFlight.removeFirst()
+        totals.steps += 1
+        var next = 0
+        for row in record.rows {
+            let rowResult = row.expectsResult ? result.rows[next] : nil
+            if row.expectsResult { next += 1 }
+            guard sequences[row.handle].arrival == row.arrival else { continue }
+            if let output = apply(row, rowResult, result) { outputs.append(output) }
+        }
+        record.rows.removeAll(keepingCapacity: true)
+        spareRows.append(record.rows)
+    }
+
+    private func check(_ result: StepResult) throws(ExecutorError) {
+        func fatal(_ message: String) -> ExecutorError { ExecutorError(kind: .fatal, message: message) }
+        guard let record = inFlight.first, record.step == result.step else {
+            throw fatal("the executor returned step \(result.step), expected \(inFlight.first?.step ?? 0)")
+        }
+        var next = result.rows.startIndex
+        for row in record.rows where row.expectsResult {
+            guard next < result.rows.endIndex, result.rows[next].slot == row.slot else {
+                throw fatal("the executor's result of step \(result.step) lacks the row of slot \(row.slot)")
+            }
+            let entry = result.rows[next]
+            guard (entry.token != nil) == row.samples else {
+                throw fatal(
+                    "the executor's row of slot \(row.slot) in step \(result.step) has no token or one too many")
+            }
+            guard entry.top.upperBound <= result.top.count, entry.prompt.upperBound <= result.prompt.count,
+                result.prompt[entry.prompt].allSatisfy({ $0.top.upperBound <= result.promptTop.count })
+            else {
+                throw fatal("the executor's row of slot \(row.slot) in step \(result.step) points outside the result")
+            }
+            next += 1
+        }
+    }
+
+    private mutating func apply(
+        _ row: StepRecord.Row, _ rowResult: RowResult?, _ result: StepResult
+    ) -> SequenceOutput? {
+        let handle = row.handle
+        var output = SequenceOutput(id: sequences[handle].id)
+        sequences[handle].rowsInFlight -= 1
+        if row.samples, let token = rowResult?.token, let rowResult {
+            sequences[handle].pending -= 1
+            sequences[handle].tokens.append(token)
+            totals.generatedTokens += 1
+            output.tokens.append(token)
+            if sequences[handle].logProbabilities != nil {
+                output.logProbabilities.append(
+                    PositionLogProbabilities(
+                        chosen: TokenLogProbability(token: token, logProbability: rowResult.logProbability),
+                        top: Array(result.top[rowResult.top])
+                    )
+                )
+            }
+        }
+        if let first = row.firstPromptTarget, let rowResult {
+            let already = max(0, sequences[handle].promptReported - first)
+            for entry in result.prompt[rowResult.prompt].dropFirst(already) {
+                output.promptLogProbabilities.append(
+                    PositionLogProbabilities(chosen: entry.chosen, top: Array(result.promptTop[entry.top]))
+                )
+            }
+            sequences[handle].promptReported += output.promptLogProbabilities.count
+        }
+        // What a preempted sequence's rows wrote is gone, only what they sampled counts; it gets no new slot before.
+        if sequences[handle].slot != nil { registerBlocks(of: handle, computed: row.end) }
+
+        // The last row of a prompt that nothing is generated from samples nothing.
+        let ended =
+            row.samples
+            ? sequences[handle].finishReason
+            : row.end == sequences[handle].lengthLimit && sequences[handle].pending == 0 ? .length : nil
+        if let ended {
+            let last = retire(handle, finish: ended)
+            output.finish = last.finish
+            output.cachedPromptTokens = last.cachedPromptTokens
+            return output
+        }
+        guard !output.tokens.isEmpty || !output.promptLogProbabilities.isEmpty else { return nil }
+        if !sequences[handle].hasReported {
+            output.cachedPromptTokens = sequences[handle].cachedPromptTokens ?? 0
+            sequences[handle].hasReported = true
+        }
+        return output
+    }
+
+    /// Offers the full blocks among a sequence's first `computed` positions to others.
+    private mutating func registerBlocks(of handle: Int, computed: Int) {
+        guard configuration.prefixCaching else { return }
+        let full = min(computed, sequences[handle].tokens.count) / configuration.blockSize
+        guard full > sequences[handle].registeredBlocks else { return }
+        extendHashes(of: handle)
+        for entry in sequences[handle].registeredBlocks..<full {
+            cache.register(sequences[handle].hashes[entry], entry: entry, of: sequences[handle].tables)
+        }
+        sequences[handle].registeredBlocks = full
+    }
+
+    // MARK: - Failed steps
+
+    /// Takes back the step planned last, which the executor refused without any effect. Sequences that it would have
+    /// started are failed as the likeliest cause, or all its sequences if it started none; the others are computed
+    /// again.
+    public mutating func lastStepWasRefused(_ failure: RequestFailure) {
+        guard let record = inFlight.popLast() else { return }
+        removedSlots.insert(contentsOf: record.removedSlots, at: 0)
+        let blamesNew = record.rows.contains { $0.isNew }
+        for row in record.rows {
+            sequences[row.handle].rowsInFlight -= 1
+            if row.isNew { sequences[row.handle].slotAnnounced = false }
+            if row.samples {
+                sequences[row.handle].pending -= 1
+                if sequences[row.handle].credits != UInt32.max { sequences[row.handle].credits += 1 }
+            }
+            if row.isNew || !blamesNew {
+                ready.append(retire(row.handle, finish: .failed, failure: failure))
+            } else {
+                preempt(row.handle)
+            }
+        }
+        running.removeAll { sequences[$0].slot == nil }
+    }
+
+    /// Drops the oldest step in flight, whose result is lost: all its sequences are failed.
+    public mutating func firstStepFailed(_ failure: RequestFailure) {
+        guard !inFlight.isEmpty else { return }
+        let record = inFlight.removeFirst()
+        totals.steps += 1
+        for row in record.rows where sequences[row.handle].arrival == row.arrival {
+            ready.append(retire(row.handle, finish: .failed, failure: failure))
+        }
+    }
+}

@@ -1,0 +1,54 @@
+// Tandem — Apache-2.0
+
+extension Scheduler {
+    /// What is wrong with the scheduler's own books; empty if nothing is. Walks everything: for tests.
+    public func violations() -> [String] {
+        var found = cache.pools.flatMap { $0.violations() }
+        let live = handles.values
+        for (id, handle) in handles where sequences[handle].id != id {
+            found.append("request \(id) has a wrong handle")
+        }
+        if live.count + freeHandles.count != sequences.count {
+            found.append("\(live.count) sequences and \(freeHandles.count) free handles of \(sequences.count)")
+        }
+
+        var references: [[KVBlockID: Int]] = Array(repeating: [:], count: cache.pools.count)
+        for handle in live {
+            for (group, table) in sequences[handle].tables.enumerated() {
+                for id in table { references[group][id, default: 0] += 1 }
+            }
+            if sequences[handle].computed > sequences[handle].total {
+                found.append("request \(sequences[handle].id) has more tokens computed than there are")
+            }
+            if sequences[handle].rowsInFlight > inFlight.count || sequences[handle].pending < 0 {
+                found.append("request \(sequences[handle].id) counts its rows wrongly")
+            }
+        }
+        for (group, pool) in cache.pools.enumerated() {
+            for id in 0..<KVBlockID(pool.blockCount) where pool.references(to: id) != references[group][id, default: 0]
+            {
+                found.append("block \(id) of group \(group) has \(pool.references(to: id)) references, tables differ")
+            }
+        }
+
+        let taken = live.compactMap { sequences[$0].slot }
+        if Set(taken + freeSlots).count != configuration.slots || taken.count + freeSlots.count != configuration.slots {
+            found.append("slots in use \(taken.sorted()) and free ones \(freeSlots.sorted()) are not all slots once")
+        }
+        let withSlot = live.filter { sequences[$0].slot != nil }
+        if running.count != withSlot.count || Set(running) != Set(withSlot) {
+            found.append("the sequences that run are not those with slots")
+        }
+        let runnable = live.filter { sequences[$0].slot == nil && !sequences[$0].isPaused }
+        if waiting.count != runnable.count || Set(waiting) != Set(runnable) {
+            found.append("the sequences that wait are not those without slots")
+        }
+        for (first, second) in zip(running, running.dropFirst()) where !sequences[first].precedes(sequences[second]) {
+            found.append("running sequences are out of order")
+        }
+        for (later, sooner) in zip(waiting, waiting.dropFirst()) where !sequences[sooner].precedes(sequences[later]) {
+            found.append("waiting sequences are out of order")
+        }
+        return found
+    }
+}

@@ -1,0 +1,31 @@
+// Tandem — Apache-2.0
+
+/// What the scheduler remembers of a planned step until its result is taken.
+struct StepRecord: Sendable {
+    struct Row: Sendable {
+        var handle: Int
+        /// Which sequence the handle named: handles are used again.
+        var arrival: UInt64
+        var slot: SlotIndex
+        /// First position after the row.
+        var end: Int
+        var samples: Bool
+        /// Position of the row's first prompt log-probability, if it asked for them.
+        var firstPromptTarget: Int?
+        /// Whether the plan also added the slot.
+        var isNew: Bool
+
+        var expectsResult: Bool { samples || firstPromptTarget != nil }
+    }
+
+    var step: UInt64
+    var rows: [Row]
+    /// The plan's removed slots.
+    var removedSlots: [SlotIndex]
+}
+
+/// How many tokens of a sequence the step being planned computes.
+struct Decision: Sendable {
+    var handle: Int
+    var count: Int
+}

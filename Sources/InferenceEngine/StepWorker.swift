@@ -1,0 +1,286 @@
+// Tandem — Apache-2.0
+
+import LanguageModel
+import Requests
+
+/// The body of the step thread: commands in, steps through the executor, reports out. Used by one thread only.
+final class StepWorker {
+    private enum State {
+        case serving
+        case draining
+        /// The device is gone; its error.
+        case dead(ExecutorError)
+        case stopped
+    }
+
+    private let executor: any StepExecutor
+    private let options: StepLoopOptions
+    private let now: @Sendable () -> UInt64
+    private let handlers: StepLoopHandlers
+
+    let description: StepLoopDescription
+    private var scheduler: Scheduler
+    private var state = State.serving
+    private var drained: [@Sendable () -> Void] = []
+    private var tickets: [StepTicket] = []
+    private var plan = StepPlan()
+    private var result = StepResult()
+    private var outputs: [SequenceOutput] = []
+
+    private var statistics = StepStatistics()
+    private var reportedStatistics = StepStatistics()
+    private var lastStatistics: UInt64?
+    /// When the first of the steps in flight was submitted, or time was last added up.
+    private var deviceSince: UInt64?
+    /// When the thread last began to work.
+    private var hostSince: UInt64 = 0
+
+    init(
+        executor: any StepExecutor,
+        configuration: SchedulerConfiguration,
+        keyValueBytes: Int,
+        groups: [KeyValueGroup],
+        options: StepLoopOptions,
+        now: @escaping @Sendable () -> UInt64,
+        handlers: StepLoopHandlers
+    ) throws(ExecutorError) {
+        self.executor = executor
+        self.options = options
+        self.now = now
+        self.handlers = handlers
+        var configuration = configuration
+        if executor.capabilities.maximumStepsInFlight < 2 { configuration.asynchronous = false }
+        let limits = ExecutorLimits(
+            slots: configuration.slots,
+            tokensPerStep: configuration.tokensPerStep,
+            contextLength: configuration.contextLength,
+            blockSize: configuration.blockSize,
+            keyValueBytes: keyValueBytes
+        )
+        let prepared = try executor.prepare(limits: limits, groups: groups)
+        scheduler = try Scheduler(configuration: configuration, groups: groups, prepared: prepared)
+        description = StepLoopDescription(
+            capabilities: executor.capabilities,
+            blockCounts: prepared.blockCounts,
+            maximumSequenceLength: scheduler.maximumSequenceLength,
+            asynchronous: configuration.asynchronous
+        )
+    }
+
+    /// Runs until ``StepCommand/stop``.
+    func run(_ inbox: CommandInbox<StepCommand>) {
+        var commands: [StepCommand] = []
+        hostSince = now()
+        var isIdle = true
+        while true {
+            if isIdle { stopHostClock() }
+            inbox.receive(into: &commands, wait: isIdle)
+            if isIdle { hostSince = now() }
+            for command in commands { apply(command) }
+            if case .stopped = state { break }
+            reportReady()
+            isIdle = !runStep()
+            if scheduler.unfinishedCount == 0 { completeDrain() }
+            if isIdle { reportStatistics(force: true) }
+        }
+        end()
+    }
+
+    // MARK: - Commands
+
+    private func apply(_ command: StepCommand) {
+        switch command {
+        case .submit(let request):
+            if let failure = refusal(of: request) {
+                outputs.append(SequenceOutput(id: request.id, finish: .failed, failure: failure))
+            }
+        case .cancel(let id): scheduler.cancel(id)
+        case .pause(let id): scheduler.pause(id)
+        case .resume(let id, let credits): scheduler.resume(id, credits: credits)
+        case .drain(let completion):
+            if case .serving = state { state = .draining }
+            drained.append(completion)
+        case .stop: state = .stopped
+        }
+    }
+
+    /// Adds a request, or says why not.
+    private func refusal(of request: EngineRequest) -> RequestFailure? {
+        switch state {
+        case .serving: break
+        case .draining, .stopped:
+            return RequestFailure(kind: .draining, message: "the engine is about to end and takes no new requests")
+        case .dead(let error):
+            return RequestFailure(kind: .engine, message: "the engine's device failed: \(error.message)")
+        }
+        do throws(RequestFailure) {
+            try scheduler.add(request)
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    private func completeDrain() {
+        guard !drained.isEmpty else { return }
+        let completions = drained
+        drained = []
+        for completion in completions { completion() }
+    }
+
+    private func end() {
+        while let ticket = tickets.first {
+            tickets.removeFirst()
+            // Their outputs are not wanted any more; the device must be done with them before it is shut down.
+            guard (try? executor.result(of: ticket, into: &result)) != nil else { break }
+        }
+        scheduler.failAll(RequestFailure(kind: .engine, message: "the engine ended"))
+        reportReady()
+        completeDrain()
+        executor.shutdown()
+    }
+
+    // MARK: - Steps
+
+    /// Submits one step if there is one, and takes one result if it is due.
+    ///
+    /// - Returns: `false` if there was nothing to do.
+    private func runStep() -> Bool {
+        if case .dead = state { return false }
+        let submitted = scheduler.schedule(into: &plan)
+        if submitted { submit() }
+        // With nothing new to submit, or as much in flight as permitted, it is time to wait for the device.
+        let depth = scheduler.configuration.asynchronous ? 2 : 1
+        let takes = !tickets.isEmpty && (!submitted || tickets.count == depth)
+        if takes { takeResult() }
+        reportReady()
+        return submitted || takes
+    }
+
+    private func submit() {
+        do throws(ExecutorError) {
+            let ticket = try retrying { () throws(ExecutorError) in try executor.submit(plan) }
+            if deviceSince == nil { deviceSince = now() }
+            tickets.append(ticket)
+        } catch {
+            switch error.kind {
+            case .fatal: die(error)
+            case .outOfMemory, .retry, .unsupported: scheduler.lastStepWasRefused(failure(error))
+            }
+            return
+        }
+        do throws(ExecutorError) {
+            let ticket = tickets[tickets.count - 1]
+            try retrying { () throws(ExecutorError) in try executor.sample(ticket, masks: nil) }
+        } catch {
+            // A step that was submitted and cannot be sampled can be neither redeemed nor taken back.
+            die(error)
+        }
+    }
+
+    private func takeResult() {
+        let ticket = tickets[0]
+        stopHostClock()
+        let error = resultError(of: ticket)
+        resultArrived()
+        do throws(ExecutorError) {
+            if let error { throw error }
+            try scheduler.finish(result, into: &outputs)
+        } catch {
+            switch error.kind {
+            // A result that does not come after all retries leaves its step in the executor for good.
+            case .fatal, .retry: die(error)
+            case .outOfMemory, .unsupported: scheduler.firstStepFailed(failure(error))
+            }
+        }
+    }
+
+    /// Waits for a step's result.
+    private func resultError(of ticket: StepTicket) -> ExecutorError? {
+        do throws(ExecutorError) {
+            try retrying { () throws(ExecutorError) in try executor.result(of: ticket, into: &result) }
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    private func resultArrived() {
+        guard !tickets.isEmpty, let since = deviceSince else { return }
+        tickets.removeFirst()
+        let time = now()
+        hostSince = time
+        statistics.deviceNanoseconds &+= time &- since
+        deviceSince = tickets.isEmpty ? nil : time
+    }
+
+    /// Repeats a call that asks for it, so often as ``StepLoopOptions/maximumRetries`` says.
+    private func retrying<Value>(_ body: () throws(ExecutorError) -> Value) throws(ExecutorError) -> Value {
+        var left = options.maximumRetries
+        while true {
+            do throws(ExecutorError) {
+                return try body()
+            } catch {
+                guard error.kind == .retry, left > 0 else { throw error }
+                left -= 1
+            }
+        }
+    }
+
+    private func failure(_ error: ExecutorError) -> RequestFailure {
+        RequestFailure(kind: .engine, message: error.message)
+    }
+
+    private func die(_ error: ExecutorError) {
+        state = .dead(error)
+        tickets.removeAll()
+        deviceSince = nil
+        scheduler.failAll(failure(error))
+        reportReady()
+        handlers.fatal(error)
+    }
+
+    // MARK: - Reports
+
+    private func reportReady() {
+        scheduler.drainReady(into: &outputs)
+        let statistics = dueStatistics(force: false)
+        guard !outputs.isEmpty || statistics != nil else { return }
+        report(statistics)
+    }
+
+    private func reportStatistics(force: Bool) {
+        if let statistics = dueStatistics(force: force) { report(statistics) }
+    }
+
+    private func report(_ statistics: StepStatistics?) {
+        // The receiver keeps the outputs; the next step starts with a new array.
+        let report = StepReport(step: scheduler.counters.steps, outputs: outputs, statistics: statistics)
+        outputs = []
+        handlers.report(report)
+    }
+
+    private func stopHostClock() {
+        statistics.hostNanoseconds &+= now() &- hostSince
+        hostSince = now()
+    }
+
+    /// Statistics if something changed and enough time passed since the last ones.
+    private func dueStatistics(force: Bool) -> StepStatistics? {
+        let counters = scheduler.counters
+        guard counters != reportedStatistics.counters else { return nil }
+        let time = now()
+        if !force, let last = lastStatistics, time &- last < options.statisticsIntervalNanoseconds { return nil }
+        lastStatistics = time
+        stopHostClock()
+        let profile = executor.profile()
+        statistics.profile.steps &+= profile.steps
+        statistics.profile.attention &+= profile.attention
+        statistics.profile.mlp &+= profile.mlp
+        statistics.profile.rest &+= profile.rest
+        statistics.counters = counters
+        (statistics.storedBlocks, statistics.evictedBlocks) = scheduler.takePrefixChanges()
+        reportedStatistics = statistics
+        return statistics
+    }
+}

@@ -1,0 +1,95 @@
+// Tandem — Apache-2.0
+
+public import Requests
+
+/// The engines there are, what is in flight on each, and where the next request goes. A plain value: whoever owns it
+/// tells it what happens.
+public struct Router: Sendable {
+    private struct Engine {
+        var isServing = false
+        var ledger = InFlightLedger()
+    }
+
+    /// Sorted by id, so that a choice depends on nothing but what the router was told and the random numbers.
+    private var engines: [(id: EngineID, engine: Engine)] = []
+    private let policy: RoutingPolicy
+
+    public init(policy: RoutingPolicy = .leastOutstandingTokens) {
+        self.policy = policy
+    }
+
+    // MARK: - Engines
+
+    /// An engine exists; it does not serve yet. Does nothing if it is known.
+    public mutating func engineAppeared(_ id: EngineID) {
+        guard index(of: id) == nil else { return }
+        let position = engines.firstIndex { $0.id > id } ?? engines.endIndex
+        engines.insert((id, Engine()), at: position)
+    }
+
+    /// An engine is gone for good.
+    ///
+    /// - Returns: the sequences that were in flight on it, ascending.
+    @discardableResult
+    public mutating func engineGone(_ id: EngineID) -> [RequestID] {
+        guard let index = index(of: id) else { return [] }
+        return engines.remove(at: index).engine.ledger.ids.sorted()
+    }
+
+    /// An engine takes new work from now on, or takes none. What is in flight on it stays.
+    public mutating func setServing(_ id: EngineID, _ isServing: Bool) {
+        guard let index = index(of: id) else { return }
+        engines[index].engine.isServing = isServing
+    }
+
+    /// All engines, by ascending id.
+    public var views: [EngineView] {
+        engines.map { id, engine in
+            EngineView(
+                id: id,
+                state: engine.isServing ? .serving : .notServing,
+                outstandingRequests: engine.ledger.count,
+                outstandingTokens: engine.ledger.outstandingTokens)
+        }
+    }
+
+    /// Whether any engine serves.
+    public var hasServingEngine: Bool { engines.contains { $0.engine.isServing } }
+
+    /// Sequences in flight on all engines.
+    public var outstandingRequests: Int { engines.reduce(0) { $0 + $1.engine.ledger.count } }
+
+    // MARK: - Requests
+
+    /// Where a request should go; see ``RoutingPolicy``. Nothing is entered: ``started(_:on:cost:)`` does that.
+    ///
+    /// - Parameter excluded: engines that were tried for this request already.
+    /// - Returns: nil if no engine serves that was not tried.
+    public func choose(
+        excluding excluded: Set<EngineID> = [], using generator: inout some RandomNumberGenerator
+    ) -> EngineID? {
+        policy.choose(among: views, excluding: excluded, using: &generator)
+    }
+
+    /// A sequence was sent to an engine.
+    public mutating func started(_ request: RequestID, on id: EngineID, cost: TokenCost) {
+        guard let index = index(of: id) else { return }
+        engines[index].engine.ledger.add(request, cost: cost)
+    }
+
+    /// An engine has worked on a sequence; see ``InFlightLedger/progress(_:promptTokens:newTokens:)``.
+    public mutating func progressed(
+        _ request: RequestID, on id: EngineID, promptTokens: Int = 0, newTokens: Int = 0
+    ) {
+        guard let index = index(of: id) else { return }
+        engines[index].engine.ledger.progress(request, promptTokens: promptTokens, newTokens: newTokens)
+    }
+
+    /// A sequence ended on an engine, for whatever reason.
+    public mutating func finished(_ request: RequestID, on id: EngineID) {
+        guard let index = index(of: id) else { return }
+        engines[index].engine.ledger.remove(request)
+    }
+
+    private func index(of id: EngineID) -> Int? { engines.firstIndex { $0.id == id } }
+}

@@ -1,0 +1,94 @@
+// Tandem — Apache-2.0
+
+public import Requests
+
+/// A model that is no more than a hash: every probability and every choice is a pure function of all tokens before it
+/// and the sampling parameters.
+public struct MockModel: Sendable {
+    public let vocabularySize: Int
+
+    /// - Parameter vocabularySize: small values make stop tokens and equal histories likely.
+    public init(vocabularySize: Int) {
+        self.vocabularySize = vocabularySize
+    }
+
+    /// The token that follows `history`.
+    public func next(after history: some Collection<TokenID>, sampling: SamplingParameters) -> TokenID {
+        var hash = hash(history)
+        if !sampling.isGreedy {
+            hash.combine(sampling.seed)
+            hash.combine(UInt64(sampling.choiceIndex))
+            hash.combine(UInt64(sampling.temperature.bitPattern))
+        }
+        return TokenID(truncatingIfNeeded: hash.digest().low % UInt64(vocabularySize))
+    }
+
+    /// The log-probability of `token` after `history`.
+    public func logProbability(of token: TokenID, after history: some Collection<TokenID>) -> Float {
+        var hash = hash(history)
+        hash.combine(UInt64(UInt32(bitPattern: token)))
+        return -Float(hash.digest().high % 4096) / 256
+    }
+
+    /// As many tokens as asked for; which ones depends on `history`.
+    public func top(_ count: Int, after history: some Collection<TokenID>) -> [TokenLogProbability] {
+        let first = hash(history).digest().high
+        return (0..<UInt64(count)).map { index in
+            let token = TokenID(truncatingIfNeeded: (first &+ index) % UInt64(vocabularySize))
+            return TokenLogProbability(token: token, logProbability: logProbability(of: token, after: history))
+        }
+    }
+
+    private func hash(_ history: some Collection<TokenID>) -> StableHash {
+        var hash = StableHash(seed: 0x7A6E)
+        hash.combine(history)
+        return hash
+    }
+}
+
+extension MockModel {
+    /// What one request yields if it runs alone, computed without blocks, steps or batches.
+    public struct Answer: Sendable, Equatable {
+        public var tokens: [TokenID] = []
+        public var logProbabilities: [PositionLogProbabilities] = []
+        public var promptLogProbabilities: [PositionLogProbabilities] = []
+        public var finish: FinishReason?
+
+        public init() {}
+    }
+
+    /// Runs a request to its end.
+    ///
+    /// - Parameter limit: longest sequence.
+    public func answer(_ request: EngineRequest, limit: Int) -> Answer {
+        var answer = Answer()
+        var history = request.tokens
+        if let count = request.promptLogProbabilities, request.resumeOffset == 0 {
+            for position in 1..<max(1, request.promptCount) {
+                answer.promptLogProbabilities.append(
+                    report(history[position], after: history[..<position], top: count))
+            }
+        }
+        var generated = request.resumeOffset
+        var stopped = generated > 0 && request.stopTokens.contains(history[history.count - 1])
+        while !stopped, generated < request.maximumNewTokens, history.count < limit {
+            let token = next(after: history, sampling: request.sampling)
+            answer.tokens.append(token)
+            if let count = request.logProbabilities {
+                answer.logProbabilities.append(report(token, after: history[...], top: count))
+            }
+            history.append(token)
+            generated += 1
+            stopped = request.stopTokens.contains(token)
+        }
+        answer.finish = stopped ? .stop : .length
+        return answer
+    }
+
+    private func report(_ token: TokenID, after history: ArraySlice<TokenID>, top: Int) -> PositionLogProbabilities {
+        PositionLogProbabilities(
+            chosen: TokenLogProbability(token: token, logProbability: logProbability(of: token, after: history)),
+            top: self.top(top, after: history)
+        )
+    }
+}

@@ -1,0 +1,199 @@
+// Tandem — Apache-2.0
+
+/// Renders the statements of one template once. Expressions are in the extension beside this file.
+struct TemplateInterpreter {
+    private var scopes: [[String: TemplateValue]]
+    private var output: [UInt8] = []
+    private var steps = 0
+    private var intermediateBytes = 0
+
+    private enum Flow { case normal, breaks, continues }
+
+    init(globals: [String: TemplateValue]) { scopes = [globals] }
+
+    mutating func render(_ body: [TemplateStatement]) throws(ChatTemplateError) -> String {
+        _ = try run(body)
+        return String(decoding: output, as: UTF8.self)
+    }
+
+    // MARK: - Bounds
+
+    mutating func charge(steps count: Int, _ line: Int) throws(ChatTemplateError) {
+        let (sum, overflow) = steps.addingReportingOverflow(count)
+        guard !overflow, sum <= TemplateLimits.steps else {
+            throw ChatTemplateError(kind: .limit, line: line, reason: "rendering takes too many steps")
+        }
+        steps = sum
+    }
+
+    mutating func charge(bytes count: Int, _ line: Int) throws(ChatTemplateError) {
+        let (sum, overflow) = intermediateBytes.addingReportingOverflow(count)
+        guard !overflow, sum <= TemplateLimits.intermediateBytes else {
+            throw ChatTemplateError(kind: .limit, line: line, reason: "rendering makes too much text")
+        }
+        intermediateBytes = sum
+    }
+
+    /// Counts a new string.
+    mutating func string(_ text: String, _ line: Int) throws(ChatTemplateError) -> TemplateValue {
+        try charge(bytes: text.utf8.count, line)
+        return .string(text)
+    }
+
+    /// Counts a new list.
+    mutating func list(
+        _ items: [TemplateValue], isTuple: Bool = false, _ line: Int
+    ) throws(ChatTemplateError) -> TemplateValue {
+        try charge(steps: items.count, line)
+        guard let list = TemplateList(items, isTuple: isTuple) else { throw tooDeep(line) }
+        return .list(list)
+    }
+
+    func tooDeep(_ line: Int) -> ChatTemplateError {
+        ChatTemplateError(
+            kind: .limit, line: line,
+            reason: "a list or mapping is too large, nests too deeply, or holds a namespace or a function")
+    }
+
+    private mutating func write(_ text: String, _ line: Int) throws(ChatTemplateError) {
+        guard output.count + text.utf8.count <= TemplateLimits.outputBytes else {
+            throw ChatTemplateError(
+                kind: .limit, line: line, reason: "more than \(TemplateLimits.outputBytes) bytes of output")
+        }
+        output.append(contentsOf: text.utf8)
+    }
+
+    // MARK: - Names
+
+    func lookUp(_ name: String) -> TemplateValue {
+        for scope in scopes.reversed() {
+            if let value = scope[name] { return value }
+        }
+        return .undefined("'\(name)' is undefined")
+    }
+
+    /// Binds a name in the innermost scope.
+    mutating func bind(_ name: String, _ value: TemplateValue) { scopes[scopes.count - 1][name] = value }
+
+    private mutating func assign(
+        _ target: TemplateTarget, _ value: TemplateValue, _ line: Int
+    ) throws(ChatTemplateError) {
+        switch target {
+        case .name(let name):
+            bind(name, value)
+        case .names(let names):
+            let values = try elements(of: value, line)
+            guard values.count == names.count else {
+                throw ChatTemplateError(
+                    kind: .evaluation, line: line, reason: "\(values.count) values for \(names.count) names")
+            }
+            for (name, value) in zip(names, values) { bind(name, value) }
+        case .attribute(let name, let attribute):
+            guard case .namespace(let namespace) = lookUp(name) else {
+                throw ChatTemplateError(
+                    kind: .evaluation, line: line, reason: "cannot assign an attribute of \(name): not a namespace")
+            }
+            guard value.isPlain else { throw tooDeep(line) }
+            namespace.attributes[attribute] = value
+        }
+    }
+
+    // MARK: - Statements
+
+    private mutating func run(_ body: [TemplateStatement]) throws(ChatTemplateError) -> Flow {
+        for statement in body {
+            try charge(steps: 1, 0)
+            let flow = try run(statement)
+            if flow != .normal { return flow }
+        }
+        return .normal
+    }
+
+    private mutating func run(_ statement: TemplateStatement) throws(ChatTemplateError) -> Flow {
+        switch statement {
+        case .text(let text):
+            try write(text, 0)
+        case .output(let expression):
+            let value = try evaluate(expression)
+            guard let text = value.text else {
+                throw ChatTemplateError(
+                    kind: .evaluation, line: expression.line, reason: "a \(value.typeName) cannot be written")
+            }
+            try write(text, expression.line)
+        case .conditional(let branches, let otherwise):
+            for branch in branches where try evaluate(branch.condition).isTrue { return try run(branch.body) }
+            return try run(otherwise)
+        case .loop(let loop):
+            try runLoop(loop)
+        case .assignment(let target, let expression):
+            try assign(target, try evaluate(expression), expression.line)
+        case .capture(let target, let body, let line):
+            try runCapture(target, body, line)
+        case .block(let body):
+            return try run(body)
+        case .breakLoop:
+            return .breaks
+        case .continueLoop:
+            return .continues
+        }
+        return .normal
+    }
+
+    private mutating func runCapture(
+        _ target: TemplateTarget, _ body: [TemplateStatement], _ line: Int
+    ) throws(ChatTemplateError) {
+        let outer = output
+        output = []
+        scopes.append([:])
+        _ = try run(body)
+        scopes.removeLast()
+        let text = String(decoding: output, as: UTF8.self)
+        output = outer
+        try assign(target, try string(text, line), line)
+    }
+
+    private mutating func runLoop(_ loop: TemplateLoopStatement) throws(ChatTemplateError) {
+        let line = loop.sequence.line
+        var items = try elements(of: try evaluate(loop.sequence), line)
+        if let condition = loop.condition {
+            var kept: [TemplateValue] = []
+            for item in items {
+                scopes.append([:])
+                try assign(loop.target, item, line)
+                if try evaluate(condition).isTrue { kept.append(item) }
+                scopes.removeLast()
+            }
+            items = kept
+        }
+        if items.isEmpty {
+            _ = try run(loop.otherwise)
+            return
+        }
+        for (index, item) in items.enumerated() {
+            try charge(steps: 1, line)
+            // Assignments do not outlive a round.
+            scopes.append(["loop": .loop(TemplateLoop(items: items, index: index))])
+            try assign(loop.target, item, line)
+            let flow = try run(loop.body)
+            scopes.removeLast()
+            if flow == .breaks { break }
+        }
+    }
+
+    /// What a loop over the value goes through.
+    mutating func elements(of value: TemplateValue, _ line: Int) throws(ChatTemplateError) -> [TemplateValue] {
+        switch value {
+        case .undefined: return []
+        case .list(let list): return list.items
+        case .mapping(let mapping):
+            try charge(steps: mapping.keys.count, line)
+            return mapping.keys.map { .string($0) }
+        case .string(let text):
+            try charge(steps: text.utf8.count, line)
+            return text.unicodeScalars.map { .string(String($0)) }
+        default:
+            throw ChatTemplateError(
+                kind: .evaluation, line: line, reason: "'\(value.typeName)' object is not iterable")
+        }
+    }
+}

@@ -1,0 +1,167 @@
+// Tandem — Apache-2.0
+
+import NIOCore
+import NIOEmbedded
+import Requests
+import Routing
+import Testing
+
+@testable import Gateway
+
+/// Records what it is asked and answers nothing by itself.
+private final class FakeUpstream: Upstream {
+    let engine: EngineID
+    let resumeCapability: ResumeCapability
+    var started: [EngineRequest] = []
+    var cancelled: [RequestID] = []
+    var paused: [RequestID] = []
+    var resumed: [RequestID] = []
+
+    init(_ engine: UInt64, _ capability: ResumeCapability = .tokens) {
+        self.engine = EngineID(engine)
+        resumeCapability = capability
+    }
+
+    func start(_ request: EngineRequest) { started.append(request) }
+    func cancel(_ id: RequestID) { cancelled.append(id) }
+    func pause(_ id: RequestID) { paused.append(id) }
+    func resume(_ id: RequestID) { resumed.append(id) }
+}
+
+/// Keeps emitted tokens, as a request's owner does.
+private final class FakeOwner: SequenceOwner {
+    var emitted: [TokenID] = []
+    var outputs: [SequenceOutput] = []
+    var errors: [APIError] = []
+
+    func engineRequest(choice: Int, id: RequestID) -> EngineRequest {
+        EngineRequest(id: id, tokens: [1, 2, 3] + emitted, resumeOffset: emitted.count, maximumNewTokens: 10)
+    }
+
+    func maySubmitAgain(choice: Int) -> Bool { emitted.isEmpty }
+
+    func receive(choice: Int, output: SequenceOutput) {
+        outputs.append(output)
+        emitted += output.tokens
+    }
+
+    func fail(choice: Int, error: APIError) { errors.append(error) }
+}
+
+@Suite struct DispatcherTests {
+    private let loop = EmbeddedEventLoop()
+
+    private func dispatcher(_ limits: Dispatcher.Limits = Dispatcher.Limits()) -> Dispatcher {
+        Dispatcher(eventLoop: loop, limits: limits, metrics: GatewayMetrics(modelName: "m"))
+    }
+
+    @Test func loadIsSpread() {
+        let dispatcher = dispatcher()
+        let engines = [FakeUpstream(1), FakeUpstream(2)]
+        for engine in engines { dispatcher.engineAppeared(engine) }
+        for _ in 0..<10 { _ = dispatcher.start(owner: FakeOwner(), choice: 0) }
+        #expect(engines.map(\.started.count) == [5, 5])
+        #expect(dispatcher.unfinished == 10)
+    }
+
+    @Test func aLostEngineMovesItsSequencesWithTheirTokens() throws {
+        let dispatcher = dispatcher()
+        let first = FakeUpstream(1)
+        dispatcher.engineAppeared(first)
+        let owner = FakeOwner()
+        let id = dispatcher.start(owner: owner, choice: 0)
+        dispatcher.receive([SequenceOutput(id: id, tokens: [7, 8])], from: first.engine)
+        let second = FakeUpstream(2)
+        dispatcher.engineAppeared(second)
+        dispatcher.engineLost(first.engine, reason: "killed")
+        let moved = try #require(second.started.first)
+        #expect(moved.id == id && moved.tokens == [1, 2, 3, 7, 8] && moved.resumeOffset == 2)
+        // The old engine's late words are nobody's.
+        dispatcher.receive([SequenceOutput(id: id, tokens: [99])], from: first.engine)
+        dispatcher.receive([SequenceOutput(id: id, tokens: [9], finish: .length)], from: second.engine)
+        #expect(owner.emitted == [7, 8, 9])
+        #expect(owner.errors.isEmpty)
+        #expect(dispatcher.unfinished == 0 && dispatcher.outstanding == 0)
+    }
+
+    @Test func whatCannotGoOnFails() {
+        let dispatcher = dispatcher()
+        let engine = FakeUpstream(1, .none)
+        dispatcher.engineAppeared(engine)
+        let started = FakeOwner()
+        let fresh = FakeOwner()
+        let id = dispatcher.start(owner: started, choice: 0)
+        _ = dispatcher.start(owner: fresh, choice: 0)
+        dispatcher.receive([SequenceOutput(id: id, tokens: [7])], from: engine.engine)
+        let other = FakeUpstream(2, .none)
+        dispatcher.engineAppeared(other)
+        dispatcher.engineLost(engine.engine, reason: "killed")
+        #expect(started.errors.map(\.status) == [500])
+        #expect(fresh.errors.isEmpty && other.started.count == 1)
+    }
+
+    @Test func sequencesWaitForAnEngineAndNotForever() {
+        let dispatcher = dispatcher(Dispatcher.Limits(hold: .seconds(30)))
+        let lucky = FakeOwner()
+        let unlucky = FakeOwner()
+        _ = dispatcher.start(owner: lucky, choice: 0)
+        #expect(dispatcher.unfinished == 1)
+        let engine = FakeUpstream(1)
+        dispatcher.engineAppeared(engine)
+        #expect(engine.started.count == 1)
+        dispatcher.engineDraining(engine.engine)
+        _ = dispatcher.start(owner: unlucky, choice: 0)
+        loop.advanceTime(by: .seconds(29))
+        #expect(unlucky.errors.isEmpty)
+        loop.advanceTime(by: .seconds(2))
+        #expect(unlucky.errors.map(\.status) == [503])
+        #expect(lucky.errors.isEmpty)
+    }
+
+    @Test func refusalsAreRetriedElsewhereOnce() {
+        let dispatcher = dispatcher()
+        let engines = [FakeUpstream(1), FakeUpstream(2)]
+        for engine in engines { dispatcher.engineAppeared(engine) }
+        let owner = FakeOwner()
+        let id = dispatcher.start(owner: owner, choice: 0)
+        let full = SequenceOutput(
+            id: id, finish: .failed, failure: RequestFailure(kind: .overloaded, message: "queue full"))
+        for _ in 0..<2 {
+            guard let engine = engines.first(where: { $0.started.count == 1 && $0.cancelled.isEmpty }) else { continue }
+            engine.cancelled.append(0)
+            dispatcher.receive([full], from: engine.engine)
+        }
+        #expect(engines.map(\.started.count) == [1, 1])
+        #expect(owner.errors.map(\.status) == [429])
+        #expect(dispatcher.unfinished == 0)
+    }
+
+    @Test func requestsThatDoNotFitAreTheClientsFault() {
+        let dispatcher = dispatcher()
+        let engine = FakeUpstream(1)
+        dispatcher.engineAppeared(engine)
+        let owner = FakeOwner()
+        let id = dispatcher.start(owner: owner, choice: 0)
+        dispatcher.receive(
+            [SequenceOutput(id: id, finish: .failed, failure: RequestFailure(kind: .doesNotFit, message: "9 > 8"))],
+            from: engine.engine)
+        #expect(owner.errors.map(\.status) == [400])
+        #expect(owner.errors.first?.code == "context_length_exceeded")
+    }
+
+    @Test func cancelPauseAndResumeReachTheEngine() {
+        let dispatcher = dispatcher()
+        let engine = FakeUpstream(1)
+        dispatcher.engineAppeared(engine)
+        let owner = FakeOwner()
+        let id = dispatcher.start(owner: owner, choice: 0)
+        dispatcher.pause(id)
+        dispatcher.resume(id)
+        dispatcher.cancel(id)
+        dispatcher.cancel(id)
+        #expect(engine.paused == [id] && engine.resumed == [id] && engine.cancelled == [id])
+        dispatcher.receive([SequenceOutput(id: id, tokens: [1])], from: engine.engine)
+        #expect(owner.outputs.isEmpty)
+        #expect(dispatcher.unfinished == 0 && dispatcher.outstanding == 0)
+    }
+}

@@ -1,0 +1,152 @@
+// Tandem — Apache-2.0
+
+import InferenceEngine
+import LanguageModel
+import Requests
+import TestSupport
+import Testing
+
+/// Random numbers from a seed.
+struct SplitMix: RandomNumberGenerator {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        return StableHash.mix(state)
+    }
+}
+
+/// Everything that was reported of one request.
+struct Collected: Equatable {
+    var answer = MockModel.Answer()
+    var failure: RequestFailure?
+    var cachedPromptTokens: Int?
+
+    mutating func append(_ output: SequenceOutput, isFirst: Bool) {
+        #expect(answer.finish == nil, "request \(output.id) had an output after its last")
+        answer.tokens += output.tokens
+        answer.logProbabilities += output.logProbabilities
+        answer.promptLogProbabilities += output.promptLogProbabilities
+        answer.finish = output.finish
+        failure = output.failure
+        #expect((output.finish == .failed) == (output.failure != nil))
+        #expect((output.cachedPromptTokens != nil) == isFirst, "request \(output.id): cached tokens once, at first")
+        if isFirst { cachedPromptTokens = output.cachedPromptTokens }
+    }
+}
+
+/// A scheduler and a mock executor, driven as the step loop does it, without threads.
+struct Harness {
+    var scheduler: Scheduler
+    let executor: MockExecutor
+    var plan = StepPlan()
+    var result = StepResult()
+    var tickets: [StepTicket] = []
+    var collected: [RequestID: Collected] = [:]
+    /// All plans that were submitted.
+    var plans: [StepPlan] = []
+
+    init(
+        _ configuration: SchedulerConfiguration, blocks: [Int] = [64], vocabularySize: Int = 97
+    ) throws {
+        executor = MockExecutor(model: MockModel(vocabularySize: vocabularySize), blockCounts: blocks)
+        let groups = blocks.indices.map { KeyValueGroup(layers: [$0], window: nil) }
+        let limits = ExecutorLimits(
+            slots: configuration.slots, tokensPerStep: configuration.tokensPerStep,
+            contextLength: configuration.contextLength, blockSize: configuration.blockSize, keyValueBytes: 0)
+        let prepared = try executor.prepare(limits: limits, groups: groups)
+        scheduler = try Scheduler(configuration: configuration, groups: groups, prepared: prepared)
+    }
+
+    mutating func add(_ request: EngineRequest) throws {
+        try scheduler.add(request)
+        collectReady()
+    }
+
+    mutating func collect(_ outputs: [SequenceOutput]) {
+        for output in outputs {
+            let isFirst = collected[output.id] == nil
+            collected[output.id, default: Collected()].append(output, isFirst: isFirst)
+        }
+    }
+
+    mutating func collectReady() {
+        var outputs: [SequenceOutput] = []
+        scheduler.drainReady(into: &outputs)
+        collect(outputs)
+    }
+
+    /// Plans and submits one step.
+    ///
+    /// - Returns: whether there was one.
+    mutating func submit() throws -> Bool {
+        guard scheduler.schedule(into: &plan) else { return false }
+        plans.append(plan)
+        tickets.append(try executor.submit(plan))
+        return true
+    }
+
+    mutating func mustSubmit() throws {
+        let submitted = try submit()
+        #expect(submitted)
+    }
+
+    /// Takes the oldest result.
+    mutating func takeResult() throws {
+        try executor.result(of: tickets.removeFirst(), into: &result)
+        var outputs: [SequenceOutput] = []
+        try scheduler.finish(result, into: &outputs)
+        collect(outputs)
+        collectReady()
+    }
+
+    /// One round of the loop.
+    ///
+    /// - Returns: `false` if there was nothing to do.
+    mutating func round() throws -> Bool {
+        let submitted = try submit()
+        let takes = !tickets.isEmpty && (!submitted || tickets.count == (scheduler.configuration.asynchronous ? 2 : 1))
+        if takes { try takeResult() }
+        #expect(scheduler.violations() == [])
+        return submitted || takes
+    }
+
+    mutating func runToEnd(rounds: Int = 100_000) throws {
+        var left = rounds
+        while try round() {
+            left -= 1
+            try #require(left > 0, "the scheduler does not come to an end")
+        }
+    }
+
+    func expectEmpty() {
+        #expect(scheduler.unfinishedCount == 0)
+        #expect(scheduler.stepsInFlight == 0)
+        #expect(scheduler.counters.usedBlocks == 0)
+        #expect(scheduler.counters.runningSequences == 0)
+        #expect(scheduler.counters.waitingSequences == 0)
+        #expect(scheduler.violations() == [])
+        #expect(executor.violations == [])
+    }
+
+    func expected(_ request: EngineRequest) -> MockModel.Answer {
+        executor.model.answer(request, limit: scheduler.maximumSequenceLength)
+    }
+}
+
+extension SchedulerConfiguration {
+    static func small(
+        slots: Int = 4, tokensPerStep: Int = 32, contextLength: Int = 256, maximumWaiting: Int = 1000,
+        asynchronous: Bool = false, prefixCaching: Bool = true
+    ) -> SchedulerConfiguration {
+        SchedulerConfiguration(
+            slots: slots, tokensPerStep: tokensPerStep, contextLength: contextLength, maximumWaiting: maximumWaiting,
+            vocabularySize: 97, asynchronous: asynchronous, prefixCaching: prefixCaching)
+    }
+}
+
+/// `count` tokens that depend on `seed`.
+func prompt(_ count: Int, seed: UInt64 = 1) -> [TokenID] {
+    var random = SplitMix(state: seed)
+    return (0..<count).map { _ in TokenID.random(in: 0..<97, using: &random) }
+}

@@ -1,0 +1,205 @@
+// Tandem — Apache-2.0
+
+import Foundation
+import JSON
+import Testing
+
+@testable import Tokenization
+
+@Suite struct ChatTemplateTests {
+    func render(_ source: String, messages: JSONValue = .array([]), extra: [String: JSONValue] = [:]) throws -> String {
+        var variables = JSONObject()
+        for name in extra.keys.sorted() { variables[name] = extra[name] }
+        return try ChatTemplate(source: source).render(
+            messages: messages, tools: nil, addGenerationPrompt: false, bosToken: "<s>", eosToken: "</s>",
+            extra: variables)
+    }
+
+    func refusal(_ source: String, extra: [String: JSONValue] = [:]) -> ChatTemplateError? {
+        #expect(throws: ChatTemplateError.self, "\(source.prefix(60))") { try render(source, extra: extra) }
+    }
+
+    @Test func unsupportedConstructsAreNamedWithTheirLine() {
+        for tag in ["macro m()", "include 'x'", "import 'x' as y", "extends 'x'", "block b", "call m()", "raw", "with"]
+        {
+            let error = #expect(throws: ChatTemplateError.self) { try ChatTemplate(source: "a\n\n{% \(tag) %}") }
+            #expect(error?.kind == .unsupported)
+            #expect(error?.line == 3)
+            #expect(error?.reason.contains(tag.prefix { $0.isLetter }) == true)
+        }
+        #expect(refusal("{{ 2 ** 3 }}")?.reason.contains("**") == true)
+        #expect(refusal("{{ x|nosuch }}")?.reason.contains("nosuch") == true)
+        #expect(refusal("{% for x in y recursive %}{% endfor %}")?.kind == .unsupported)
+    }
+
+    @Test func extraVariablesTakePrecedence() throws {
+        #expect(try render("{{ x }}{{ bos_token }}", extra: ["x": .integer(1), "bos_token": .string("B")]) == "1B")
+        #expect(try render("{{ strftime_now is defined }}") == "False")
+    }
+
+    @Test func textIsComparedByCodePoints() throws {
+        let extra: [String: JSONValue] = ["a": .string("e\u{301}"), "b": .string("\u{E9}")]
+        #expect(try render("{{ a == b }} {{ b in a }} {{ a|length }} {{ a[0] }}", extra: extra) == "False False 2 e")
+        let flag: [String: JSONValue] = ["a": .string("\r\n")]
+        #expect(try render("{{ a|length }}{{ a.split('\\n')|length }}", extra: flag) == "22")
+    }
+
+    /// As in Jinja, these take their first argument by position only.
+    @Test func filtersOfItemsWantTheirFirstArgument() throws {
+        for source in [
+            "[' a ']|map(filter='trim')", "[' a ']|map", "[{}]|selectattr(attribute='a')", "[{}]|rejectattr",
+        ] {
+            #expect(refusal("{{ \(source)|list }}")?.kind == .evaluation)
+        }
+    }
+
+    @Test func generationBlocksRenderTheirContent() throws {
+        #expect(try render("a{% generation %}b{% endgeneration %}c") == "abc")
+    }
+
+    @Test func raisedMessagesAreForTheSender() {
+        let error = refusal("\n{{ raise_exception('no ' + 'system') }}")
+        #expect(error == ChatTemplateError(kind: .raised, line: 2, reason: "no system"))
+        #expect(error?.description == "no system")
+    }
+
+    // MARK: - Hostile templates
+
+    /// Runs on a thread with a small stack, as an event loop or a worker may have.
+    func onSmallStack(_ body: @escaping @Sendable () -> Void) async {
+        await withCheckedContinuation { (done: CheckedContinuation<Void, Never>) in
+            let thread = Thread {
+                body()
+                done.resume()
+            }
+            thread.stackSize = 512 << 10
+            thread.start()
+        }
+    }
+
+    static let deepSources: [String] = {
+        func nest(_ open: String, _ middle: String, _ close: String, _ count: Int) -> String {
+            String(repeating: open, count: count) + middle + String(repeating: close, count: count)
+        }
+        return [
+            nest("{{ " + nest("(", "1", ")", 20000) + " }}", "", "", 1),
+            "{{ " + nest("[", "", "]", 20000) + " }}",
+            "{{ " + nest("{'a':", "1", "}", 20000) + " }}",
+            "{{ " + nest("not ", "1", "", 20000) + " }}",
+            "{{ " + nest("-", "1", "", 20000) + " }}",
+            "{{ 1" + nest(" + 1", "", "", 20000) + " }}",
+            "{{ 1" + nest("|string", "", "", 20000) + " }}",
+            "{{ x" + nest(".y", "", "", 20000) + " }}",
+            "{{ x" + nest("[0]", "", "", 20000) + " }}",
+            "{{ x" + nest("()", "", "", 20000) + " }}",
+            "{{ 1" + nest(" if 1 else 1", "", "", 20000) + " }}",
+            "{{ x" + nest(" and x", "", "", 20000) + " }}",
+            "{{ f(" + nest("f(", "", ")", 20000) + ") }}",
+            nest("{% if 1 %}", "", "{% endif %}", 20000),
+            nest("{% for a in [1] %}", "", "{% endfor %}", 20000),
+            nest("{% set x %}", "", "{% endset %}", 20000),
+            nest("{% generation %}", "", "{% endgeneration %}", 20000),
+        ]
+    }()
+
+    @Test func deepTemplatesAreRefusedWithoutOverflow() async {
+        await onSmallStack {
+            for source in Self.deepSources {
+                let error = #expect(throws: ChatTemplateError.self) { try ChatTemplate(source: source) }
+                #expect(error?.kind == .limit, "\(source.prefix(30)): \(error.map(String.init(describing:)) ?? "")")
+            }
+        }
+    }
+
+    /// The deepest that is accepted renders on a small stack, too.
+    @Test func theDeepestTemplateRendersOnASmallStack() async {
+        await onSmallStack {
+            let levels = TemplateLimits.nesting - 4
+            let brackets = String(repeating: "[", count: levels) + "1" + String(repeating: "]", count: levels)
+            let sum = "1" + String(repeating: " + 1", count: TemplateLimits.expressionHeight - 2)
+            let blocks =
+                String(repeating: "{% if 1 %}", count: levels) + "x" + String(repeating: "{% endif %}", count: levels)
+            for (source, output) in [
+                ("{{ \(brackets) }}", brackets), ("{{ \(sum) }}", "\(TemplateLimits.expressionHeight - 1)"),
+                (blocks, "x"),
+            ] {
+                #expect(throws: Never.self) {
+                    let text = try ChatTemplate(source: source).render(
+                        messages: .null, tools: nil, addGenerationPrompt: false, bosToken: "", eosToken: "",
+                        extra: JSONObject())
+                    #expect(text == output)
+                }
+            }
+        }
+    }
+
+    @Test func greedyTemplatesAreStopped() {
+        let sources = [
+            "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+            "{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(100) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+            "{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(100) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+            "{% set ns = namespace(s=[1]) %}{% for i in range(100) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+            "{% set ns = namespace(s=[1]) %}{% for i in range(100) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}",
+            "{% set ns = namespace(s=[1]) %}{% for i in range(9999) %}{% set ns.s = [ns.s] %}{% endfor %}{{ ns.s }}",
+            "{% set ns = namespace(s={}) %}{% for i in range(9999) %}{% set ns.s = {'a': ns.s} %}{% endfor %}",
+            "{% set ns = namespace() %}{% set ns.self = ns %}",
+            "{% set ns = namespace() %}{% set ns.list = [ns] %}",
+            "{{ 'x' * 9223372036854775807 }}",
+            "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}",
+            "{% set s = 'x' * 100000 %}{% for i in range(99999) %}{{ s }}{% endfor %}",
+            "{% set s = 'x' * 100000 %}{% set l = [s] * 1 %}{{ range(99999)|join(s) }}",
+            "{% set s = 'a' * 3000000 %}{{ (s + 'b') in s }}{% for i in range(999) %}{{ (s + 'b') in s }}{% endfor %}",
+            "{{ [1]|tojson(indent=100000000) }}",
+            "{{ range(0, 9223372036854775807, 1) }}",
+            "{% set ns = namespace(s=[1]) %}{% for i in range(20) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}"
+                + "{{ ns.s|tojson(indent=16) }}",
+        ]
+        for source in sources {
+            let error = refusal(source)
+            #expect(error?.kind == .limit || error?.kind == .evaluation, "\(source)")
+        }
+    }
+
+    @Test func arithmeticAtTheEdgesIsAnError() {
+        let big = "9223372036854775807"
+        for source in [
+            "\(big) + 1", "-\(big) - 2", "\(big) * 2", "(-\(big) - 1) // -1", "-(-\(big) - 1)", "1 / 0", "1.5 % 0",
+            "(-\(big) - 1)|abs", "1 % 0", "9223372036854775808",
+        ] {
+            #expect(refusal("{{ \(source) }}") != nil)
+        }
+    }
+
+    @Test func edgesOfNumbersAreNoTrap() throws {
+        let big = "9223372036854775807"
+        let values = [
+            "(-\(big) - 1) % -1", "'abc'[-\(big) - 1:\(big):\(big)]", "'abc'[::-\(big) - 1]", "[1][\(big)]",
+            "[1][-\(big) - 1] is defined", "range(\(big) - 1, \(big), \(big))|list", "1e308 * 10", "1e999|int",
+            "'abc'.split('b', \(big))", "'aa'.replace('a', 'b', -\(big))", "\(big) is divisibleby(-1)",
+            "(-\(big) - 1) is divisibleby(-1)",
+        ]
+        for value in values { _ = try render("{{ \(value) }}") }
+    }
+
+    /// Templates cut or changed at random are refused or rendered; that this returns is the test.
+    @Test func damagedTemplatesDoNotTrap() throws {
+        let source = Array(try Fixtures.data("templates/qwen2.5-instruct.jinja"))
+        var random = SeededGenerator(state: 17)
+        let alphabet = Array("{}%#-+|()[]'\"\\.,:=~ \n01ab".utf8)
+        var refused = 0
+        for _ in 0..<600 {
+            var damaged = source
+            for _ in 0..<Int.random(in: 1...3, using: &random) {
+                let index = Int.random(in: 0..<damaged.count, using: &random)
+                switch Int.random(in: 0..<3, using: &random) {
+                case 0: damaged.remove(at: index)
+                case 1: damaged[index] = alphabet.randomElement(using: &random) ?? 0
+                default: damaged.insert(alphabet.randomElement(using: &random) ?? 0, at: index)
+                }
+            }
+            if Bool.random(using: &random) { damaged.removeLast(Int.random(in: 0..<damaged.count, using: &random)) }
+            do { _ = try render(String(decoding: damaged, as: UTF8.self)) } catch is ChatTemplateError { refused += 1 }
+        }
+        #expect(refused > 100)
+    }
+}
