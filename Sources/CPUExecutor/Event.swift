@@ -1,42 +1,34 @@
 // Tandem — Apache-2.0
 
-import CPUKernels
+import CTandemSystem
 import Glibc
-import Synchronization
 
 /// A counter that threads wait on: a bounded spin, then sleep.
 ///
-/// Unchecked: the counters are atomic, and the mutex and condition variable live at a fixed address until the object
-/// goes.
+/// Unchecked: both words are only used atomically, and live at a fixed address until the object goes.
 final class Event: @unchecked Sendable {
-    private let counter = Atomic<UInt32>(0)
-    private let sleepers = Atomic<UInt32>(0)
-    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-    private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    // One cache line each: spinning readers of the counter are not disturbed by sleepers coming and going.
+    private let memory = UnsafeMutableRawPointer.allocate(byteCount: 128, alignment: 64)
+    private let counter: UnsafeMutablePointer<UInt32>
+    private let sleepers: UnsafeMutablePointer<UInt32>
 
     init() {
-        pthread_mutex_init(mutex, nil)
-        pthread_cond_init(condition, nil)
+        counter = memory.initializeMemory(as: UInt32.self, to: 0)
+        sleepers = (memory + 64).initializeMemory(as: UInt32.self, to: 0)
     }
 
-    deinit {
-        pthread_cond_destroy(condition)
-        pthread_mutex_destroy(mutex)
-        condition.deallocate()
-        mutex.deallocate()
-    }
+    deinit { memory.deallocate() }
 
     /// The counter; what its writers wrote before ``advance()`` is visible.
-    var value: UInt32 { counter.load(ordering: .acquiring) }
+    var value: UInt32 { tandem_atomic_load_acquire(counter) }
 
     /// Counts up and wakes whoever sleeps.
     func advance() {
-        counter.wrappingAdd(1, ordering: .sequentiallyConsistent)
+        _ = tandem_atomic_fetch_add(counter, 1)
         // A sleeper announces itself before it looks at the counter again; so it is seen here or it sees the new value.
-        guard sleepers.load(ordering: .sequentiallyConsistent) > 0 else { return }
-        pthread_mutex_lock(mutex)
-        pthread_cond_broadcast(condition)
-        pthread_mutex_unlock(mutex)
+        if tandem_atomic_fetch_add(sleepers, 0) > 0 {
+            _ = tandem_futex_wake(counter, .max, false)
+        }
     }
 
     /// Returns when the counter is no longer `old`.
@@ -45,18 +37,14 @@ final class Event: @unchecked Sendable {
             let deadline = monotonicNanoseconds() &+ spinNanoseconds
             repeat {
                 for _ in 0..<32 {
-                    if counter.load(ordering: .acquiring) != old { return }
-                    tandem_relax()
+                    if value != old { return }
+                    tandem_spin_hint()
                 }
             } while monotonicNanoseconds() < deadline
         }
-        sleepers.wrappingAdd(1, ordering: .sequentiallyConsistent)
-        pthread_mutex_lock(mutex)
-        while counter.load(ordering: .sequentiallyConsistent) == old {
-            pthread_cond_wait(condition, mutex)
-        }
-        pthread_mutex_unlock(mutex)
-        sleepers.wrappingSubtract(1, ordering: .sequentiallyConsistent)
+        _ = tandem_atomic_fetch_add(sleepers, 1)
+        while value == old { _ = tandem_futex_wait(counter, old, -1, false) }
+        _ = tandem_atomic_fetch_add(sleepers, 0 &- 1)
     }
 }
 

@@ -15,7 +15,7 @@ final class MappedMemory: @unchecked Sendable {
     ///   - purpose: names the memory in the error.
     init(byteCount: Int, purpose: String) throws(ExecutorError) {
         let length = max(byteCount, 4096)
-        let address = mmap(nil, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        let address = mmap(nil, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
         guard let address, address != MAP_FAILED else {
             throw ExecutorError(
                 kind: .outOfMemory,

@@ -52,22 +52,23 @@ enum RowSampler {
         guard total > 0, total.isFinite else { return nil }
         let goal = uniform * total
         var sum = 0.0
-        var last: Int?
+        var lastRun: Range<Int>?
         for start in stride(from: 0, to: probabilities.count, by: run) {
             let range = start..<min(start + run, probabilities.count)
             let part = mass(probabilities, range, threshold)
             guard part > 0 else { continue }
-            var within = sum
-            for token in range where keeps(probabilities[token], token, threshold) && probabilities[token] > 0 {
-                last = token
-                guard sum + part > goal else { break }
-                within += Double(probabilities[token])
-                if within > goal { return token }
+            lastRun = range
+            if sum + part > goal {
+                var within = sum
+                for token in range where keeps(probabilities[token], token, threshold) {
+                    within += Double(probabilities[token])
+                    if within > goal, probabilities[token] > 0 { return token }
+                }
             }
             sum += part
         }
-        // Rounding can leave the goal just above the sum; the last kept token is meant then.
-        return last
+        // Rounding can leave the goal at or above the sum; the last kept token is meant then.
+        return lastRun?.last { probabilities[$0] > 0 && keeps(probabilities[$0], $0, threshold) }
     }
 
     /// What the filters keep.

@@ -1,6 +1,6 @@
 // Tandem — Apache-2.0
 
-import CPUKernels
+import CTandemSystem
 import Glibc
 import InferenceEngine
 import LanguageModel
@@ -76,9 +76,9 @@ final class SharedWeights: @unchecked Sendable {
             munmap(address, identity.totalBytes)
             try writeHeader(file, identity)
             // Sealing keeps accidents out; a file that cannot be sealed is as good otherwise.
-            let seals = Seal.shrink | Seal.grow | Seal.write
-            if fcntl(file, Seal.add, seals) != 0 {
-                _ = fcntl(file, Seal.add, Seal.shrink | Seal.grow | Seal.futureWrite)
+            let sizes = Int32(tandem_seal_shrink | tandem_seal_grow)
+            if tandem_memfd_add_seals(file, sizes | Int32(tandem_seal_write)) != 0 {
+                _ = tandem_memfd_add_seals(file, sizes | Int32(tandem_seal_future_write))
             }
             packed = true
         }
@@ -156,13 +156,4 @@ final class SharedWeights: @unchecked Sendable {
         let state = withUnsafeBytes(of: words[7]) { pwrite(file, $0.baseAddress, 8, 56) }
         guard state == 8 else { throw failure("cannot write the header of the shared weights") }
     }
-}
-
-/// File seals of Linux (`linux/fcntl.h`, `linux/memfd.h`), which the C library's headers do not all have.
-private enum Seal {
-    static let add: Int32 = 1033
-    static let shrink: Int32 = 2
-    static let grow: Int32 = 4
-    static let write: Int32 = 8
-    static let futureWrite: Int32 = 16
 }

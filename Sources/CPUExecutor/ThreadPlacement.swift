@@ -1,16 +1,19 @@
 // Tandem — Apache-2.0
 
-import Glibc
+import CTandemSystem
 
 /// Name, priority and core of the calling thread. All of them are conveniences: what cannot be had is left alone.
 enum ThreadPlacement {
     static func apply(name: String, niceIncrement: Int32, cpu: Int?) {
+        // The system call behind it names the calling thread; only in the main thread that is the process, too.
+        _ = tandem_set_process_name(name)
         if niceIncrement != 0 {
-            // On Linux a priority belongs to the thread, and 0 names the caller.
-            let process = __priority_which_t(PRIO_PROCESS.rawValue)
-            errno = 0
-            let now = getpriority(process, 0)
-            _ = setpriority(process, 0, now + niceIncrement)
+            var nice: Int32 = 0
+            _ = tandem_thread_get_nice(0, &nice)
+            _ = tandem_thread_set_nice(0, max(-20, min(19, nice.addingReportingOverflow(niceIncrement).partialValue)))
+        }
+        if let cpu, let number = Int32(exactly: cpu) {
+            _ = withUnsafePointer(to: number) { tandem_affinity_set(0, $0, 1) }
         }
     }
 }

@@ -1,0 +1,99 @@
+// Tandem — Apache-2.0
+
+import CPUExecutor
+import Glibc
+import InferenceEngine
+import LanguageModel
+import Requests
+import Testing
+import Weights
+
+/// A row's bits depend on nothing but the row: not on the batch, the chunking, the threads or where weights live.
+@Suite(.serialized) struct RowInvarianceTests {
+    static func request(_ length: Int, vocabulary: Int, seed: UInt64, newTokens: Int, sampled: Bool) -> Request {
+        var random = SplitMix(state: seed)
+        let tokens = (0..<length).map { _ in TokenID(random.next() % UInt64(vocabulary)) }
+        return Request(
+            tokens: tokens, newTokens: newTokens,
+            sampling: sampled
+                ? SamplingParameters(temperature: 0.9, topK: 50, topP: 0.95, minP: 0.01, seed: seed) : SamplingParameters(),
+            promptTop: 3, top: 5)
+    }
+
+    /// Runs the subject in every company and compares bits.
+    static func check(
+        _ model: DecoderDescription, _ file: GGUFFile, _ compute: CPUCompute, others: Int, length: Int, newTokens: Int
+    ) throws {
+        func harness(threads: Int, descriptor: Int32? = nil) throws -> Harness {
+            try Harness(
+                model: model, file: file,
+                options: CPUExecutor.Options(
+                    compute: compute, threads: threads, spinNanoseconds: 2000, weightsDescriptor: descriptor))
+        }
+        let vocabulary = model.vocabularySize
+        for sampled in [false, true] {
+            let subject = request(length, vocabulary: vocabulary, seed: 7, newTokens: newTokens, sampled: sampled)
+            let single = try harness(threads: 1)
+            let alone = try single.run([subject])[0]
+            try #require(alone.tokens.count == newTokens && alone.prompt.count == length - 1)
+            #expect(alone.prompt.allSatisfy { $0.chosen.logProbability.isFinite && $0.chosen.logProbability <= 0 })
+
+            for chunk in [1, 7, 16] {
+                #expect(try single.run([subject], chunk: chunk, firstBlock: chunk)[0].bits == alone.bits, "chunk \(chunk)")
+            }
+            let company = (0..<others).map {
+                request(3 + $0 % 29, vocabulary: vocabulary, seed: UInt64(100 + $0), newTokens: newTokens, sampled: $0 % 2 == 0)
+            }
+            let double = try harness(threads: 2)
+            #expect(try double.run([subject])[0].bits == alone.bits, "two threads")
+            let middle = others / 2
+            let batch = Array(company[..<middle]) + [subject] + Array(company[middle...])
+            #expect(try double.run(batch, chunk: 9, firstBlock: 3)[middle].bits == alone.bits, "batch")
+            #expect(
+                try double.run(batch, chunk: 16, asynchronous: true, firstBlock: 4)[middle].bits == alone.bits,
+                "asynchronous batch")
+
+            // Decoded tokens prefilled again score the same.
+            var again = subject
+            again.tokens += alone.tokens
+            again.newTokens = 0
+            let rescored = try single.run([again])[0].prompt.suffix(newTokens).map(\.chosen)
+            #expect(rescored == alone.sampled.map(\.chosen), "prefilled again")
+        }
+    }
+
+    @Test(arguments: CPUCompute.allCases) func tinyModels(_ compute: CPUCompute) throws {
+        for format in TinyModel.Format.allCases {
+            let tiny = TinyModel(format: format, tied: format != .q8_0)
+            let file = try tiny.file()
+            try Self.check(try DecoderDescription(gguf: file), file, compute, others: 40, length: 37, newTokens: 6)
+        }
+    }
+
+    @Test(arguments: [1, 3]) func sharesOfKeyValueHeads(_ keyValueHeads: Int) throws {
+        let tiny = TinyModel(
+            format: .q4_1, hidden: 192, layers: 3, queryHeads: 6, keyValueHeads: keyValueHeads, vocabulary: 1003)
+        let file = try tiny.file()
+        try Self.check(try DecoderDescription(gguf: file), file, .int8, others: 12, length: 50, newTokens: 4)
+    }
+
+    @Test(arguments: CPUCompute.allCases) func realModel(_ compute: CPUCompute) throws {
+        guard let path = try ModelFixture.path() else { return }
+        let file = try GGUFFile(path: path)
+        try Self.check(try DecoderDescription(gguf: file), file, compute, others: 6, length: 20, newTokens: 3)
+    }
+
+    @Test func ablationsRunAndDiffer() throws {
+        let file = try TinyModel(format: .q8_0).file()
+        var seen: Set<[UInt32]> = []
+        var fingerprints: Set<Digest128> = []
+        for ablation in Ablation.allCases {
+            let model = try DecoderDescription(gguf: file, ablation: ablation)
+            let harness = try Harness(model: model, file: file, options: CPUExecutor.Options(compute: .int8, threads: 1))
+            seen.insert(try harness.run([Request(tokens: [1, 2, 3, 4], newTokens: 3, promptTop: 2, top: 2)])[0].bits)
+            fingerprints.insert(harness.executor.modelFingerprint)
+        }
+        #expect(seen.count == 3)
+        #expect(fingerprints.count == 3)
+    }
+}
