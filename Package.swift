@@ -85,3 +85,18 @@ room("Supervision", .swift, ["CTandemSystem", "EngineLink", "LanguageModel", "Te
 room("Configuration", .swift, [], [.product(name: "ArgumentParser", package: "swift-argument-parser"), .product(name: "Yams", package: "Yams")])
 room("ModelStore", .swift, ["JSON", "CTandemSystem"])
 room("TestSupport", .swift, ["Requests", "InferenceEngine", "JSON"])
+
+// The program: any room, and the argument parser.
+if FileManager.default.fileExists(
+    atPath: URL(fileURLWithPath: #filePath).deletingLastPathComponent().path + "/Sources/tandem")
+{
+    package.targets.append(
+        .executableTarget(
+            name: "tandem",
+            dependencies: package.targets.filter { $0.type == .regular && $0.name != "TestSupport" }
+                .map { .byName(name: $0.name) } + nio
+                + [.product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: swiftSettings
+        )
+    )
+}
