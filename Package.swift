@@ -84,4 +84,13 @@ room("Gateway", .swift, ["HTTPCore", "JSON", "Requests", "Routing", "EngineLink"
 room("Supervision", .swift, ["CTandemSystem", "EngineLink", "LanguageModel", "Telemetry"])
 room("Configuration", .swift, [], [.product(name: "ArgumentParser", package: "swift-argument-parser"), .product(name: "Yams", package: "Yams")])
 room("ModelStore", .swift, ["JSON", "CTandemSystem"])
-room("TestSupport", .swift, ["Requests", "InferenceEngine", "JSON"])
+room("TestSupport", .swift, ["Requests", "InferenceEngine", "LanguageModel", "JSON"])
+
+package.targets.append(
+    .executableTarget(
+        name: "engine-benchmark",
+        dependencies: ["CPUExecutor", "InferenceEngine", "LanguageModel", "Requests", "Weights"],
+        path: "Benchmarks/Engine",
+        swiftSettings: swiftSettings
+    )
+)
