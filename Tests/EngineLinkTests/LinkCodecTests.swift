@@ -3,12 +3,13 @@
 import EngineLink
 import NIOCore
 import Requests
+import TestSupport
 import Testing
 
 @Suite struct LinkCodecTests {
     @Test func everyMessageSurvivesTheRoundTrip() throws {
         for seed in 0..<200 {
-            var generator = SeededGenerator(state: UInt64(seed))
+            var generator = SeededGenerator(seed: UInt64(seed))
             let messages = generator.everyMessage()
             var buffer = ByteBuffer()
             for message in messages { LinkCodec.encode(message, into: &buffer) }
@@ -21,7 +22,7 @@ import Testing
     }
 
     @Test func framesAreFoundInPiecesOfAnySize() throws {
-        var generator = SeededGenerator(state: 7)
+        var generator = SeededGenerator(seed: 7)
         let messages = generator.everyMessage() + generator.everyMessage()
         let bytes = messages.flatMap { LinkCodec.frame($0) }
         for pieceSize in [1, 2, 3, 7, 64, bytes.count] {
@@ -44,7 +45,7 @@ import Testing
     /// Cut at every byte, with the length field made true, every body is refused and nothing traps.
     @Test func truncatedFramesAreRefused() throws {
         for seed in 0..<20 {
-            var generator = SeededGenerator(state: UInt64(1000 + seed))
+            var generator = SeededGenerator(seed: UInt64(1000 + seed))
             for message in generator.everyMessage() {
                 let body = Array(LinkCodec.frame(message).dropFirst(4))
                 for length in 0..<body.count {
@@ -63,7 +64,7 @@ import Testing
 
     /// Whatever bytes arrive, they are a message or an error.
     @Test func mutatedFramesNeverTrap() {
-        var generator = SeededGenerator(state: 42)
+        var generator = SeededGenerator(seed: 42)
         var refused = 0
         for _ in 0..<60 {
             for message in generator.everyMessage() {

@@ -5,6 +5,7 @@ import Foundation
 import NIOCore
 import NIOPosix
 import Requests
+import TestSupport
 import Testing
 
 /// Server events in order, for tests to await.
@@ -117,7 +118,7 @@ private struct Client {
             #expect(await client.events.next() == .opened(engineHello))
             let connection = try await server.opened()
 
-            var generator = SeededGenerator(state: 1)
+            var generator = SeededGenerator(seed: 1)
             let requests = (0..<50).map { _ in LinkMessage.submit(generator.engineRequest()) }
             for request in requests { client.client.send(request) }
             client.client.send(.cancel(1))
@@ -198,7 +199,7 @@ private struct Client {
                 }
             }
         return try await channel.executeThenClose { inbound, outbound in
-            try await outbound.write(ByteBuffer(bytes: bytes))
+            if !bytes.isEmpty { try await outbound.write(ByteBuffer(bytes: bytes)) }
             var reader = LinkFrameReader()
             var last: LinkMessage?
             for try await piece in inbound {
@@ -268,7 +269,7 @@ private struct Client {
                 return
             }
             #expect(reason?.message.contains("does not read") == true)
-            // It may have noticed the other end's close already.
+            // It may have noticed by itself.
             try? await channel.close().get()
             try await server.server.close().get()
         }

@@ -2,16 +2,7 @@
 
 import EngineLink
 import Requests
-
-/// SplitMix64, so that every run sees the same messages.
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        return StableHash.mix(state)
-    }
-}
+import TestSupport
 
 extension SeededGenerator {
     mutating func integer<T: FixedWidthInteger>(_ type: T.Type = T.self) -> T {

@@ -3,7 +3,7 @@
 import Synchronization
 
 /// What callbacks on other threads heard, in order, for one test to await.
-final class Inbox<Element: Sendable>: Sendable {
+public final class Inbox<Element: Sendable>: Sendable {
     private struct State {
         var elements: [Element] = []
         var isFinished = false
@@ -12,7 +12,9 @@ final class Inbox<Element: Sendable>: Sendable {
 
     private let state = Mutex(State())
 
-    func put(_ element: Element) {
+    public init() {}
+
+    public func put(_ element: Element) {
         let waiter = state.withLock { state -> CheckedContinuation<Element?, Never>? in
             if let waiter = state.waiter {
                 state.waiter = nil
@@ -25,7 +27,7 @@ final class Inbox<Element: Sendable>: Sendable {
     }
 
     /// After what was put, ``next()`` returns `nil`.
-    func finish() {
+    public func finish() {
         let waiter = state.withLock { state in
             state.isFinished = true
             defer { state.waiter = nil }
@@ -34,15 +36,20 @@ final class Inbox<Element: Sendable>: Sendable {
         waiter?.resume(returning: nil)
     }
 
-    func next() async -> Element? {
-        await withCheckedContinuation { continuation in
-            let element: Element?? = state.withLock { state in
-                if !state.elements.isEmpty { return .some(state.elements.removeFirst()) }
-                if state.isFinished { return .some(nil) }
-                state.waiter = continuation
-                return nil
+    /// The next element; `nil` after ``finish()`` or if the task is cancelled, by a time limit for example.
+    public func next() async -> Element? {
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let element: Element?? = state.withLock { state in
+                    if !state.elements.isEmpty { return .some(state.elements.removeFirst()) }
+                    if state.isFinished { return .some(nil) }
+                    state.waiter = continuation
+                    return nil
+                }
+                if let element { continuation.resume(returning: element) }
             }
-            if let element { continuation.resume(returning: element) }
+        } onCancel: {
+            finish()
         }
     }
 }

@@ -1,0 +1,260 @@
+// Tandem — Apache-2.0
+
+public import EngineLink
+import Glibc
+public import InferenceEngine
+public import LanguageModel
+public import NIOCore
+public import Requests
+
+/// What an engine serves and where, apart from the executor.
+public struct EngineServiceOptions: Sendable {
+    /// Which of its group's engines this is.
+    public var index: UInt32
+    public var modelName: String
+    public var tokenizerFingerprint: Digest128
+    public var vocabularySize: Int
+    /// Limits, model fingerprint and hash seed.
+    public var scheduler: SchedulerConfiguration
+    /// Memory for keys and values, in bytes.
+    public var keyValueBytes: Int
+    public var groups: [KeyValueGroup]
+    public var address: LinkAddress
+    public var link = EngineLinkServer.Limits()
+    /// A socket to the supervisor, handed over; `nil` if there is none.
+    public var statusDescriptor: Int32?
+    /// How long sequences may run on after a drain began.
+    public var drainTimeout: TimeAmount
+
+    public init(
+        index: UInt32,
+        modelName: String,
+        tokenizerFingerprint: Digest128,
+        vocabularySize: Int,
+        scheduler: SchedulerConfiguration,
+        keyValueBytes: Int,
+        groups: [KeyValueGroup],
+        address: LinkAddress,
+        statusDescriptor: Int32? = nil,
+        drainTimeout: TimeAmount = .seconds(30)
+    ) {
+        self.index = index
+        self.modelName = modelName
+        self.tokenizerFingerprint = tokenizerFingerprint
+        self.vocabularySize = vocabularySize
+        self.scheduler = scheduler
+        self.keyValueBytes = keyValueBytes
+        self.groups = groups
+        self.address = address
+        self.statusDescriptor = statusDescriptor
+        self.drainTimeout = drainTimeout
+    }
+}
+
+/// One engine: a step loop behind a link server, with any executor.
+///
+/// What it knows of requests lives on one event loop; the step thread hands over each step's outputs with one hop. It
+/// runs until ``ended`` has a value: after a drain, when the device or the supervisor is gone, or when a drain takes too
+/// long.
+public final class EngineService: Sendable {
+    /// Why the service ended. It is still to be shut down then.
+    public var ended: EventLoopFuture<EngineExit> { end.futureResult }
+    /// Where the link listens.
+    public let address: LinkAddress
+    /// What gateways and the supervisor are told.
+    public let hello: EngineHello
+
+    private let eventLoop: any EventLoop
+    private let end: EventLoopPromise<EngineExit>
+    private let loop: StepLoop
+    private let server: EngineLinkServer
+    private let core: NIOLoopBoundBox<EngineCore?>
+
+    /// Prepares the executor on its own thread, listens, and tells the supervisor. Blocks meanwhile, so it must not be
+    /// called on an event loop.
+    ///
+    /// - Parameters:
+    ///   - executor: handed over to the step thread.
+    ///   - eventLoop: where connections and request bookkeeping live.
+    ///   - now: a monotonic clock in nanoseconds.
+    ///   - log: takes one line for people; may be called on any thread.
+    public static func start(
+        executor: sending any StepExecutor,
+        options: EngineServiceOptions,
+        on eventLoop: any EventLoop,
+        now: @escaping @Sendable () -> UInt64,
+        log: @escaping @Sendable (String) -> Void
+    ) throws(EngineHostError) -> EngineService {
+        let box = NIOLoopBoundBox.makeEmptyBox(valueType: EngineCore.self, eventLoop: eventLoop)
+        let handlers = StepLoopHandlers { report in
+            eventLoop.execute { box.value?.deliver(report) }
+        } fatal: { error in
+            eventLoop.execute { box.value?.deviceFailed(error) }
+        }
+        let loop: StepLoop
+        do {
+            loop = try StepLoop(
+                executor: executor,
+                configuration: options.scheduler,
+                keyValueBytes: options.keyValueBytes,
+                groups: options.groups,
+                now: now,
+                handlers: handlers
+            )
+        } catch {
+            throw EngineHostError(
+                message: "cannot prepare the device: \(error.message)",
+                isPermanent: error.kind == .unsupported
+            )
+        }
+        do {
+            return try start(loop, box, options, on: eventLoop, log: log)
+        } catch {
+            loop.stop()
+            loop.join()
+            throw EngineHostError(message: (error as? EngineHostError)?.message ?? "\(error)")
+        }
+    }
+
+    private static func start(
+        _ loop: StepLoop,
+        _ box: NIOLoopBoundBox<EngineCore?>,
+        _ options: EngineServiceOptions,
+        on eventLoop: any EventLoop,
+        log: @escaping @Sendable (String) -> Void
+    ) throws -> EngineService {
+        let hello = EngineHello(
+            engineIndex: options.index,
+            pid: getpid(),
+            modelName: options.modelName,
+            modelFingerprint: options.scheduler.modelFingerprint,
+            tokenizerFingerprint: options.tokenizerFingerprint,
+            vocabularySize: UInt32(clamping: options.vocabularySize),
+            blockSize: UInt32(clamping: options.scheduler.blockSize),
+            hashSeed: options.scheduler.hashSeed,
+            keyValueBlocks: UInt32(clamping: loop.description.blockCounts.reduce(0, +)),
+            maximumContextLength: UInt32(clamping: loop.description.maximumSequenceLength),
+            maximumSequences: UInt32(clamping: options.scheduler.slots),
+            device: loop.description.capabilities.device
+        )
+        let rules = RequestRules(
+            vocabularySize: options.vocabularySize,
+            contextLength: loop.description.maximumSequenceLength
+        )
+        let end = eventLoop.makePromise(of: EngineExit.self)
+        let link = LinkDelegate(box: box)
+        let totalBlocks = hello.keyValueBlocks
+        do {
+            let server = try eventLoop.flatSubmit {
+                EngineLinkServer.start(
+                    at: options.address,
+                    hello: hello,
+                    limits: options.link,
+                    on: eventLoop,
+                    delegate: link
+                ).map { server in
+                    // On the event loop, before the first connection can be accepted.
+                    box.value = EngineCore(
+                        loop: loop,
+                        server: server,
+                        rules: rules,
+                        statistics: EngineStatistics(totalBlocks: totalBlocks),
+                        eventLoop: eventLoop,
+                        drainTimeout: options.drainTimeout,
+                        end: end,
+                        log: log
+                    )
+                    return server
+                }
+            }.wait()
+            let service = EngineService(
+                address: server.address,
+                hello: hello,
+                eventLoop: eventLoop,
+                end: end,
+                loop: loop,
+                server: server,
+                core: box
+            )
+            if let descriptor = options.statusDescriptor {
+                do {
+                    try StatusChannel.open(descriptor, hello: hello, on: eventLoop) { event in
+                        box.value?.supervisor(event)
+                    }.wait()
+                } catch {
+                    try? server.close().wait()
+                    throw EngineHostError(
+                        message: "cannot use descriptor \(descriptor) as the supervisor's socket: \(error)"
+                    )
+                }
+            }
+            return service
+        } catch {
+            end.fail(error)
+            throw error
+        }
+    }
+
+    private init(
+        address: LinkAddress,
+        hello: EngineHello,
+        eventLoop: any EventLoop,
+        end: EventLoopPromise<EngineExit>,
+        loop: StepLoop,
+        server: EngineLinkServer,
+        core: NIOLoopBoundBox<EngineCore?>
+    ) {
+        self.address = address
+        self.hello = hello
+        self.eventLoop = eventLoop
+        self.end = end
+        self.loop = loop
+        self.server = server
+        self.core = core
+    }
+
+    /// What a termination signal asks for: the first time to drain, the second time to end at once.
+    public func terminate() {
+        eventLoop.execute { [core] in core.value?.terminate() }
+    }
+
+    /// Sends what gateways are still owed and closes their connections.
+    public func closeLink() -> EventLoopFuture<Void> {
+        server.close()
+    }
+
+    /// Closes the link, ends the step thread and frees the device. Blocks until the device has finished what it runs:
+    /// a process that cannot wait so long exits instead.
+    public func shutdown() {
+        try? closeLink().wait()
+        loop.stop()
+        loop.join()
+        let end = end
+        eventLoop.execute { [core] in
+            core.value = nil
+            // Nobody may be left waiting for an end that has come.
+            end.succeed(.abandoned)
+        }
+    }
+}
+
+/// Takes what the link server reports to the core; both are on the same event loop.
+private final class LinkDelegate: EngineLinkServerDelegate {
+    private let box: NIOLoopBoundBox<EngineCore?>
+
+    init(box: NIOLoopBoundBox<EngineCore?>) {
+        self.box = box
+    }
+
+    func linkOpened(_ connection: LinkConnectionID, hello: ClientHello) {
+        box.value?.opened(connection)
+    }
+
+    func linkReceived(_ message: LinkMessage, from connection: LinkConnectionID) {
+        box.value?.received(message, from: connection)
+    }
+
+    func linkClosed(_ connection: LinkConnectionID, reason: LinkError?) {
+        box.value?.closed(connection, reason)
+    }
+}
