@@ -9,9 +9,9 @@ public enum ChildExit: Sendable, Equatable, CustomStringConvertible {
     /// It could not be started at all.
     case notStarted(reason: String)
 
-    /// With this exit code a child says that another start would end in the same way (`EX_CONFIG` of sysexits.h): a
-    /// wrong setting, an unusable model.
-    public static let permanentFailureCode: Int32 = 78
+    /// With this exit code a child says that another start would end in the same way: a wrong setting, an unusable
+    /// model. Engines have it as `EngineExit.startFailed`.
+    public static let permanentFailureCode: Int32 = 10
 
     var isPermanent: Bool { self == .exited(code: Self.permanentFailureCode) }
 

@@ -12,7 +12,6 @@ struct ChildLaunch {
     /// Descriptors besides standard output and standard error, which are inherited; standard input is empty.
     var descriptors: [(parent: Int32, child: Int32)]
     var cores: [Int32] = []
-    var niceIncrement: Int32 = 0
 }
 
 /// A running child. It gets SIGKILL when the thread that started it ends.
@@ -45,7 +44,6 @@ struct ChildProcess {
                             options.descriptor_count = Int32(mappings.count)
                             options.cpus = cores.baseAddress
                             options.cpu_count = Int32(cores.count)
-                            options.nice_increment = launch.niceIncrement
                             options.parent_death_signal = SIGKILL
                             options.new_process_group = true
                             return tandem_spawn(&options)

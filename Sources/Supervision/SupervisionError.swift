@@ -21,8 +21,8 @@ public enum SupervisionError: Error, Sendable, Equatable, CustomStringConvertibl
                 + "\(ByteCountText.text(available)) an engine can be had: lower --max-model-len or --engines, or set "
                 + "--kv-cache-memory yourself"
         case .keyValueMemoryTooSmall(let given, let needed, let length):
-            return "--kv-cache-memory \(ByteCountText.text(given)) is less than one sequence of \(length) tokens takes, "
-                + "\(ByteCountText.text(needed)): raise it or lower --max-model-len"
+            return "--kv-cache-memory \(ByteCountText.text(given)) is less than what one sequence of \(length) tokens "
+                + "takes, \(ByteCountText.text(needed)): raise it or lower --max-model-len"
         case .system(let operation, let subject, let code):
             return "cannot \(operation) \(subject): \(String(cString: strerror(code)))"
         }

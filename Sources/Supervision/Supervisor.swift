@@ -168,7 +168,6 @@ private final class SupervisorLoop {
             launch.arguments += ["--weights-fd", "\(Self.sharedDescriptor)"]
             launch.descriptors.append((weights, Self.sharedDescriptor))
             launch.cores = cores.cores[index]
-            launch.niceIncrement = configuration.engineNice
         }
         launch.arguments += ["--status-fd", "\(Self.statusDescriptor)"]
         return launch

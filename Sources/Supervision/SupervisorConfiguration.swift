@@ -18,8 +18,6 @@ public struct SupervisorConfiguration: Sendable {
     public var engines: Int
     /// Compute threads an engine; null for its share of the usable cores.
     public var threads: Int?
-    /// Added to the nice value of engines, so that the gateway answers while they compute.
-    public var engineNice: Int32 = 5
     public var host: String
     public var port: UInt16
     /// How long open requests may take to finish after a signal asked to stop.

@@ -1,0 +1,115 @@
+// Tandem — Apache-2.0
+
+/// Number format of the CPU's matrix products.
+public enum CPUComputeSetting: String, Sendable, CaseIterable {
+    /// What is fastest on this CPU without a loss against the usual implementation.
+    case auto
+    /// The reference for the others.
+    case f32
+    case bf16
+    case int8
+}
+
+/// How much is logged.
+public enum LogLevel: String, Sendable, CaseIterable {
+    case debug
+    case info
+    case warning
+    case error
+}
+
+/// All settings of `tandem serve`, checked.
+public struct ServeConfiguration: Sendable, Equatable {
+    /// Name or path; null for the default model.
+    public var model: String?
+    public var host = "127.0.0.1"
+    public var port: UInt16 = 8000
+    public var engines = 2
+    /// Compute threads an engine; null for its share of the cores.
+    public var threads: Int?
+    public var cpuCompute = CPUComputeSetting.auto
+    /// Tokens of the longest sequence; null for what the model was made for.
+    public var maximumContextLength: Int?
+    /// Sequences that an engine runs at once.
+    public var maximumSequences = 128
+    /// Tokens of one engine step.
+    public var maximumBatchedTokens = 512
+    /// KV cache of an engine, in bytes; null for a share of the available memory.
+    public var keyValueBytes: UInt64?
+    public var asynchronousScheduling = false
+    /// Null for the model's own name.
+    public var servedModelName: String?
+    /// Null lets everybody in.
+    public var apiKey: String?
+    public var shutdownTimeout = Duration.seconds(30)
+    public var logLevel = LogLevel.info
+
+    /// The defaults.
+    public init() {}
+
+    /// Keys of a configuration file; each is also a flag and, as `TANDEM_…`, an environment variable.
+    public static let keys = [
+        "model", "host", "port", "engines", "threads", "device", "cpu-compute", "mps", "max-model-len", "max-num-seqs",
+        "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "served-model-name", "api-key",
+        "shutdown-timeout", "log-level",
+    ]
+
+    /// Merges flags, environment and file.
+    ///
+    /// - Throws: ``ConfigurationError`` that names the place of the first setting that cannot be used.
+    init(flags: [String: String], environment: [String: String]) throws(ConfigurationError) {
+        var layers = SettingLayers(flags: flags, environment: environment, file: nil)
+        if let path = try layers.text("config") {
+            layers.file = try ConfigurationFile(path: path, keys: Self.keys)
+        }
+        try self.init(layers)
+    }
+
+    init(_ layers: SettingLayers) throws(ConfigurationError) {
+        let defaults = ServeConfiguration()
+        model = try layers.text("model")
+        host = try layers.text("host") ?? defaults.host
+        port = UInt16(try layers.integer("port", in: 0...65535) ?? Int(defaults.port))
+        engines = try layers.integer("engines", in: 1...1024) ?? defaults.engines
+        threads = try layers.integer("threads", in: 1...1024)
+        cpuCompute = try layers.choice("cpu-compute", of: CPUComputeSetting.self) ?? defaults.cpuCompute
+        maximumContextLength = try layers.integer("max-model-len", in: 1...(1 << 24))
+        maximumSequences = try layers.integer("max-num-seqs", in: 1...65536) ?? defaults.maximumSequences
+        maximumBatchedTokens =
+            try layers.integer("max-num-batched-tokens", in: 1...(1 << 20)) ?? defaults.maximumBatchedTokens
+        keyValueBytes = try layers.byteCount("kv-cache-memory")
+        asynchronousScheduling = try layers.boolean("async-scheduling") ?? defaults.asynchronousScheduling
+        servedModelName = try layers.text("served-model-name")
+        apiKey = try layers.text("api-key")
+        shutdownTimeout = try layers.duration("shutdown-timeout") ?? defaults.shutdownTimeout
+        logLevel = try layers.choice("log-level", of: LogLevel.self) ?? defaults.logLevel
+        try Self.checkDevice(layers.given("device"))
+        try Self.checkMPS(layers.given("mps"))
+    }
+
+    private static func checkDevice(_ setting: GivenSetting?) throws(ConfigurationError) {
+        guard let setting else { return }
+        let kind = setting.text.split(separator: ":", omittingEmptySubsequences: false).first.map(String.init) ?? ""
+        switch kind {
+        case "auto" where setting.text == "auto", "cpu" where setting.text == "cpu":
+            return
+        case "cuda", "simulated":
+            throw setting.error(
+                "\"\(setting.text)\": this version computes on the CPU only; use cpu, or auto, which takes it")
+        default:
+            throw setting.error("\"\(setting.text)\" is no device; use auto or cpu")
+        }
+    }
+
+    private static func checkMPS(_ setting: GivenSetting?) throws(ConfigurationError) {
+        guard let setting else { return }
+        switch setting.text {
+        case "auto", "off":
+            return
+        case "on", "external":
+            throw setting.error("\"\(setting.text)\" needs an NVIDIA GPU, and this version computes on the CPU only")
+        default:
+            throw setting.error("\"\(setting.text)\" is none of auto, on, off, external")
+        }
+    }
+}

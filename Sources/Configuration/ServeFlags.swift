@@ -1,0 +1,104 @@
+// Tandem — Apache-2.0
+
+public import ArgumentParser
+
+/// The command line of `tandem serve`. Flags stay texts here: what was not given may come from the environment or a
+/// file, and all three are checked in the same way.
+public struct ServeFlags: ParsableArguments {
+    @Argument(help: "A model's name, or the path of a .gguf file. (default: smollm2-135m-instruct)")
+    var model: String?
+
+    @OptionGroup(title: "Server") var server: ServerFlags
+    @OptionGroup(title: "Engines") var engines: EngineFlags
+    @OptionGroup(title: "Limits of an engine") var limits: LimitFlags
+    @OptionGroup(title: "Other") var other: OtherFlags
+
+    public init() {}
+
+    /// The settings that result from these flags, the environment and the file that is named by `--config`.
+    public func configuration(environment: [String: String]) throws(ConfigurationError) -> ServeConfiguration {
+        try ServeConfiguration(flags: given, environment: environment)
+    }
+
+    /// Texts of the flags that were given, by key.
+    private var given: [String: String] {
+        let texts: [String: String?] = [
+            "model": model, "host": server.host, "port": server.port, "served-model-name": server.servedModelName,
+            "api-key": server.apiKey, "shutdown-timeout": server.shutdownTimeout, "engines": engines.engines,
+            "threads": engines.threads, "device": engines.device, "cpu-compute": engines.cpuCompute,
+            "mps": engines.mps, "async-scheduling": engines.asyncScheduling.map { "\($0)" },
+            "max-model-len": limits.maxModelLen, "max-num-seqs": limits.maxNumSeqs,
+            "max-num-batched-tokens": limits.maxNumBatchedTokens, "kv-cache-memory": limits.kvCacheMemory,
+            "log-level": other.logLevel, "config": other.config,
+        ]
+        return texts.compactMapValues { $0 }
+    }
+}
+
+/// Who is served, and where.
+struct ServerFlags: ParsableArguments {
+    @Option(help: ArgumentHelp("Address to listen on; 0.0.0.0 for all. (default: 127.0.0.1)", valueName: "address"))
+    var host: String?
+
+    @Option(help: ArgumentHelp("Port to listen on; 0 takes any free one. (default: 8000)", valueName: "number"))
+    var port: String?
+
+    @Option(help: ArgumentHelp("Name of the model in requests. (default: its own name)", valueName: "name"))
+    var servedModelName: String?
+
+    @Option(help: ArgumentHelp("Key that clients must send; better given as TANDEM_API_KEY.", valueName: "key"))
+    var apiKey: String?
+
+    @Option(
+        help: ArgumentHelp("How long open requests may take to finish at the end. (default: 30s)", valueName: "time"))
+    var shutdownTimeout: String?
+}
+
+/// What computes.
+struct EngineFlags: ParsableArguments {
+    @Option(help: ArgumentHelp("Engine processes behind the endpoint. (default: 2)", valueName: "number"))
+    var engines: String?
+
+    @Option(help: ArgumentHelp("Compute threads an engine. (default: its share of the cores)", valueName: "number"))
+    var threads: String?
+
+    @Option(help: ArgumentHelp("auto or cpu. (default: auto)", valueName: "device"))
+    var device: String?
+
+    @Option(help: ArgumentHelp("Number format: auto, f32, bf16 or int8. (default: auto)", valueName: "format"))
+    var cpuCompute: String?
+
+    @Option(help: ArgumentHelp("Sharing of an NVIDIA GPU: auto or off. (default: auto)", valueName: "mode"))
+    var mps: String?
+
+    @Flag(inversion: .prefixedNo, help: "Prepare a step while the one before computes. (default: no)")
+    var asyncScheduling: Bool?
+}
+
+/// What an engine takes at once.
+struct LimitFlags: ParsableArguments {
+    @Option(
+        help: ArgumentHelp("Longest sequence, answer included. (default: the model's own limit)", valueName: "tokens"))
+    var maxModelLen: String?
+
+    @Option(help: ArgumentHelp("Sequences that run at once. (default: 128)", valueName: "number"))
+    var maxNumSeqs: String?
+
+    @Option(help: ArgumentHelp("Tokens that a step computes. (default: 512)", valueName: "tokens"))
+    var maxNumBatchedTokens: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Memory for keys and values, such as 512MiB. (default: a fifth of the free memory for all engines)",
+            valueName: "size"))
+    var kvCacheMemory: String?
+}
+
+/// The rest.
+struct OtherFlags: ParsableArguments {
+    @Option(help: ArgumentHelp("debug, info, warning or error. (default: info)", valueName: "level"))
+    var logLevel: String?
+
+    @Option(help: ArgumentHelp("YAML file whose keys are the names of these flags.", valueName: "file"))
+    var config: String?
+}

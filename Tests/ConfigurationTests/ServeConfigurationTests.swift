@@ -1,0 +1,182 @@
+// Tandem — Apache-2.0
+
+import ArgumentParser
+import Foundation
+import Testing
+
+@testable import Configuration
+
+private func configuration(
+    _ arguments: [String] = [], environment: [String: String] = [:]
+) throws -> ServeConfiguration {
+    try ServeFlags.parse(arguments).configuration(environment: environment)
+}
+
+private func failure(_ arguments: [String] = [], environment: [String: String] = [:]) -> ConfigurationError? {
+    do {
+        _ = try configuration(arguments, environment: environment)
+        return nil
+    } catch {
+        return error as? ConfigurationError
+    }
+}
+
+/// Writes a file that lasts for one call.
+private func withFile<Result>(_ text: String, _ body: (String) throws -> Result) throws -> Result {
+    let path = NSTemporaryDirectory() + "/tandem-test-\(UUID().uuidString).yaml"
+    try Data(text.utf8).write(to: URL(fileURLWithPath: path))
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    return try body(path)
+}
+
+@Suite struct ServeConfigurationTests {
+    @Test func nothingGivenIsTheDefault() throws {
+        #expect(try configuration() == ServeConfiguration())
+        #expect(ServeConfiguration().port == 8000)
+        #expect(ServeConfiguration().engines == 2)
+    }
+
+    @Test func everyFlagArrives() throws {
+        let result = try configuration([
+            "my.gguf", "--host", "0.0.0.0", "--port", "9", "--engines", "3", "--threads", "4", "--device", "cpu",
+            "--cpu-compute", "int8", "--mps", "off", "--max-model-len", "2048", "--max-num-seqs", "16",
+            "--max-num-batched-tokens", "256", "--kv-cache-memory", "512MiB", "--async-scheduling",
+            "--served-model-name", "m", "--api-key", "secret", "--shutdown-timeout", "1500ms", "--log-level", "debug",
+        ])
+        var expected = ServeConfiguration()
+        expected.model = "my.gguf"
+        expected.host = "0.0.0.0"
+        expected.port = 9
+        expected.engines = 3
+        expected.threads = 4
+        expected.cpuCompute = .int8
+        expected.maximumContextLength = 2048
+        expected.maximumSequences = 16
+        expected.maximumBatchedTokens = 256
+        expected.keyValueBytes = 512 << 20
+        expected.asynchronousScheduling = true
+        expected.servedModelName = "m"
+        expected.apiKey = "secret"
+        expected.shutdownTimeout = .milliseconds(1500)
+        expected.logLevel = .debug
+        #expect(result == expected)
+    }
+
+    @Test func flagWinsOverEnvironmentOverFile() throws {
+        try withFile("port: 1\nengines: 4\nthreads: 7\nasync-scheduling: true\n") { path in
+            let environment = ["TANDEM_PORT": "2", "TANDEM_ENGINES": "5", "TANDEM_MAX_NUM_SEQS": ""]
+            let result = try configuration(
+                ["--port", "3", "--config", path, "--no-async-scheduling"], environment: environment)
+            #expect(result.port == 3)
+            #expect(result.engines == 5)
+            #expect(result.threads == 7)
+            #expect(!result.asynchronousScheduling)
+            #expect(result.maximumSequences == ServeConfiguration().maximumSequences)
+            // The file itself can be named by the environment.
+            #expect(try configuration(environment: ["TANDEM_CONFIG": path]).threads == 7)
+        }
+    }
+
+    @Test func everyKeyIsAFlag() throws {
+        // `ServeFlags.given` and the key list are written by hand; this keeps them together.
+        let help = ServeFlags.helpMessage(columns: 120)
+        for key in ServeConfiguration.keys where key != "model" { #expect(help.contains("--\(key)"), "\(key)") }
+    }
+
+    @Test func helpIsGroupedAndShowsDefaults() {
+        let help = ServeFlags.helpMessage(columns: 120)
+        for title in ["SERVER:", "ENGINES:", "LIMITS OF AN ENGINE:", "OTHER:"] { #expect(help.contains(title)) }
+        #expect(help.contains("(default: 8000)"))
+        #expect(help.contains("--async-scheduling/--no-async-scheduling"))
+    }
+
+    @Test(arguments: [
+        (["--port", "70000"], "--port", "from 0 to 65535"), (["--port", "80x"], "--port", "80x"),
+        (["--engines", "0"], "--engines", "from 1"), (["--threads", "-1"], "--threads", "from 1"),
+        (["--cpu-compute", "fp4"], "--cpu-compute", "auto, f32, bf16, int8"),
+        (["--kv-cache-memory", "much"], "--kv-cache-memory", "512MiB"),
+        (["--shutdown-timeout", "soon"], "--shutdown-timeout", "30s"),
+        (["--log-level", "loud"], "--log-level", "debug, info"),
+        (["--device", "cuda:0"], "--device", "CPU only"), (["--device", "simulated:h100"], "--device", "CPU only"),
+        (["--device", "tpu"], "--device", "auto or cpu"), (["--mps", "on"], "--mps", "NVIDIA GPU"),
+        (["--mps", "maybe"], "--mps", "external"),
+        (["--config", "/nonexistent.yaml"], "/nonexistent.yaml", "No such file"),
+    ])
+    func badFlagIsNamedWithTheRemedy(arguments: [String], source: String, reason: String) throws {
+        // `=` so that values with a dash are values.
+        let joined = ["\(arguments[0])=\(arguments[1])"]
+        let error = try #require(failure(joined))
+        #expect(error.source == source)
+        #expect(error.reason.contains(reason), "\(error)")
+    }
+
+    @Test func badEnvironmentIsNamed() throws {
+        let error = try #require(failure(environment: ["TANDEM_MAX_MODEL_LEN": "long"]))
+        #expect(error.source == "environment variable TANDEM_MAX_MODEL_LEN")
+    }
+}
+
+@Suite struct ConfigurationFileTests {
+    private func values(_ yaml: String) throws(ConfigurationError) -> [String: String] {
+        try ConfigurationFile(name: "t.yaml", yaml: yaml, keys: ["port", "model", "flag"]).values
+    }
+
+    @Test func plainValuesAreTexts() throws {
+        #expect(
+            try values("# comment\nport: 8000\nmodel: \"a b\"\nflag: true\n")
+                == ["port": "8000", "model": "a b", "flag": "true"])
+        #expect(try values("") == [:])
+        #expect(try values("# nothing\n") == [:])
+        #expect(try values("port: null\nmodel:\nflag: ~") == [:])
+    }
+
+    @Test(arguments: [
+        ("prot: 1", "unknown key \"prot\" in line 1; known keys are port, model, flag"),
+        ("port: [1, 2]", "single value"), ("port: {a: 1}", "single value"), ("- port", "port: 8000"),
+        ("just text", "port: 8000"), ("port: 1\nport: 2", "not valid YAML"), ("port: \"open", "not valid YAML"),
+    ])
+    func badFileIsRefusedByName(yaml: String, reason: String) {
+        do throws(ConfigurationError) {
+            _ = try values(yaml)
+            Issue.record("accepted")
+        } catch {
+            #expect(error.source.hasPrefix("t.yaml"))
+            #expect(error.reason.contains(reason), "\(error)")
+        }
+    }
+
+    @Test func badValueNamesFileAndKey() throws {
+        try withFile("port: high\n") { path in
+            let found = failure(["--config", path])
+            #expect(found?.source == "\(path): port")
+        }
+        try withFile("host: \"\"\n") { path in
+            #expect(failure(["--config", path])?.reason == "it is empty")
+        }
+    }
+}
+
+@Suite struct QuantityTests {
+    @Test(
+        arguments: [
+            ("1", 1), ("1000000000", 1_000_000_000), ("512MiB", 512 << 20), ("2GiB", 2 << 30), ("2 g", 2 << 30),
+            ("1.5GiB", 3 << 29), ("1GB", 1_000_000_000), ("4k", 4096),
+        ] as [(String, UInt64)])
+    func sizes(text: String, bytes: UInt64) {
+        #expect(ByteCount.parse(text) == bytes)
+    }
+
+    @Test(arguments: ["", "MiB", "-1", "1XB", "1e999", "99999999TiB", "1..2", "nan", "inf"])
+    func badSizes(text: String) {
+        #expect(ByteCount.parse(text) == nil)
+    }
+
+    @Test func times() {
+        #expect(TimeSpan.parse("30") == .seconds(30))
+        #expect(TimeSpan.parse("0.5s") == .milliseconds(500))
+        #expect(TimeSpan.parse("2m") == .seconds(120))
+        #expect(TimeSpan.parse("0") == .zero)
+        #expect(TimeSpan.parse("25h") == nil)
+        #expect(TimeSpan.parse("1 day") == nil)
+    }
+}
