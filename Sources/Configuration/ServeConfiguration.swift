@@ -1,7 +1,9 @@
 // Tandem — Apache-2.0
 
+public import ArgumentParser
+
 /// Number format of the CPU's matrix products.
-public enum CPUComputeSetting: String, Sendable, CaseIterable {
+public enum CPUComputeSetting: String, Sendable, CaseIterable, ExpressibleByArgument {
     /// What is fastest on this CPU without a loss against the usual implementation.
     case auto
     /// The reference for the others.
@@ -11,7 +13,7 @@ public enum CPUComputeSetting: String, Sendable, CaseIterable {
 }
 
 /// How much is logged.
-public enum LogLevel: String, Sendable, CaseIterable {
+public enum LogLevel: String, Sendable, CaseIterable, ExpressibleByArgument {
     case debug
     case info
     case warning

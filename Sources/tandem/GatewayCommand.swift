@@ -1,0 +1,96 @@
+// Tandem — Apache-2.0
+
+import ArgumentParser
+import Configuration
+import EngineHost
+import Gateway
+import Glibc
+import HTTPCore
+import NIOCore
+import Tokenization
+
+/// The gateway process, started by the supervisor.
+struct GatewayCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "gateway",
+        abstract: "Run the HTTP gateway in front of engines. Started by tandem serve.",
+        shouldDisplay: false)
+
+    @Option var model: String
+    @Option var servedModelName: String
+    @Option var maxModelLen: Int?
+    @Option(help: "Milliseconds.") var shutdownTimeout: Int64 = 30_000
+    @Option var statusFd: Int32?
+    @Option var listenFd: Int32
+    @Option var logLevel: LogLevel = .info
+
+    func run() throws {
+        let events = ProcessEvents(processName: "tandem-gateway")
+        let configuration: GatewayConfiguration
+        do {
+            configuration = try makeConfiguration()
+        } catch {
+            Process.log("gateway: cannot start: \(error)")
+            throw ExitCode(EngineExit.startFailed.rawValue)
+        }
+        // The main thread only waits, so that signals have somebody who takes them at any time.
+        let lifetime = Task {
+            let server = try await GatewayServer.start(configuration) { reason in
+                Process.log("gateway: the supervisor is gone: \(reason)")
+                events.end(with: EngineExit.supervisorGone.rawValue)
+            }
+            return server
+        }
+        Task {
+            do {
+                _ = try await lifetime.value
+            } catch {
+                Process.log("gateway: cannot start: \(error)")
+                events.end(with: EngineExit.startFailed.rawValue)
+            }
+        }
+        var isDraining = false
+        while true {
+            switch events.next() {
+            case .end(let code):
+                throw ExitCode(code)
+            case .signal:
+                guard !isDraining else { throw ExitCode(EngineExit.abandoned.rawValue) }
+                isDraining = true
+                Task {
+                    if let server = try? await lifetime.value { await server.drain() }
+                    events.end(with: 0)
+                }
+            }
+        }
+    }
+
+    private func makeConfiguration() throws -> GatewayConfiguration {
+        let file = try ModelFile(path: model, maximumContextLength: maxModelLen)
+        let tokenizer = try Tokenizer(gguf: file.gguf)
+        var chatTemplate: ChatTemplate?
+        if let source = tokenizer.chatTemplateSource {
+            do {
+                chatTemplate = try ChatTemplate(source: source)
+            } catch {
+                Process.log("gateway: no chat completions, the model's chat template cannot be used: \(error)")
+            }
+        }
+        var status = stat()
+        let created = stat(model, &status) == 0 ? Int(status.st_mtim.tv_sec) : 0
+        var configuration = GatewayConfiguration(
+            model: ServedModel(
+                names: [servedModelName], tokenizer: tokenizer, chatTemplate: chatTemplate,
+                contextLength: file.contextLength, created: created),
+            listener: .fileDescriptor(listenFd),
+            supervisor: statusFd,
+            version: Tandem.version,
+            pid: getpid(),
+            log: { Process.log("gateway: \($0)") },
+            secondsSince1970: Process.secondsSince1970)
+        configuration.drainTimeout = .milliseconds(shutdownTimeout)
+        configuration.logsAccess = logLevel == .debug
+        if let key = Process.environment()["TANDEM_API_KEY"], !key.isEmpty { configuration.apiKeys = [key] }
+        return configuration
+    }
+}

@@ -1,0 +1,81 @@
+// Tandem — Apache-2.0
+
+import ArgumentParser
+import CPUExecutor
+import Configuration
+import ModelStore
+import Supervision
+
+/// Serves a model: becomes the supervisor of a gateway and its engines.
+struct ServeCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve",
+        abstract: "Serve a model with N engines behind one OpenAI-compatible endpoint.",
+        discussion: """
+            Without arguments the default model is fetched and served by two engines on http://127.0.0.1:8000/v1.
+
+            Example:
+              tandem serve ./model.gguf --engines 4 --threads 2 --port 8080
+
+            Every flag is also an environment variable (--max-model-len: TANDEM_MAX_MODEL_LEN) and a key of the file \
+            named by --config (max-model-len: 4096). Flags win over the environment, which wins over the file.
+            """)
+
+    @OptionGroup var flags: ServeFlags
+
+    func run() throws {
+        let startedAt = ContinuousClock.now
+        let environment = Process.environment()
+        let settings = try flags.configuration(environment: environment)
+        let model = try ModelFile.resolve(settings.model)
+        let supervisor = try configuration(settings, path: model.path, name: model.name, environment, startedAt)
+        throw ExitCode(try Supervisor.run(supervisor))
+    }
+
+    private func configuration(
+        _ settings: ServeConfiguration,
+        path: String,
+        name: String,
+        _ environment: [String: String],
+        _ startedAt: ContinuousClock.Instant
+    ) throws -> SupervisorConfiguration {
+        // Read here only for the memory plan, and closed again: the supervisor holds no weights.
+        let file = try ModelFile(path: path, maximumContextLength: settings.maximumContextLength)
+        let compute = settings.cpuCompute.compute
+        let keyValueBytes = try MemoryPlan.keyValueBytes(
+            requested: settings.keyValueBytes,
+            availableBytes: MemoryPlan.availableBytes(),
+            engines: settings.engines,
+            bytesPerToken: file.keyValueBytesPerToken(compute),
+            contextLength: file.contextLength)
+        let servedName = settings.servedModelName ?? name
+        let common = [
+            "--model", path, "--served-model-name", servedName, "--max-model-len", "\(file.contextLength)",
+            "--log-level", settings.logLevel.rawValue,
+        ]
+        let scheduling = settings.asynchronousScheduling ? ["--async-scheduling"] : []
+        var configuration = SupervisorConfiguration(
+            engineArguments: common + [
+                "--cpu-compute", compute.rawValue, "--max-num-seqs", "\(settings.maximumSequences)",
+                "--max-num-batched-tokens", "\(settings.maximumBatchedTokens)",
+                "--kv-cache-memory", "\(keyValueBytes)",
+            ] + scheduling,
+            gatewayArguments: common + ["--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))"],
+            environment: environment.filter { $0.key != "TANDEM_API_KEY" },
+            engines: settings.engines,
+            threads: settings.threads,
+            host: settings.host,
+            port: settings.port,
+            modelName: servedName)
+        // By the environment: a command line is open to all users of the machine.
+        if let key = settings.apiKey { configuration.gatewayEnvironment["TANDEM_API_KEY"] = key }
+        configuration.requiresKey = settings.apiKey != nil
+        configuration.shutdownTimeout = settings.shutdownTimeout
+        configuration.startedAt = startedAt
+        return configuration
+    }
+
+    private static func milliseconds(_ duration: Duration) -> Int64 {
+        duration.components.seconds * 1000 + duration.components.attoseconds / 1_000_000_000_000_000
+    }
+}

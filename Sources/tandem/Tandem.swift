@@ -1,0 +1,25 @@
+// Tandem — Apache-2.0
+
+import ArgumentParser
+
+/// The program. Its main thread lives as long as the process: the kernel ends children with the thread that started
+/// them.
+@main
+struct Tandem: ParsableCommand {
+    /// Version of the program.
+    static let version = "0.1.0"
+
+    static let configuration = CommandConfiguration(
+        commandName: "tandem",
+        abstract: "Serve a small language model with several engines behind one OpenAI-compatible endpoint.",
+        discussion: """
+            Start here:
+              tandem serve                      fetch the default model and serve it on http://127.0.0.1:8000/v1
+              tandem generate "Why is the sky blue?"
+            """,
+        version: version,
+        subcommands: [
+            ServeCommand.self, GenerateCommand.self, PullCommand.self, EngineCommand.self, GatewayCommand.self,
+        ]
+    )
+}
