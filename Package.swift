@@ -1,22 +1,7 @@
 // swift-tools-version: 6.2
-import Foundation
 import PackageDescription
 
-let package = Package(
-    name: "tandem",
-    dependencies: [
-        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
-        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
-    ],
-    targets: []
-)
-
-// MARK: - The rooms
-// One line a target; what it may import is law (see CONTRIBUTING.md and Scripts/check-imports).
-
-/// Settings of every Swift target of ours.
+/// Settings of every Swift target.
 let swiftSettings: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("MemberImportVisibility"),
@@ -26,77 +11,92 @@ let swiftSettings: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
-/// Numeric targets are optimised in debug builds too: scalar Swift is ten times slower otherwise.
-let numericSettings: [SwiftSetting] = swiftSettings + [.unsafeFlags(["-O"], .when(configuration: .debug))]
+/// Numeric rooms are optimised in debug builds too: scalar Swift is ten times slower otherwise, and tests with real
+/// weights would take minutes.
+let numericSettings = swiftSettings + [.unsafeFlags(["-O"], .when(configuration: .debug))]
 
-let nio: [Target.Dependency] = [
-    .product(name: "NIOCore", package: "swift-nio"),
-    .product(name: "NIOPosix", package: "swift-nio"),
+let cSettings: [CSetting] = [.unsafeFlags(["-O3", "-Wall", "-Wextra", "-Werror"])]
+
+func product(_ name: String, _ package: String) -> Target.Dependency { .product(name: name, package: package) }
+
+let nio = [product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio")]
+
+/// A room and its tests. What a room may import is law: `Scripts/imports.txt`, held by `Scripts/check-imports`.
+///
+/// - Parameter tests: what the tests need besides the room and what it imports; `nil` for a room without tests.
+func room(
+    _ name: String, _ dependencies: [Target.Dependency] = [], numeric: Bool = false,
+    tests: [Target.Dependency]? = []
+) -> [Target] {
+    let target = Target.target(
+        name: name, dependencies: dependencies, swiftSettings: numeric ? numericSettings : swiftSettings)
+    guard let tests else { return [target] }
+    return [target, testTarget(name, dependencies + tests)]
+}
+
+func cRoom(_ name: String, tests: [Target.Dependency] = []) -> [Target] {
+    [.target(name: name, cSettings: cSettings), testTarget(name, tests)]
+}
+
+func testTarget(_ room: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(
+        name: "\(room)Tests", dependencies: [.byName(name: room), "TestSupport"] + dependencies,
+        swiftSettings: swiftSettings)
+}
+
+let rooms: [[Target]] = [
+    cRoom("CTandemSystem"),
+    cRoom("CPUKernels"),
+    room("JSON", numeric: true),
+    room("Requests"),
+    room("Weights", numeric: true),
+    room("Tokenization", ["JSON", "Weights", "Requests"], numeric: true),
+    room("LanguageModel", ["Weights"]),
+    room("InferenceEngine", ["Requests", "LanguageModel"], numeric: true),
+    room(
+        "CPUExecutor", ["InferenceEngine", "LanguageModel", "Weights", "CPUKernels", "CTandemSystem", "Requests"],
+        numeric: true, tests: ["JSON"]),
+    room("Telemetry", [product("Metrics", "swift-metrics"), product("CoreMetrics", "swift-metrics")]),
+    room("EngineLink", ["Requests"] + nio),
+    room(
+        "EngineHost",
+        ["EngineLink", "InferenceEngine", "CPUExecutor", "Weights", "Requests", "LanguageModel", "CTandemSystem"] + nio,
+        tests: ["Tokenization"]),
+    room("HTTPCore", nio),
+    room("Routing", ["Requests"]),
+    room(
+        "Gateway", ["HTTPCore", "JSON", "Requests", "Routing", "EngineLink", "Tokenization", "Telemetry"] + nio,
+        tests: ["Weights", product("NIOEmbedded", "swift-nio")]),
+    room("Supervision", ["CTandemSystem", "EngineLink"]),
+    room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),
+    room("ModelStore", ["CTandemSystem"]),
+    room("TestSupport", ["Requests", "InferenceEngine", "LanguageModel"], tests: nil),
 ]
 
-enum Kind { case c, swift, numeric }
-
-@MainActor func room(
-    _ name: String, _ kind: Kind = .swift, _ rooms: [String] = [], _ products: [Target.Dependency] = []
-) {
-    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().path
-    let dependencies =
-        products
-        + rooms.filter { FileManager.default.fileExists(atPath: "\(root)/Sources/\($0)") }
-        .map { Target.Dependency.byName(name: $0) }
-    guard FileManager.default.fileExists(atPath: "\(root)/Sources/\(name)") else { return }
-    let settings = kind == .numeric ? numericSettings : swiftSettings
-    package.targets.append(
-        .target(
-            name: name,
-            dependencies: dependencies,
-            cSettings: kind == .c ? [.unsafeFlags(["-O3", "-Wall", "-Wextra", "-Werror"])] : [],
-            swiftSettings: kind == .c ? [] : settings
-        )
-    )
-    guard FileManager.default.fileExists(atPath: "\(root)/Tests/\(name)Tests") else { return }
-    let support: [Target.Dependency] =
-        FileManager.default.fileExists(atPath: "\(root)/Sources/TestSupport") ? ["TestSupport"] : []
-    package.targets.append(
-        .testTarget(
-            name: "\(name)Tests",
-            dependencies: [.init(stringLiteral: name)] + dependencies + (name == "TestSupport" ? [] : support),
-            swiftSettings: swiftSettings
-        )
-    )
-}
-
-room("CTandemSystem", .c)
-room("CPUKernels", .c)
-room("JSON", .numeric)
-room("Requests")
-room("Weights", .numeric, ["JSON", "CTandemSystem"])
-room("Tokenization", .numeric, ["JSON", "Weights", "Requests"])
-room("LanguageModel", .swift, ["JSON", "Weights"])
-room("InferenceEngine", .numeric, ["Requests", "LanguageModel"])
-room("CPUExecutor", .numeric, ["InferenceEngine", "LanguageModel", "Weights", "CPUKernels", "CTandemSystem", "Requests"])
-room("Telemetry", .swift, [], [.product(name: "Metrics", package: "swift-metrics")])
-room("EngineLink", .swift, ["Requests"], nio)
-room("EngineHost", .swift, ["EngineLink", "InferenceEngine", "CPUExecutor", "Weights", "Telemetry", "Requests", "LanguageModel", "CTandemSystem"], nio)
-room("HTTPCore", .swift, [], nio + [.product(name: "NIOHTTP1", package: "swift-nio")])
-room("Routing", .swift, ["Requests"])
-room("Gateway", .swift, ["HTTPCore", "JSON", "Requests", "Routing", "EngineLink", "Tokenization", "Telemetry"], nio)
-room("Supervision", .swift, ["CTandemSystem", "EngineLink", "LanguageModel", "Telemetry"])
-room("Configuration", .swift, [], [.product(name: "ArgumentParser", package: "swift-argument-parser"), .product(name: "Yams", package: "Yams")])
-room("ModelStore", .swift, ["JSON", "CTandemSystem"])
-room("TestSupport", .swift, ["Requests", "InferenceEngine", "JSON"])
-
-// The program: any room, and the argument parser.
-if FileManager.default.fileExists(
-    atPath: URL(fileURLWithPath: #filePath).deletingLastPathComponent().path + "/Sources/tandem")
-{
-    package.targets.append(
+let package = Package(
+    name: "tandem",
+    products: [.executable(name: "tandem", targets: ["tandem"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    ],
+    targets: rooms.flatMap { $0 } + [
         .executableTarget(
             name: "tandem",
-            dependencies: package.targets.filter { $0.type == .regular && $0.name != "TestSupport" }
-                .map { .byName(name: $0.name) } + nio
-                + [.product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: [
+                "CPUExecutor", "Configuration", "EngineHost", "EngineLink", "Gateway", "HTTPCore", "InferenceEngine",
+                "JSON", "LanguageModel", "ModelStore", "Requests", "Supervision", "Tokenization", "Weights",
+                "CTandemSystem", product("ArgumentParser", "swift-argument-parser"),
+            ] + nio,
             swiftSettings: swiftSettings
-        )
-    )
-}
+        ),
+        .executableTarget(
+            name: "engine-benchmark",
+            dependencies: ["CPUExecutor", "InferenceEngine", "LanguageModel", "Requests", "Weights"],
+            path: "Benchmarks/Engine",
+            swiftSettings: swiftSettings
+        ),
+    ]
+)

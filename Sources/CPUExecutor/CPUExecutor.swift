@@ -148,7 +148,8 @@ public final class CPUExecutor: StepExecutor {
         guard (1...65536).contains(limits.slots), (1...(1 << 20)).contains(limits.tokensPerStep) else {
             throw ExecutorError(
                 kind: .unsupported,
-                message: "\(limits.slots) slots and \(limits.tokensPerStep) tokens a step; expected 1 to 65536 and 1 to "
+                message:
+                    "\(limits.slots) slots and \(limits.tokensPerStep) tokens a step; expected 1 to 65536 and 1 to "
                     + "\(1 << 20)")
         }
         guard (1...model.contextLength).contains(limits.contextLength) else {
@@ -243,7 +244,8 @@ public final class CPUExecutor: StepExecutor {
     private static func requireSupport(_ model: DecoderDescription) throws(ExecutorError) {
         func refuse(_ what: String) -> ExecutorError {
             ExecutorError(
-                kind: .unsupported, message: "\(model.name) (\(model.architecture)): \(what) is not supported on the CPU")
+                kind: .unsupported,
+                message: "\(model.name) (\(model.architecture)): \(what) is not supported on the CPU")
         }
         for layer in model.layers {
             if layer.queryKeyValueBias { throw refuse("a bias of query, key and value projections") }
@@ -255,8 +257,9 @@ public final class CPUExecutor: StepExecutor {
             model.headDimension % 16 == 0, (16...Int(TANDEM_MAX_HEAD_DIM)).contains(model.headDimension),
             model.keyValueHeads > 0, model.queryHeads % model.keyValueHeads == 0
         else {
-            throw refuse("a head dimension of \(model.headDimension) with \(model.queryHeads) and "
-                + "\(model.keyValueHeads) heads")
+            throw refuse(
+                "a head dimension of \(model.headDimension) with \(model.queryHeads) and "
+                    + "\(model.keyValueHeads) heads")
         }
         guard model.ropes.allSatisfy({ $0.dimensions == model.headDimension }) else {
             throw refuse("a partial rotary embedding")

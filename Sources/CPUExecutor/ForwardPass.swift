@@ -124,7 +124,7 @@ final class ForwardPass: @unchecked Sendable {
         for index in 0..<layerCount {
             let layer = packed.layers[index]
             if model.computesAttention {
-                let activations = normalised(step, layer.attentionNorm, worker)
+                let activations = normalised(step, layer.attentionNorm, layer.query.activations, worker)
                 multiply(
                     (layer.query, layer.key, layer.value), activations: activations, rows: step.tokens.count,
                     output: buffers.queryKeyValue, stride: buffers.queryKeyValueStride)
@@ -132,7 +132,8 @@ final class ForwardPass: @unchecked Sendable {
                 let before = monotonicNanoseconds()
                 attend(step, layer: index, worker)
                 attention &+= monotonicNanoseconds() &- before
-                let mixed = activationRows(step, columns: queryWidth, worker) { token in
+                let mixed = activationRows(step, columns: queryWidth, layer.attentionOutput.activations, worker) {
+                    token in
                     UnsafePointer(buffers.queryKeyValue + token * buffers.queryKeyValueStride)
                 }
                 accumulate(layer.attentionOutput, activations: mixed, rows: step.tokens.count)
@@ -140,7 +141,7 @@ final class ForwardPass: @unchecked Sendable {
             }
             if model.computesFeedForward {
                 let before = monotonicNanoseconds()
-                let activations = normalised(step, layer.feedForwardNorm, worker)
+                let activations = normalised(step, layer.feedForwardNorm, layer.gate.activations, worker)
                 multiply(
                     (layer.gate, layer.up, nil), activations: activations, rows: step.tokens.count,
                     output: buffers.gateUp, stride: buffers.gateUpStride)
@@ -149,7 +150,7 @@ final class ForwardPass: @unchecked Sendable {
                 let row = buffers.workers[worker].row
                 let activation =
                     model.layers[index].activation == .silu ? kernels.silu_mul : kernels.gelu_tanh_mul
-                let gated = activationRows(step, columns: width, worker) { token in
+                let gated = activationRows(step, columns: width, layer.down.activations, worker) { token in
                     let gate = buffers.gateUp + token * buffers.gateUpStride
                     activation(gate, gate + width, width, row)
                     return UnsafePointer(row)
@@ -184,11 +185,11 @@ final class ForwardPass: @unchecked Sendable {
 
     /// Normalised activation rows of the residual stream, ready for a product.
     private func normalised(
-        _ step: Step, _ weight: UnsafePointer<Float>, _ worker: Int
+        _ step: Step, _ weight: UnsafePointer<Float>, _ kind: CPUCompute, _ worker: Int
     ) -> UnsafeRawPointer {
         let row = buffers.workers[worker].row
         let width = model.hiddenSize
-        return activationRows(step, columns: width, worker) { token in
+        return activationRows(step, columns: width, kind, worker) { token in
             kernels.rmsnorm(
                 buffers.residual + token * buffers.hiddenStride, weight, width, model.normEpsilon, row)
             return UnsafePointer(row)
@@ -198,22 +199,24 @@ final class ForwardPass: @unchecked Sendable {
     /// Makes an activation row of each token. In a small step every thread makes all of them for itself, which costs
     /// less than a barrier.
     private func activationRows(
-        _ step: Step, columns: Int, _ worker: Int, _ row: (Int) -> UnsafePointer<Float>
+        _ step: Step, columns: Int, _ kind: CPUCompute, _ worker: Int, _ row: (Int) -> UnsafePointer<Float>
     ) -> UnsafeRawPointer {
-        let stride = compute.rowBytes(columns: columns)
+        let stride = kind.rowBytes(columns: columns)
         if step.isSmall {
             let output = buffers.workers[worker].activations
-            for token in 0..<step.tokens.count { store(row(token), columns: columns, output + token * stride) }
+            for token in 0..<step.tokens.count { store(row(token), columns: columns, kind, output + token * stride) }
             return UnsafeRawPointer(output)
         }
         let output = buffers.activations
-        forEachRow(step.tokens.count) { token in store(row(token), columns: columns, output + token * stride) }
+        forEachRow(step.tokens.count) { token in store(row(token), columns: columns, kind, output + token * stride) }
         pool.barrier()
         return UnsafeRawPointer(output)
     }
 
-    private func store(_ row: UnsafePointer<Float>, columns: Int, _ output: UnsafeMutableRawPointer) {
-        switch compute {
+    private func store(
+        _ row: UnsafePointer<Float>, columns: Int, _ kind: CPUCompute, _ output: UnsafeMutableRawPointer
+    ) {
+        switch kind {
         case .f32: memcpy(output, row, columns * 4)
         case .bf16: kernels.round_row_bf16(row, columns, output)
         case .int8: kernels.quantize_row_int8(row, columns, output)
@@ -229,7 +232,7 @@ final class ForwardPass: @unchecked Sendable {
         let secondPanel = first.panels
         let thirdPanel = secondPanel + second.panels
         let total = thirdPanel + (third?.panels ?? 0)
-        let activationStride = compute.rowBytes(columns: first.columns)
+        let activationStride = first.activations.rowBytes(columns: first.columns)
         forEachTile(panels: total, panelBytes: first.panelBytes, rows: rows) { panels, tile in
             let input = activations + tile.lowerBound * activationStride
             let out = output + tile.lowerBound * stride
@@ -249,7 +252,7 @@ final class ForwardPass: @unchecked Sendable {
 
     /// Adds a product to the residual stream.
     private func accumulate(_ matrix: PackedMatrix, activations: UnsafeRawPointer, rows: Int) {
-        let activationStride = compute.rowBytes(columns: matrix.columns)
+        let activationStride = matrix.activations.rowBytes(columns: matrix.columns)
         forEachTile(panels: matrix.panels, panelBytes: matrix.panelBytes, rows: rows) { panels, tile in
             matrix.multiply(
                 matrix.base, matrix.columns, matrix.rows, panels.lowerBound, panels.upperBound,
@@ -306,7 +309,8 @@ final class ForwardPass: @unchecked Sendable {
             for head in heads {
                 let offset = (head - heads.lowerBound) * dimension
                 let keyBlock = block + head * 2 * keyValues.headBytes
-                store(keys + offset, keys + keyWidth + offset, dimension, slot, keyBlock, keyBlock + keyValues.headBytes)
+                store(
+                    keys + offset, keys + keyWidth + offset, dimension, slot, keyBlock, keyBlock + keyValues.headBytes)
             }
         }
     }
@@ -347,8 +351,8 @@ final class ForwardPass: @unchecked Sendable {
     private func finish(_ step: Step, job: StepJob, worker: Int) {
         let row = buffers.workers[worker].row
         let width = model.hiddenSize
-        let stride = compute.rowBytes(columns: width)
         let head = packed.head
+        let stride = head.activations.rowBytes(columns: width)
         var start = 0
         while start < step.heads.count {
             let count = min(buffers.logitRows, step.heads.count - start)
@@ -359,7 +363,7 @@ final class ForwardPass: @unchecked Sendable {
                 kernels.rmsnorm(
                     buffers.residual + token * buffers.hiddenStride, packed.outputNorm, width, model.normEpsilon,
                     row)
-                store(row, columns: width, activations + index * stride)
+                store(row, columns: width, head.activations, activations + index * stride)
             }
             if isSmall {
                 for index in 0..<count { normalise(index) }

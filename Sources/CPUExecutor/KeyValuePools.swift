@@ -62,7 +62,8 @@ final class KeyValuePools: @unchecked Sendable {
         self.groups = groups
         self.layers = layers.compactMap(\.self)
         guard self.layers.count == model.layers.count else {
-            throw ExecutorError(kind: .unsupported, message: "the groups of keys and values do not name every layer once")
+            throw ExecutorError(
+                kind: .unsupported, message: "the groups of keys and values do not name every layer once")
         }
     }
 

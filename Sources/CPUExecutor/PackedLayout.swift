@@ -14,6 +14,15 @@ enum PackedFormat: Equatable {
     case bf16
     case f32
 
+    /// What the activation rows of such a matrix are rounded to.
+    var activations: CPUCompute {
+        switch self {
+        case .u4, .u8: .int8
+        case .bf16: .bf16
+        case .vector, .f32: .f32
+        }
+    }
+
     /// Bytes of one panel of 16 features with `columns` inputs.
     func panelBytes(columns: Int) -> Int {
         switch self {
@@ -66,7 +75,8 @@ struct PackedLayout {
             let isMatrix = tensor.shape.count == 2
             let rows = isMatrix ? tensor.shape[1] : 1
             let columns = tensor.shape[0]
-            let format = isMatrix ? Self.format(of: tensor.type, columns: columns, compute: compute) : .vector
+            let format =
+                isMatrix ? Self.format(of: tensor.type, role: role, columns: columns, compute: compute) : .vector
             let byteCount =
                 isMatrix ? format.panelBytes(columns: columns) * ((rows + 15) / 16) : (columns * 4 + 63) & ~63
             index[role] = entries.count
@@ -86,11 +96,18 @@ struct PackedLayout {
         index[role].map { entries[$0] }
     }
 
-    private static func format(of type: TensorType, columns: Int, compute: CPUCompute) -> PackedFormat {
+    private static func format(
+        of type: TensorType, role: TensorRole, columns: Int, compute: CPUCompute
+    ) -> PackedFormat {
         switch compute {
-        case .f32: .f32
-        case .bf16: .bf16
-        case .int8: (type == .q4_0 || type == .q4_1) && columns % 32 == 0 ? .u4 : .u8
+        case .f32: return .f32
+        case .bf16: return .bf16
+        case .int8:
+            switch role {
+            // Most of the error of 8-bit activations comes in here, while these are a small part of the weights.
+            case .query, .key, .value: return .bf16
+            default: return (type == .q4_0 || type == .q4_1) && columns % 32 == 0 ? .u4 : .u8
+            }
         }
     }
 }

@@ -16,6 +16,8 @@ struct PackedMatrix {
     var base: UnsafeRawPointer
     var multiply: tandem_matmul
     var unpackRow: tandem_unpack_row
+    /// What its activation rows are rounded to.
+    var activations: CPUCompute
 }
 
 /// One layer's weights.
@@ -116,7 +118,7 @@ final class PackedModel: @unchecked Sendable {
             return PackedMatrix(
                 rows: entry.rows, columns: entry.columns, panels: entry.panels,
                 panelBytes: entry.format.panelBytes(columns: entry.columns), base: base + entry.offset,
-                multiply: multiply, unpackRow: unpackRow)
+                multiply: multiply, unpackRow: unpackRow, activations: entry.format.activations)
         }
     }
 }

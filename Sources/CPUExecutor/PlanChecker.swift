@@ -17,6 +17,9 @@ struct PlanChecker {
     private var ranges: [Range<Int32>]
     private var lastRowStep: [UInt64]
     private var check: UInt64 = 0
+    /// What a refused plan had changed.
+    private var undoSlots: [(Int, Slot)] = []
+    private var undoRanges: [(Int, Range<Int32>)] = []
 
     private struct Slot {
         var isActive = false
@@ -39,13 +42,25 @@ struct PlanChecker {
 
     /// Accepts a plan or says what is wrong with it.
     mutating func accept(_ plan: StepPlan) throws(ExecutorError) {
-        let before = self
+        undoSlots.removeAll(keepingCapacity: true)
+        undoRanges.removeAll(keepingCapacity: true)
         do {
             try apply(plan)
         } catch {
-            self = before
+            for (slot, value) in undoSlots.reversed() { slots[slot] = value }
+            for (place, value) in undoRanges.reversed() { ranges[place] = value }
             throw error
         }
+    }
+
+    private mutating func set(slot: SlotIndex, _ value: Slot) {
+        undoSlots.append((Int(slot), slots[Int(slot)]))
+        slots[Int(slot)] = value
+    }
+
+    private mutating func set(range place: Int, _ value: Range<Int32>) {
+        undoRanges.append((place, ranges[place]))
+        ranges[place] = value
     }
 
     private mutating func apply(_ plan: StepPlan) throws(ExecutorError) {
@@ -55,7 +70,7 @@ struct PlanChecker {
         }
         for slot in plan.removedSlots {
             try requireSlot(slot, plan)
-            slots[Int(slot)] = Slot()
+            set(slot: slot, Slot())
             forget(slot)
         }
         for addition in plan.addedSlots {
@@ -63,7 +78,7 @@ struct PlanChecker {
             guard !slots[Int(addition.slot)].isActive else {
                 throw refused(plan, "slot \(addition.slot) is added but was not removed")
             }
-            slots[Int(addition.slot)] = Slot(isActive: true)
+            set(slot: addition.slot, Slot(isActive: true))
             forget(addition.slot)
         }
         for update in plan.blockTableUpdates { try apply(update, plan) }
@@ -73,7 +88,8 @@ struct PlanChecker {
             }
             let blocks = Int32(blockCounts[Int(copy.group)])
             guard (0..<blocks).contains(copy.source), (0..<blocks).contains(copy.destination) else {
-                throw refused(plan, "a block copy from \(copy.source) to \(copy.destination) leaves the pool of \(blocks)")
+                throw refused(
+                    plan, "a block copy from \(copy.source) to \(copy.destination) leaves the pool of \(blocks)")
             }
         }
         var total = 0
@@ -97,7 +113,8 @@ struct PlanChecker {
             Int(update.firstEntry) + Int(update.count) <= entriesPerSlot
         else {
             throw refused(
-                plan, "a block table update of slot \(update.slot) is out of range: \(update.count) entries from "
+                plan,
+                "a block table update of slot \(update.slot) is out of range: \(update.count) entries from "
                     + "\(update.firstEntry) on, of \(entriesPerSlot)")
         }
         let blocks = Int32(blockCounts[Int(update.group)])
@@ -110,10 +127,11 @@ struct PlanChecker {
         let place = Int(update.slot) * blockCounts.count + Int(update.group)
         let known = ranges[place]
         if known.isEmpty || added.lowerBound > known.upperBound || added.upperBound < known.lowerBound {
-            if !added.isEmpty { ranges[place] = added }
+            if !added.isEmpty { set(range: place, added) }
         } else {
-            ranges[place] =
-                min(known.lowerBound, added.lowerBound)..<max(known.upperBound, added.upperBound)
+            set(
+                range: place,
+                min(known.lowerBound, added.lowerBound)..<max(known.upperBound, added.upperBound))
         }
     }
 
@@ -127,7 +145,8 @@ struct PlanChecker {
             row.tokenCount >= 1, row.tokenOffset >= 0,
             Int(row.tokenOffset) + Int(row.tokenCount) <= plan.tokens.count
         else {
-            throw refused(plan, "slot \(row.slot): \(row.tokenCount) tokens at \(row.tokenOffset) of \(plan.tokens.count)")
+            throw refused(
+                plan, "slot \(row.slot): \(row.tokenCount) tokens at \(row.tokenOffset) of \(plan.tokens.count)")
         }
         let end = Int(row.startPosition) + Int(row.tokenCount)
         guard row.startPosition >= 0, end <= limits.contextLength else {
@@ -161,15 +180,16 @@ struct PlanChecker {
             let endEntry = (end + limits.blockSize - 1) / limits.blockSize
             guard Int(known.lowerBound) <= firstEntry, endEntry <= Int(known.upperBound) else {
                 throw refused(
-                    plan, "slot \(row.slot) needs the block table entries \(firstEntry) to \(endEntry - 1) of group "
+                    plan,
+                    "slot \(row.slot) needs the block table entries \(firstEntry) to \(endEntry - 1) of group "
                         + "\(group); it has \(known)")
             }
         }
-        if row.output.sample { slots[slot].sampledStep = plan.step }
+        if row.output.sample { set(slot: row.slot, Slot(isActive: true, sampledStep: plan.step)) }
     }
 
     private mutating func forget(_ slot: SlotIndex) {
-        for group in blockCounts.indices { ranges[Int(slot) * blockCounts.count + group] = 0..<0 }
+        for group in blockCounts.indices { set(range: Int(slot) * blockCounts.count + group, 0..<0) }
     }
 
     private func requireSlot(_ slot: SlotIndex, _ plan: StepPlan) throws(ExecutorError) {

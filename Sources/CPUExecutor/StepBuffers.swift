@@ -52,7 +52,8 @@ final class StepBuffers: @unchecked Sendable {
         let vocabularyStride = Self.rounded(model.vocabularySize)
         self.vocabularyStride = vocabularyStride
         let widest = max(model.hiddenSize, queryWidth, model.intermediateSize)
-        let rowBytes = compute.rowBytes(columns: widest)
+        // A mode may keep some matrices at another precision; rows of two bytes an element hold all but f32's.
+        let rowBytes = (compute == .f32 ? CPUCompute.f32 : .bf16).rowBytes(columns: widest)
         // About 16 MiB of logits: enough rows to read the head once for most batches.
         logitRows = max(8, min(64, 16 << 20 / (vocabularyStride * 4)))
         let attentionRows = tileTokens * (model.queryHeads / model.keyValueHeads)

@@ -4,7 +4,7 @@
 public enum EngineExit: Int32, Sendable, Equatable {
     /// It was asked to, and finished what ran.
     case drained = 0
-    /// It could not start: model, memory or address; starting it again does not help by itself.
+    /// It could not start for a reason that may pass: memory, the address, a system call.
     case startFailed = 10
     /// Its device is gone; a new process may have better luck.
     case deviceFailed = 11
@@ -12,15 +12,21 @@ public enum EngineExit: Int32, Sendable, Equatable {
     case abandoned = 12
     /// Its supervisor is gone.
     case supervisorGone = 13
+    /// It could not start, and another start would end in the same way: the model or a setting (`EX_CONFIG` of
+    /// sysexits.h).
+    case misconfigured = 78
 }
 
 /// Why an engine could not start.
 public struct EngineHostError: Error, Sendable, Equatable, CustomStringConvertible {
     /// What failed, and where there is one the remedy.
     public var message: String
+    /// Whether another start would end in the same way.
+    public var isPermanent: Bool
 
-    public init(message: String) {
+    public init(message: String, isPermanent: Bool = false) {
         self.message = message
+        self.isPermanent = isPermanent
     }
 
     public var description: String { message }

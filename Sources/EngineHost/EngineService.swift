@@ -102,7 +102,10 @@ public final class EngineService: Sendable {
                 handlers: handlers
             )
         } catch {
-            throw EngineHostError(message: "cannot prepare the device: \(error.message)")
+            throw EngineHostError(
+                message: "cannot prepare the device: \(error.message)",
+                isPermanent: error.kind == .unsupported
+            )
         }
         do {
             return try start(loop, box, options, on: eventLoop, log: log)

@@ -55,7 +55,8 @@ extension DecoderDescription {
         guard scaling == "none" else {
             throw metadata.error(
                 key("rope.scaling.type"),
-                "\"\(scaling.prefix(64))\" is not supported; supported: none, and frequency factors in rope_freqs.weight")
+                "\"\(scaling.prefix(64))\" is not supported; supported: none, and frequency factors in rope_freqs.weight"
+            )
         }
         let hidden = try metadata.integer(key("embedding_length"), in: 16...(1 << 20))
         let layers = try metadata.integer(key("block_count"), in: 1...4096)
@@ -90,7 +91,8 @@ extension DecoderDescription {
         let rotated = try metadata.integer(key("rope.dimension_count"), in: 1...65536, default: headDimension)
         guard rotated == headDimension else {
             throw metadata.error(
-                key("rope.dimension_count"), "\(rotated) differs from the head dimension \(headDimension); not supported")
+                key("rope.dimension_count"),
+                "\(rotated) differs from the head dimension \(headDimension); not supported")
         }
         guard let embedding = metadata.file.tensor(named: "token_embd.weight"), embedding.shape.count == 2 else {
             throw metadata.error("tensor token_embd.weight", "missing or not a matrix")

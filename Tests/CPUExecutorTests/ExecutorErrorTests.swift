@@ -14,7 +14,8 @@ import Weights
     ) throws -> CPUExecutor {
         let file = try TinyModel(format: .q8_0).file()
         let model = try DecoderDescription(gguf: file)
-        let executor = try CPUExecutor(model: model, file: file, options: CPUExecutor.Options(compute: .int8, threads: 1))
+        let executor = try CPUExecutor(
+            model: model, file: file, options: CPUExecutor.Options(compute: .int8, threads: 1))
         let limits = ExecutorLimits(
             slots: slots, tokensPerStep: tokensPerStep, contextLength: context,
             keyValueBytes: blocks * 16 * model.kvBytesPerToken(elementBytes: 2))
@@ -65,12 +66,15 @@ import Weights
         ("negative start", { $0.rows[0].startPosition = -4 }),
         ("keys before the row", { $0.rows[0].startPosition = 16 }),
         ("context", { $0.rows[0].startPosition = 61 }),
-        ("too many tokens", {
-            $0.tokens = Array(repeating: 1, count: 17)
-            $0.rows[0].tokenCount = 17
-            $0.blockIDs = [1, 2]
-            $0.blockTableUpdates[0].count = 2
-        }),
+        (
+            "too many tokens",
+            {
+                $0.tokens = Array(repeating: 1, count: 17)
+                $0.rows[0].tokenCount = 17
+                $0.blockIDs = [1, 2]
+                $0.blockTableUpdates[0].count = 2
+            }
+        ),
         ("likeliest", { $0.rows[0].output.logProbabilities = 65 }),
         ("negative likeliest", { $0.rows[0].output.promptLogProbabilities = -1 }),
         ("placeholder", { $0.rows[0].firstToken = .sampled(step: 1) }),

@@ -63,7 +63,9 @@ final class Harness {
     ///   - chunk: most prompt tokens of one request in a step.
     ///   - asynchronous: submit a step before the result of the one before it is known.
     ///   - firstBlock: blocks are given out from here, in an order that differs with it.
-    func run(_ requests: [Request], chunk: Int = 512, asynchronous: Bool = false, firstBlock: Int = 0) throws -> [Outcome] {
+    func run(_ requests: [Request], chunk: Int = 512, asynchronous: Bool = false, firstBlock: Int = 0) throws
+        -> [Outcome]
+    {
         var outcomes = Array(repeating: Outcome(), count: requests.count)
         // Tokens whose keys and values are computed (or in flight), and tokens sampled (or in flight).
         var computed = Array(repeating: 0, count: requests.count)

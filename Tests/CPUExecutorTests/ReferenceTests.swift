@@ -122,12 +122,11 @@ import Weights
                 #expect(prompt.mean <= 3e-2)
                 #expect(chosen.mean <= 2e-2)
             case .int8:
-                // The same 8-bit activations as llama.cpp's: no further from float32 than it is.
+                // No further from float32 than an engine with 8-bit activations throughout, by every measure.
                 #expect(chosen.mean <= theirs.mean)
-                #expect(top.mean <= 0.15)
+                #expect(top.mean <= theirTop.mean)
                 #expect(top.largest <= theirTop.largest)
-                // Which of two near-equal tokens wins is chance: one position in a hundred.
-                #expect(agreed + outcomes.count >= theirAgreed)
+                #expect(agreed >= theirAgreed)
             }
         }
     }

@@ -16,7 +16,8 @@ import Weights
         return Request(
             tokens: tokens, newTokens: newTokens,
             sampling: sampled
-                ? SamplingParameters(temperature: 0.9, topK: 50, topP: 0.95, minP: 0.01, seed: seed) : SamplingParameters(),
+                ? SamplingParameters(temperature: 0.9, topK: 50, topP: 0.95, minP: 0.01, seed: seed)
+                : SamplingParameters(),
             promptTop: 3, top: 5)
     }
 
@@ -39,10 +40,13 @@ import Weights
             #expect(alone.prompt.allSatisfy { $0.chosen.logProbability.isFinite && $0.chosen.logProbability <= 0 })
 
             for chunk in [1, 7, 16] {
-                #expect(try single.run([subject], chunk: chunk, firstBlock: chunk)[0].bits == alone.bits, "chunk \(chunk)")
+                #expect(
+                    try single.run([subject], chunk: chunk, firstBlock: chunk)[0].bits == alone.bits, "chunk \(chunk)")
             }
             let company = (0..<others).map {
-                request(3 + $0 % 29, vocabulary: vocabulary, seed: UInt64(100 + $0), newTokens: newTokens, sampled: $0 % 2 == 0)
+                request(
+                    3 + $0 % 29, vocabulary: vocabulary, seed: UInt64(100 + $0), newTokens: newTokens,
+                    sampled: $0 % 2 == 0)
             }
             let double = try harness(threads: 2)
             #expect(try double.run([subject])[0].bits == alone.bits, "two threads")
@@ -89,7 +93,8 @@ import Weights
         var fingerprints: Set<Digest128> = []
         for ablation in Ablation.allCases {
             let model = try DecoderDescription(gguf: file, ablation: ablation)
-            let harness = try Harness(model: model, file: file, options: CPUExecutor.Options(compute: .int8, threads: 1))
+            let harness = try Harness(
+                model: model, file: file, options: CPUExecutor.Options(compute: .int8, threads: 1))
             seen.insert(try harness.run([Request(tokens: [1, 2, 3, 4], newTokens: 3, promptTop: 2, top: 2)])[0].bits)
             fingerprints.insert(harness.executor.modelFingerprint)
         }

@@ -91,12 +91,22 @@ import Weights
         #expect(Set(results.map(\.0)).count == 1)
     }
 
+    @Test func theModeFollowsTheFile() throws {
+        let expected: [TinyModel.Format: CPUCompute] = [
+            .f32: .bf16, .f16: .bf16, .bf16: .bf16, .q8_0: .int8, .q4_0: .int8, .q4_1: .int8,
+        ]
+        for format in TinyModel.Format.allCases {
+            #expect(CPUCompute.best(for: try TinyModel(format: format).file()) == expected[format])
+        }
+    }
+
     @Test func progressRisesToOne() throws {
         let seen = Mutex<[Double]>([])
         let file = try TinyModel(format: .f16, layers: 6).file()
         let harness = try Harness(
             model: DecoderDescription(gguf: file), file: file,
-            options: CPUExecutor.Options(compute: .f32, threads: 1, progress: { value in seen.withLock { $0.append(value) } }))
+            options: CPUExecutor.Options(
+                compute: .f32, threads: 1, progress: { value in seen.withLock { $0.append(value) } }))
         withExtendedLifetime(harness) {
             let values = seen.withLock { $0 }
             #expect(values == values.sorted())

@@ -82,10 +82,13 @@ struct TinyModel {
             let count = shape.reduce(1, *)
             let isNorm = shape.count == 1
             let values =
-                name == "rope_freqs.weight" ? rotaryFactors : tensors[name]
-                ?? (0..<count).map { _ in
-                    isNorm ? 1 + 0.2 * random.nextFloat() : random.nextFloat() * (name.contains("embd") ? 0.3 : 0.35)
-                }
+                name == "rope_freqs.weight"
+                ? rotaryFactors
+                : tensors[name]
+                    ?? (0..<count).map { _ in
+                        isNorm
+                            ? 1 + 0.2 * random.nextFloat() : random.nextFloat() * (name.contains("embd") ? 0.3 : 0.35)
+                    }
             writer.tensors.append(
                 (name, shape, (isNorm ? Format.f32 : format).rawValue, (isNorm ? Format.f32 : format).encode(values)))
         }

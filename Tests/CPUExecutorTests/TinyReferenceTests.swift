@@ -50,7 +50,8 @@ import Weights
             var values = stride(from: 0, to: bytes.count, by: 2).map {
                 Float(bitPattern: (UInt32(bytes[$0]) | UInt32(bytes[$0 + 1]) << 8) << 16)
             }
-            var target = ["model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"][name]
+            var target = ["model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"][
+                name]
             let parts = name.split(separator: ".")
             if parts.count > 3, parts[1] == "layers" {
                 let inner = parts[3...].dropLast().joined(separator: ".")

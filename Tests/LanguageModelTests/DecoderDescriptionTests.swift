@@ -194,9 +194,12 @@ import Weights
         ("token_embd.weight", { $0.shapes["token_embd.weight"] = nil }),
         ("token_embd.weight", { $0.shapes["token_embd.weight"] = [6400] }),
         ("blk.1.ffn_up.weight: missing", { $0.shapes["blk.1.ffn_up.weight"] = nil }),
-        ("blk.0.attn_v.weight: expected the shape [64, 32], found [32, 64]", {
-            $0.shapes["blk.0.attn_v.weight"] = [32, 64]
-        }),
+        (
+            "blk.0.attn_v.weight: expected the shape [64, 32], found [32, 64]",
+            {
+                $0.shapes["blk.0.attn_v.weight"] = [32, 64]
+            }
+        ),
         ("rope_freqs.weight", { $0.shapes["rope_freqs.weight"] = [16] }),
     ]
 

@@ -1,0 +1,158 @@
+// Tandem — Apache-2.0
+
+public import CPUExecutor
+public import EngineLink
+import Glibc
+import InferenceEngine
+import LanguageModel
+public import NIOCore
+import NIOPosix
+public import Requests
+import Weights
+
+/// One engine process that computes on CPU cores.
+public struct EngineHostOptions: Sendable {
+    /// Which of its group's engines this is.
+    public var index: UInt32 = 0
+    /// A GGUF file.
+    public var modelPath: String
+    /// What the model is called; `nil` takes the name in the file.
+    public var modelName: String?
+    public var compute: CPUCompute = .int8
+    public var threads = 1
+    /// Cores for the threads; `nil` leaves it to the system.
+    public var cpus: [Int]?
+    /// Added to the compute threads' niceness.
+    public var niceIncrement: Int32 = 0
+    /// The largest instruction set to use: 0 portable, 1 AVX2, 2 AVX-512; `nil` for the best there is.
+    public var instructionSet: Int?
+    /// How long an idle compute thread polls before it sleeps, in nanoseconds; `nil` for the executor's default.
+    public var spinNanoseconds: UInt64?
+    /// A memory file in which the engines of a machine share packed weights; `nil` keeps them private.
+    public var weightsDescriptor: Int32?
+    /// A socket to the supervisor, handed over; `nil` if there is none.
+    public var statusDescriptor: Int32?
+    public var address: LinkAddress
+    public var maximumSequences = 64
+    public var maximumTokensPerStep = 512
+    /// Longest sequence, in tokens; `nil`, or more than the model was made for, takes the model's.
+    public var contextLength: Int?
+    /// Memory for keys and values, in bytes.
+    public var keyValueBytes: Int
+    /// Whether steps are planned one ahead.
+    public var asynchronous = true
+    /// Seed of the block hashes; the engines of a group have the same.
+    public var hashSeed: UInt64 = 0
+    /// `nil` computes it from the file with ``TokenizerFingerprint``; a gateway must come to the same.
+    public var tokenizerFingerprint: Digest128?
+    /// How long sequences may run on after a drain began.
+    public var drainTimeout: TimeAmount = .seconds(30)
+
+    public init(modelPath: String, address: LinkAddress, keyValueBytes: Int) {
+        self.modelPath = modelPath
+        self.address = address
+        self.keyValueBytes = keyValueBytes
+    }
+}
+
+/// The body of an engine process.
+public enum EngineHost {
+    /// Serves until the engine is told to end, its device or its supervisor is gone. SIGTERM and SIGINT begin a drain;
+    /// the second one ends the engine at once.
+    ///
+    /// Blocks the calling thread, which should be the process's first. The device may still compute when this returns:
+    /// exit with the result's raw value, and do nothing else before.
+    public static func run(_ options: EngineHostOptions) -> EngineExit {
+        _ = signal(SIGPIPE, SIG_IGN)
+        let log: @Sendable (String) -> Void = { writeLine("engine \(options.index): \($0)") }
+        let eventLoop = MultiThreadedEventLoopGroup(numberOfThreads: 1).next()
+        let service: EngineService
+        do throws(EngineHostError) {
+            service = try start(options, on: eventLoop, log: log)
+            try SignalPipe.install([SIGTERM, SIGINT], on: eventLoop) { service.terminate() }
+        } catch {
+            log(error.message)
+            return error.isPermanent ? .misconfigured : .startFailed
+        }
+        log("\(service.hello.modelName) on \(service.hello.device) at \(service.address)")
+        let exit = (try? service.ended.wait()) ?? .abandoned
+        switch exit {
+        case .drained: service.shutdown()
+        case .deviceFailed: try? service.closeLink().wait()
+        case .startFailed, .abandoned, .supervisorGone, .misconfigured: break
+        }
+        return exit
+    }
+
+    /// Opens the model, loads it into a CPU executor and serves it; see ``EngineService``.
+    ///
+    /// Blocks while the weights are packed.
+    public static func start(
+        _ options: EngineHostOptions,
+        on eventLoop: any EventLoop,
+        log: @escaping @Sendable (String) -> Void
+    ) throws(EngineHostError) -> EngineService {
+        let file: GGUFFile
+        let model: DecoderDescription
+        do {
+            file = try GGUFFile(path: options.modelPath)
+            model = try DecoderDescription(gguf: file)
+        } catch {
+            throw EngineHostError(message: "\(error)", isPermanent: true)
+        }
+        var settings = CPUExecutor.Options(
+            compute: options.compute,
+            threads: options.threads,
+            weightsDescriptor: options.weightsDescriptor,
+            cpus: options.cpus,
+            niceIncrement: options.niceIncrement,
+            instructionSet: options.instructionSet
+        )
+        if let spin = options.spinNanoseconds { settings.spinNanoseconds = spin }
+        let executor: CPUExecutor
+        do {
+            executor = try CPUExecutor(model: model, file: file, options: settings)
+        } catch {
+            throw EngineHostError(message: error.message, isPermanent: error.kind == .unsupported)
+        }
+        let serviceOptions = EngineServiceOptions(
+            index: options.index,
+            modelName: options.modelName ?? model.name,
+            tokenizerFingerprint: options.tokenizerFingerprint ?? TokenizerFingerprint.of(file),
+            vocabularySize: model.vocabularySize,
+            scheduler: SchedulerConfiguration(
+                slots: options.maximumSequences,
+                tokensPerStep: options.maximumTokensPerStep,
+                contextLength: min(options.contextLength ?? model.contextLength, model.contextLength),
+                vocabularySize: model.vocabularySize,
+                asynchronous: options.asynchronous,
+                modelFingerprint: executor.modelFingerprint,
+                hashSeed: options.hashSeed
+            ),
+            keyValueBytes: options.keyValueBytes,
+            groups: model.kvGroups,
+            address: options.address,
+            statusDescriptor: options.statusDescriptor,
+            drainTimeout: options.drainTimeout
+        )
+        return try EngineService.start(
+            executor: executor,
+            options: serviceOptions,
+            on: eventLoop,
+            now: monotonicNanoseconds,
+            log: log
+        )
+    }
+
+    @Sendable private static func monotonicNanoseconds() -> UInt64 {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return UInt64(truncatingIfNeeded: time.tv_sec) &* 1_000_000_000 &+ UInt64(truncatingIfNeeded: time.tv_nsec)
+    }
+
+    /// One write, so that lines of several processes do not mix.
+    private static func writeLine(_ text: String) {
+        let line = Array("\(text)\n".utf8)
+        _ = write(STDERR_FILENO, line, line.count)
+    }
+}

@@ -1,0 +1,89 @@
+// Tandem — Apache-2.0
+
+import EngineHost
+import EngineLink
+import Foundation
+import NIOCore
+import NIOPosix
+import Requests
+import TestSupport
+import Testing
+import Tokenization
+import Weights
+
+/// The whole engine with the real model, if there is one.
+@Suite(.timeLimit(.minutes(5))) struct EngineHostTests {
+    private static func modelPath() throws -> String? {
+        let environment = ProcessInfo.processInfo.environment
+        let cache =
+            environment["TANDEM_CACHE"]
+            ?? (environment["XDG_CACHE_HOME"] ?? NSHomeDirectory() + "/.cache") + "/tandem"
+        let path =
+            environment["TANDEM_TEST_MODEL"] ?? cache + "/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+        if FileManager.default.fileExists(atPath: path) { return path }
+        try #require(environment["TANDEM_REQUIRE_MODEL"] != "1", "no model at \(path)")
+        print("skipped: no model at \(path)")
+        return nil
+    }
+
+    @Test func cpuEngineServesTheModel() async throws {
+        guard let model = try Self.modelPath() else { return }
+        let directory = NSTemporaryDirectory() + "tandem-\(UUID().uuidString.prefix(8))"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        var options = EngineHostOptions(
+            modelPath: model,
+            address: .unix(path: directory + "/engine.sock"),
+            keyValueBytes: 32 << 20
+        )
+        options.maximumSequences = 4
+        options.contextLength = 256
+        options.maximumTokensPerStep = 64
+        options.tokenizerFingerprint = testTokenizer
+        let service = try EngineHost.start(options, on: MultiThreadedEventLoopGroup.singleton.next()) { print($0) }
+        defer { service.shutdown() }
+        #expect(service.hello.device.hasPrefix("cpu ("))
+        let gateway = TestGateway(service.address)
+        let hello = try await gateway.opened()
+        #expect(hello.maximumContextLength == 256)
+        #expect(hello.keyValueBlocks > 0)
+        let request = EngineRequest(
+            id: 1,
+            tokens: [1, 504, 260, 1343, 30],
+            maximumNewTokens: 8,
+            logProbabilities: 2
+        )
+        let first = try await gateway.answer(request)
+        #expect(first.finish == .length)
+        #expect(first.tokens.count == 8)
+        #expect(first.tokens.allSatisfy { (0..<TokenID(hello.vocabularySize)).contains($0) })
+        // Alone or beside others, the same tokens.
+        for id in 2...4 {
+            var copy = request
+            copy.id = RequestID(id)
+            gateway.client.send(.submit(copy))
+        }
+        let others = try await gateway.answers { answers in (2...4).allSatisfy { answers[$0]?.finish != nil } }
+        for id in 2...4 { #expect(others[RequestID(id)]?.tokens == first.tokens) }
+    }
+
+    @Test func unusableModelIsAPermanentError() throws {
+        let path = NSTemporaryDirectory() + "tandem-\(UUID().uuidString.prefix(8)).gguf"
+        try Data("GGUF, or not".utf8).write(to: URL(fileURLWithPath: path))
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        for model in [path, path + ".missing"] {
+            let options = EngineHostOptions(modelPath: model, address: .unix(path: path + ".sock"), keyValueBytes: 1)
+            let error = #expect(throws: EngineHostError.self) {
+                try EngineHost.start(options, on: MultiThreadedEventLoopGroup.singleton.next()) { _ in }
+            }
+            #expect(error?.isPermanent == true)
+            #expect(error?.message.contains(model) == true)
+        }
+    }
+
+    @Test func gatewayAndEngineComeToTheSameTokenizerFingerprint() throws {
+        guard let model = try Self.modelPath() else { return }
+        let file = try GGUFFile(path: model)
+        #expect(TokenizerFingerprint.of(file) == (try Tokenizer(gguf: file).fingerprint))
+    }
+}
