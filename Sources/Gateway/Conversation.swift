@@ -6,6 +6,7 @@ import Tokenization
 /// The `messages` of a chat request, checked and in the form that chat templates expect.
 enum Conversation {
     private static let roles: Set<String> = ["system", "developer", "user", "assistant", "tool"]
+    private static let roleNames = roles.sorted().joined(separator: ", ")
 
     /// Renders a chat body's messages through the model's template.
     ///
@@ -50,12 +51,12 @@ enum Conversation {
                 throw .invalid(name, "`\(name)` must be an object, not \(RequestFields.describe(message))")
             }
             guard case .string(let role) = object["role"] else {
-                throw .invalid("\(name).role", "`\(name).role` must be one of: \(roles.sorted().joined(separator: ", "))")
+                throw .invalid("\(name).role", "`\(name).role` must be one of: \(roleNames)")
             }
             guard roles.contains(role) else {
                 throw .invalid(
                     "\(name).role",
-                    "`\(name).role` is `\(role)` but must be one of: \(roles.sorted().joined(separator: ", "))")
+                    "`\(name).role` is `\(role)` but must be one of: \(roleNames)")
             }
             if case .array(let calls) = object["tool_calls"], !calls.isEmpty {
                 throw .unsupported("\(name).tool_calls", "tool calling")

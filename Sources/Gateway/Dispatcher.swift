@@ -125,7 +125,8 @@ final class Dispatcher {
                 metrics.retries.add()
                 submit(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: [])
             } else {
-                owner.fail(choice: sequence.choice, error: .server("the engine that ran the request was lost: \(reason)"))
+                owner.fail(
+                    choice: sequence.choice, error: .server("the engine that ran the request was lost: \(reason)"))
             }
         }
     }

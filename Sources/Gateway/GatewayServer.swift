@@ -15,11 +15,18 @@ public final class GatewayServer: Sendable {
     private let shards: ShardTable
     private let supervisor: (any Channel)?
     private let drainTimeout: TimeAmount
+    /// Set when the gateway itself ends: then it closes the supervisor's socket.
+    private let isEnding: Flag
+
+    private final class Flag: Sendable {
+        let value = Atomic<Bool>(false)
+    }
 
     private init(
         server: HTTPServer, group: MultiThreadedEventLoopGroup, workers: NIOThreadPool, shards: ShardTable,
-        supervisor: (any Channel)?, drainTimeout: TimeAmount
+        supervisor: (any Channel)?, drainTimeout: TimeAmount, isEnding: Flag
     ) {
+        self.isEnding = isEnding
         self.server = server
         self.group = group
         self.workers = workers
@@ -68,6 +75,7 @@ public final class GatewayServer: Sendable {
         if let roster { shards.update(roster) }
         let server = try await HTTPServer.start(
             group: group, listening: configuration.listener, configuration: serving, handler: shards)
+        let isEnding = Flag()
         var supervisor: (any Channel)?
         if let descriptor = configuration.supervisor {
             let channel = try await SupervisorChannel.open(descriptor, on: group.next()) { message in
@@ -76,14 +84,14 @@ public final class GatewayServer: Sendable {
                 default: log("the supervisor sent an unexpected message: \(message)")
                 }
             } onClose: { reason in
-                onSupervisorLost(reason)
+                if !isEnding.value.load(ordering: .acquiring) { onSupervisorLost(reason) }
             }
             SupervisorChannel.send(.gatewayReady(port: UInt16(clamping: server.port ?? 0)), to: channel)
             supervisor = channel
         }
         return GatewayServer(
             server: server, group: group, workers: workers, shards: shards, supervisor: supervisor,
-            drainTimeout: configuration.drainTimeout)
+            drainTimeout: configuration.drainTimeout, isEnding: isEnding)
     }
 
     /// Takes a roster from elsewhere than the supervisor's socket.
@@ -101,6 +109,7 @@ public final class GatewayServer: Sendable {
         await server.drain()
         deadline.cancel()
         await shards.shutdown()
+        isEnding.value.store(true, ordering: .releasing)
         try? await workers.shutdownGracefully()
         try? await group.shutdownGracefully()
     }

@@ -247,7 +247,8 @@ extension GenerationRequest {
                 return [.tokens(try tokenIDs(items, name: "prompt", vocabularySize: vocabularySize))]
             }
             guard items.count <= maximumPrompts else {
-                throw .invalid("prompt", "`prompt` has \(items.count) entries but may have at most \(maximumPrompts)")
+                throw .invalid(
+                    "prompt", "`prompt` has \(items.count) entries but may have at most \(maximumPrompts)")
             }
             var prompts: [PromptInput] = []
             for item in items {
@@ -258,7 +259,8 @@ extension GenerationRequest {
                     prompts.append(.tokens(try tokenIDs(ids, name: "prompt", vocabularySize: vocabularySize)))
                 default:
                     throw .invalid(
-                        "prompt", "`prompt` entries must be strings or arrays of token ids, not "
+                        "prompt",
+                        "`prompt` entries must be strings or arrays of token ids, not "
                             + RequestFields.describe(item))
                 }
             }

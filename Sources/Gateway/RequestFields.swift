@@ -101,6 +101,7 @@ struct RequestFields {
     }
 
     private static func text(_ range: ClosedRange<Int>) -> String {
-        range.upperBound == .max ? " of at least \(range.lowerBound)" : " from \(range.lowerBound) to \(range.upperBound)"
+        range.upperBound == .max
+            ? " of at least \(range.lowerBound)" : " from \(range.lowerBound) to \(range.upperBound)"
     }
 }

@@ -155,7 +155,8 @@ private struct Bench {
 
     func post(_ path: String, _ body: String, headers: String = "") async throws -> Answer {
         try await send(
-            "POST \(path) HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\(headers)Content-Length: \(body.utf8.count)\r\n\r\n\(body)")
+            "POST \(path) HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\(headers)Content-Length: \(body.utf8.count)\r\n\r\n\(body)"
+        )
     }
 
     /// Sends bytes on a connection of their own and reads to its end, on a thread that may block.
@@ -275,7 +276,8 @@ extension JSONValue {
         try await Bench.run([engine]) { bench in
             let answer = try await bench.post(
                 "/v1/chat/completions",
-                #"{"messages":[{"role":"developer","content":"s"},{"role":"user","content":[{"type":"text","text":"q"}]}],"stream":true}"#)
+                #"{"messages":[{"role":"developer","content":"s"},{"role":"user","content":[{"type":"text","text":"q"}]}],"stream":true}"#
+            )
             let chunks = try answer.events.dropLast().map { try TestModel.json($0) }
             #expect(chunks.first?["choices"][0]["delta"]["role"] == .string("assistant"))
             #expect(chunks.compactMap { $0["choices"][0]["delta"]["content"].string }.joined() == "yes")
@@ -331,7 +333,8 @@ extension JSONValue {
                 #expect(error["param"] == (parameter.map { .string($0) } ?? .null))
             }
             try await check(bench.post("/v1/completions", "{"), 400, nil)
-            try await check(bench.post("/v1/completions", #"{"prompt":"a","model":"no"}"#), 404, "model_not_found", "model")
+            try await check(
+                bench.post("/v1/completions", #"{"prompt":"a","model":"no"}"#), 404, "model_not_found", "model")
             try await check(bench.get("/nowhere"), 404, "not_found")
             let wrongMethod = try await bench.get("/v1/completions")
             check(wrongMethod, 405, "method_not_allowed")

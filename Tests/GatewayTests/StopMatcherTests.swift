@@ -53,9 +53,10 @@ import Testing
         var generator = SeededGenerator(state: 7)
         for _ in 0..<2000 {
             func word(_ lengths: ClosedRange<Int>) -> String {
-                String((0..<Int.random(in: lengths, using: &generator)).map { _ in
-                    "ab".randomElement(using: &generator) ?? "a"
-                })
+                String(
+                    (0..<Int.random(in: lengths, using: &generator)).map { _ in
+                        "ab".randomElement(using: &generator) ?? "a"
+                    })
             }
             let stops = (0..<Int.random(in: 1...3, using: &generator)).map { _ in word(1...4) }
             let pieces = (0..<Int.random(in: 1...8, using: &generator)).map { _ in word(1...3) }
