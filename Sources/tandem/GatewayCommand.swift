@@ -35,11 +35,11 @@ struct GatewayCommand: ParsableCommand {
         }
         // The main thread only waits, so that signals have somebody who takes them at any time.
         let lifetime = Task {
-            let server = try await GatewayServer.start(configuration) { reason in
-                Process.log("gateway: the supervisor is gone: \(reason)")
+            try await GatewayServer.start(configuration) { reason in
+                guard !events.isStopping else { return }
+                Process.log("gateway: \(reason)")
                 events.end(with: EngineExit.supervisorGone.rawValue)
             }
-            return server
         }
         Task {
             do {

@@ -191,6 +191,24 @@ private let entry = CatalogueEntry(
         expectCleanCache()
     }
 
+    @Test func signalStopsThePullAndLeavesNothing() throws {
+        // The download would never end by itself: nobody writes into the fifo.
+        try install(fakePython(download: "mkfifo \"$dir/fifo\"; cat \"$dir/fifo\""))
+        let store = ModelStore(
+            catalogue: ModelCatalogue(entries: [goodEntry]),
+            environment: ["TANDEM_CACHE": directory.path + "/cache", "PATH": directory.path + "/bin:/usr/bin:/bin"],
+            watchesSignals: true)
+        var isSent = false
+        #expect(throws: ModelStoreError.interrupted(signal: SIGTERM)) {
+            try store.resolve("tiny-model") { _ in
+                // To this thread alone, where the store takes it.
+                if !isSent { pthread_kill(pthread_self(), SIGTERM) }
+                isSent = true
+            }
+        }
+        expectCleanCache()
+    }
+
     @Test func remainsOfAKilledPullAreRemoved() throws {
         try install(fakePython(download: goodDownload))
         try directory.write("half", to: "cache/tmp/download/pkg.whl")
