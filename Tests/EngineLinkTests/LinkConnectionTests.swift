@@ -56,13 +56,20 @@ private let engineHello = EngineHello(
 )
 private let clientHello = ClientHello(tokenizerFingerprint: tokenizer, pid: 11)
 
+/// Limits for tests of anything but time: other tests may keep this one waiting for a long while.
+private let patient = {
+    var limits = EngineLinkServer.Limits()
+    limits.handshakeTimeout = .minutes(10)
+    return limits
+}()
+
 /// A running server with what it heard.
 private struct Server {
     let server: EngineLinkServer
     let delegate = RecordingDelegate()
     var events: Inbox<RecordingDelegate.Event> { delegate.events }
 
-    init(at address: LinkAddress, limits: EngineLinkServer.Limits = .init()) async throws {
+    init(at address: LinkAddress, limits: EngineLinkServer.Limits = patient) async throws {
         server = try await EngineLinkServer.start(
             at: address,
             hello: engineHello,
@@ -89,7 +96,7 @@ private struct Client {
     init(
         at address: LinkAddress,
         hello: ClientHello = clientHello,
-        timeout: TimeAmount = .seconds(30)
+        timeout: TimeAmount = .minutes(10)
     ) {
         client = EngineLinkClient.connect(
             to: address,
@@ -108,7 +115,7 @@ private struct Client {
     }
 }
 
-@Suite(.timeLimit(.minutes(1))) struct LinkConnectionTests {
+@Suite(.timeLimit(.minutes(10))) struct LinkConnectionTests {
     @Test func messagesGoBothWaysInOrder() async throws {
         try await withSocketPath { path in
             let server = try await Server(at: .unix(path: path))
@@ -251,7 +258,7 @@ private struct Client {
 
     @Test func gatewayThatDoesNotReadIsDisconnected() async throws {
         try await withSocketPath { path in
-            var limits = EngineLinkServer.Limits()
+            var limits = patient
             limits.backlogBytes = 1 << 20
             let server = try await Server(at: .unix(path: path), limits: limits)
             let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)

@@ -222,8 +222,7 @@ import Testing
             // On a busy machine the time may be up before the bytes arrive; the server closes without a word then.
             func answer(to request: String) async throws -> String {
                 while true {
-                    let answer = try await server.exchange(request)
-                    if !answer.isEmpty { return answer }
+                    if let answer = try? await server.exchange(request), !answer.isEmpty { return answer }
                 }
             }
             #expect(try await answer(to: "GET / HT").hasPrefix("HTTP/1.1 408 Request Timeout\r\n"))
@@ -235,7 +234,7 @@ import Testing
     }
 
     @Test func turnsAwayMoreConnectionsThanItMayHave() async throws {
-        var limits = HTTPLimits()
+        var limits = TestServer.patient
         limits.maximumConnections = 2
         let hooks = Hooks()
         try await TestServer.run(limits: limits, hooks: hooks) { (server) async throws in

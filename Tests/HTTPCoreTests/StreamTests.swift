@@ -182,7 +182,7 @@ import Testing
 
     @Test func writerThatMindsNothingIsCut() async throws {
         let hooks = Hooks()
-        var limits = HTTPLimits()
+        var limits = TestServer.patient
         limits.maximumOutboundBytes = 200_000
         let gone = Signal()
         try await TestServer.run(
@@ -210,7 +210,7 @@ import Testing
     @Test func clientThatTakesNothingIsCut() async throws {
         let hooks = Hooks()
         let gone = Signal()
-        var limits = HTTPLimits()
+        var limits = TestServer.patient
         limits.responseStallTimeout = .milliseconds(80)
         let pump = Pump(total: 1 << 30, piece: 16_384)
         try await TestServer.run(

@@ -62,9 +62,20 @@ enum TestServer {
     static let serverGroup = MultiThreadedEventLoopGroup(numberOfThreads: 2)
     static let clientGroup = MultiThreadedEventLoopGroup(numberOfThreads: 1)
 
+    /// Limits for tests of anything but time: other tests may keep this one's client waiting for a long while.
+    static let patient = {
+        var limits = HTTPLimits()
+        limits.headerTimeout = .minutes(10)
+        limits.bodySilenceTimeout = .minutes(10)
+        limits.keepAliveTimeout = .minutes(10)
+        limits.responseStallTimeout = .minutes(10)
+        limits.lingerTimeout = .minutes(10)
+        return limits
+    }()
+
     /// Runs a test against a server on a free loopback port and closes the server afterwards.
     static func run(
-        limits: HTTPLimits = HTTPLimits(),
+        limits: HTTPLimits = patient,
         hooks: Hooks = Hooks(),
         handler: ClosureHandler = ClosureHandler(body: echo),
         _ test: (HTTPServer) async throws -> Void
