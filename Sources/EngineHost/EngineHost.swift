@@ -74,7 +74,6 @@ public enum EngineHost {
             log(error.message)
             return error.isPermanent ? .misconfigured : .startFailed
         }
-        log("\(service.hello.modelName) on \(service.hello.device) at \(service.address)")
         let exit = (try? service.ended.wait()) ?? .abandoned
         switch exit {
         case .drained: service.shutdown()

@@ -34,6 +34,9 @@ final class EnginePool {
     private var links: [UInt32: Link] = [:]
     private var backoffs: [UInt32: ReconnectBackoff] = [:]
     private var attempts: UInt64 = 0
+    /// Succeeds once a roster has come and every engine that was ready in it has answered or could not be reached.
+    private let settledPromise: EventLoopPromise<Void>
+    private var isSettled = false
 
     init(
         eventLoop: any EventLoop, dispatcher: Dispatcher, tokenizerFingerprint: Digest128, pid: Int32,
@@ -44,6 +47,17 @@ final class EnginePool {
         hello = ClientHello(tokenizerFingerprint: tokenizerFingerprint, pid: pid)
         self.metrics = metrics
         self.log = log
+        settledPromise = eventLoop.makePromise()
+    }
+
+    /// When the gateway knows its engines: before that, an unhealthy answer says nothing about them.
+    var settled: EventLoopFuture<Void> { settledPromise.futureResult }
+
+    private func settle() {
+        guard !isSettled, generation > 0 || !engines.isEmpty else { return }
+        guard links.keys.allSatisfy({ engines[$0]?.hello != nil }) else { return }
+        isSettled = true
+        settledPromise.succeed()
     }
 
     var states: [EngineState] { engines.values.sorted { $0.entry.index < $1.entry.index } }
@@ -81,6 +95,7 @@ final class EnginePool {
                 drop(entry.index, reason: entry.reason.isEmpty ? "its process ended" : entry.reason)
             }
         }
+        settle()
     }
 
     // MARK: Links
@@ -105,6 +120,7 @@ final class EnginePool {
 
     private func handle(_ event: EngineLinkClient.Event, of engine: EngineID, index: UInt32) {
         guard let link = links[index], link.engine == engine else { return }
+        defer { settle() }
         switch event {
         case .opened(let hello):
             backoffs[index]?.succeeded()
@@ -146,6 +162,10 @@ final class EnginePool {
 
     /// Closes all links.
     func shutdown() {
+        if !isSettled {
+            isSettled = true
+            settledPromise.succeed()
+        }
         for index in links.keys { drop(index, reason: "the gateway is shutting down") }
     }
 }

@@ -18,6 +18,8 @@ public struct GatewayConfiguration: Sendable {
     public var maximumSequences = 4096
     /// How long a sequence waits when no engine serves before it is refused with 503.
     public var holdTimeout = TimeAmount.seconds(30)
+    /// How long the gateway waits at its start for the supervisor's roster and for engines that are ready.
+    public var settleTimeout = TimeAmount.milliseconds(500)
     /// How long streams may take to finish once the gateway was told to end.
     public var drainTimeout = TimeAmount.seconds(30)
     /// Longest request body, in bytes.

@@ -73,12 +73,10 @@ public final class GatewayServer: Sendable {
             }
         }
         if let roster { shards.update(roster) }
-        let server = try await HTTPServer.start(
-            group: group, listening: configuration.listener, configuration: serving, handler: shards)
         let isEnding = Flag()
         var supervisor: (any Channel)?
         if let descriptor = configuration.supervisor {
-            let channel = try await SupervisorChannel.open(descriptor, on: group.next()) { message in
+            supervisor = try await SupervisorChannel.open(descriptor, on: group.next()) { message in
                 switch message {
                 case .roster(let roster): shards.update(roster)
                 default: log("the supervisor sent an unexpected message: \(message)")
@@ -86,8 +84,13 @@ public final class GatewayServer: Sendable {
             } onClose: { reason in
                 if !isEnding.value.load(ordering: .acquiring) { onSupervisorLost(reason) }
             }
-            SupervisorChannel.send(.gatewayReady(port: UInt16(clamping: server.port ?? 0)), to: channel)
-            supervisor = channel
+            // A gateway that takes another's place knows its engines before it answers for them.
+            await shards.settled(within: configuration.settleTimeout)
+        }
+        let server = try await HTTPServer.start(
+            group: group, listening: configuration.listener, configuration: serving, handler: shards)
+        if let supervisor {
+            SupervisorChannel.send(.gatewayReady(port: UInt16(clamping: server.port ?? 0)), to: supervisor)
         }
         return GatewayServer(
             server: server, group: group, workers: workers, shards: shards, supervisor: supervisor,
@@ -140,6 +143,17 @@ final class ShardTable: HTTPRequestHandler {
     func update(_ roster: Roster) {
         for shard in shards.values {
             shard.eventLoop.execute { shard.value.engines.update(roster) }
+        }
+    }
+
+    /// Waits until every shard knows its engines, or for `timeout`.
+    func settled(within timeout: TimeAmount) async {
+        for shard in shards.values {
+            let deadline = shard.eventLoop.makePromise(of: Void.self)
+            let timer = shard.eventLoop.scheduleTask(in: timeout) { deadline.succeed() }
+            shard.eventLoop.execute { shard.value.engines.settled.cascade(to: deadline) }
+            try? await deadline.futureResult.get()
+            timer.cancel()
         }
     }
 

@@ -10,8 +10,8 @@ public enum ChildExit: Sendable, Equatable, CustomStringConvertible {
     case notStarted(reason: String)
 
     /// With this exit code a child says that another start would end in the same way: a wrong setting, an unusable
-    /// model. Engines have it as `EngineExit.startFailed`.
-    public static let permanentFailureCode: Int32 = 10
+    /// model. Engines have it as `EngineExit.misconfigured`.
+    public static let permanentFailureCode: Int32 = 78
 
     var isPermanent: Bool { self == .exited(code: Self.permanentFailureCode) }
 

@@ -2,14 +2,10 @@
 
 import ArgumentParser
 import CPUExecutor
+import CTandemSystem
 import Configuration
 import EngineHost
 import EngineLink
-import InferenceEngine
-import LanguageModel
-import NIOCore
-import NIOPosix
-import Tokenization
 
 /// One engine process, started by the supervisor.
 struct EngineCommand: ParsableCommand {
@@ -26,7 +22,7 @@ struct EngineCommand: ParsableCommand {
     @Option var servedModelName: String
     @Option var link: String
     @Option var threads: Int = 1
-    @Option var cpuCompute: CPUComputeSetting = .auto
+    @Option(transform: Self.compute) var cpuCompute: CPUCompute = .int8
     @Option var maxModelLen: Int?
     @Option var maxNumSeqs: Int = 128
     @Option var maxNumBatchedTokens: Int = 512
@@ -37,65 +33,33 @@ struct EngineCommand: ParsableCommand {
     @Option var logLevel: LogLevel = .info
 
     func run() throws {
-        let events = ProcessEvents(processName: "tandem-engine")
-        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-        let service: EngineService
+        _ = tandem_set_process_name("tandem-engine")
+        let address: LinkAddress
         do {
-            service = try start(on: group.next())
+            address = try LinkAddress(link)
         } catch {
-            log("cannot start: \(error)")
-            throw ExitCode(EngineExit.startFailed.rawValue)
+            Process.log("engine \(index): \(error)")
+            throw ExitCode(EngineExit.misconfigured.rawValue)
         }
-        service.ended.whenComplete { result in
-            let end = (try? result.get()) ?? .deviceFailed
-            events.end(with: end.rawValue)
-        }
-        while true {
-            switch events.next() {
-            case .signal:
-                service.terminate()
-            case .end(let code):
-                // Only after a drain the device is at rest; else the process just ends, and the kernel cleans up.
-                if code == EngineExit.drained.rawValue {
-                    service.shutdown()
-                } else {
-                    try? service.closeLink().wait()
-                }
-                throw ExitCode(code)
-            }
-        }
+        var options = EngineHostOptions(modelPath: model, address: address, keyValueBytes: kvCacheMemory)
+        options.index = index
+        options.modelName = servedModelName
+        options.compute = cpuCompute
+        options.threads = threads
+        // The supervisor has placed the process; each thread gets one of its cores.
+        options.cpus = Process.usableCores()
+        options.niceIncrement = Self.computeNice
+        options.weightsDescriptor = weightsFd
+        options.statusDescriptor = statusFd
+        options.maximumSequences = maxNumSeqs
+        options.maximumTokensPerStep = maxNumBatchedTokens
+        options.contextLength = maxModelLen
+        options.asynchronous = asyncScheduling
+        throw ExitCode(EngineHost.run(options).rawValue)
     }
 
-    private func start(on eventLoop: any EventLoop) throws -> EngineService {
-        let address = try LinkAddress(link)
-        let file = try ModelFile(path: model, maximumContextLength: maxModelLen)
-        let tokenizer = try Tokenizer(gguf: file.gguf)
-        let executor = try CPUExecutor(
-            model: file.description, file: file.gguf,
-            options: CPUExecutor.Options(
-                compute: cpuCompute.compute, threads: threads, weightsDescriptor: weightsFd,
-                cpus: Process.usableCores(),
-                niceIncrement: Self.computeNice))
-        let options = EngineServiceOptions(
-            index: index,
-            modelName: servedModelName,
-            tokenizerFingerprint: tokenizer.fingerprint,
-            vocabularySize: file.description.vocabularySize,
-            scheduler: SchedulerConfiguration(
-                slots: maxNumSeqs, tokensPerStep: maxNumBatchedTokens, contextLength: file.contextLength,
-                vocabularySize: file.description.vocabularySize, asynchronous: asyncScheduling,
-                modelFingerprint: executor.modelFingerprint),
-            keyValueBytes: kvCacheMemory,
-            groups: file.description.kvGroups,
-            address: address,
-            statusDescriptor: statusFd)
-        let name = "engine \(index)"
-        return try EngineService.start(
-            executor: executor, options: options, on: eventLoop, now: Process.nanoseconds
-        ) { Process.log("\(name): \($0)") }
-    }
-
-    private func log(_ text: String) {
-        Process.log("engine \(index): \(text)")
+    private static func compute(_ text: String) throws -> CPUCompute {
+        guard let compute = CPUCompute(rawValue: text) else { throw ValidationError("\(text) is no number format") }
+        return compute
     }
 }

@@ -31,12 +31,11 @@ struct GatewayCommand: ParsableCommand {
             configuration = try makeConfiguration()
         } catch {
             Process.log("gateway: cannot start: \(error)")
-            throw ExitCode(EngineExit.startFailed.rawValue)
+            throw ExitCode(EngineExit.misconfigured.rawValue)
         }
         // The main thread only waits, so that signals have somebody who takes them at any time.
         let lifetime = Task {
             try await GatewayServer.start(configuration) { reason in
-                guard !events.isStopping else { return }
                 Process.log("gateway: \(reason)")
                 events.end(with: EngineExit.supervisorGone.rawValue)
             }

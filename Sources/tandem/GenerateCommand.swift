@@ -99,7 +99,7 @@ struct GenerateCommand: ParsableCommand {
     }
 
     private func startLoop(_ file: ModelFile, request: EngineRequest, outputs: OutputPipe) throws -> StepLoop {
-        let compute = cpuCompute.compute
+        let compute = cpuCompute.compute(for: file)
         let cores = Process.usableCores()
         let executor = try CPUExecutor(
             model: file.description, file: file.gguf,

@@ -45,10 +45,11 @@ struct ModelFile {
 }
 
 extension CPUComputeSetting {
-    /// The arithmetic that is used.
-    var compute: CPUCompute {
+    /// The arithmetic that is used for a model.
+    func compute(for file: ModelFile) -> CPUCompute {
         switch self {
-        case .auto, .int8: .int8
+        case .auto: CPUCompute.best(for: file.gguf)
+        case .int8: .int8
         case .bf16: .bf16
         case .f32: .f32
         }

@@ -2,7 +2,6 @@
 
 import CTandemSystem
 import Glibc
-import Synchronization
 
 /// What every subcommand needs of its process.
 enum Process {
@@ -71,10 +70,6 @@ final class ProcessEvents: Sendable {
     private let signals: Int32
     private let reader: Int32
     private let writer: Int32
-    private let stopping = Atomic(false)
-
-    /// Whether this process was asked to end; what closes from then on is no accident.
-    var isStopping: Bool { stopping.load(ordering: .relaxed) }
 
     /// Blocks the signals in this thread and those it starts, ignores SIGPIPE and names the process. Call first of all.
     init(processName: String) {
@@ -106,7 +101,6 @@ final class ProcessEvents: Sendable {
                 if read(reader, &byte, 1) == 1 { return .end(Int32(byte)) }
             }
             if entries[1].revents != 0 && tandem_signal_read(signals) > 0 {
-                stopping.store(true, ordering: .relaxed)
                 return .signal
             }
         }

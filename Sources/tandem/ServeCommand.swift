@@ -41,7 +41,7 @@ struct ServeCommand: ParsableCommand {
     ) throws -> SupervisorConfiguration {
         // Read here only for the memory plan, and closed again: the supervisor holds no weights.
         let file = try ModelFile(path: path, maximumContextLength: settings.maximumContextLength)
-        let compute = settings.cpuCompute.compute
+        let compute = settings.cpuCompute.compute(for: file)
         let keyValueBytes = try MemoryPlan.keyValueBytes(
             requested: settings.keyValueBytes,
             availableBytes: MemoryPlan.availableBytes(),
