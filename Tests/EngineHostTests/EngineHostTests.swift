@@ -13,21 +13,8 @@ import Weights
 
 /// The whole engine with the real model, if there is one.
 @Suite(.timeLimit(.minutes(5))) struct EngineHostTests {
-    private static func modelPath() throws -> String? {
-        let environment = ProcessInfo.processInfo.environment
-        let cache =
-            environment["TANDEM_CACHE"]
-            ?? (environment["XDG_CACHE_HOME"] ?? NSHomeDirectory() + "/.cache") + "/tandem"
-        let path =
-            environment["TANDEM_TEST_MODEL"] ?? cache + "/models/SmolLM2-135M-Instruct.Q4_1.gguf"
-        if FileManager.default.fileExists(atPath: path) { return path }
-        try #require(environment["TANDEM_REQUIRE_MODEL"] != "1", "no model at \(path)")
-        print("skipped: no model at \(path)")
-        return nil
-    }
-
     @Test func cpuEngineServesTheModel() async throws {
-        guard let model = try Self.modelPath() else { return }
+        guard let model = try ModelFixture.path() else { return }
         let directory = NSTemporaryDirectory() + "tandem-\(UUID().uuidString.prefix(8))"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: directory) }
@@ -82,7 +69,7 @@ import Weights
     }
 
     @Test func gatewayAndEngineComeToTheSameTokenizerFingerprint() throws {
-        guard let model = try Self.modelPath() else { return }
+        guard let model = try ModelFixture.path() else { return }
         let file = try GGUFFile(path: model)
         #expect(TokenizerFingerprint.of(file) == (try Tokenizer(gguf: file).fingerprint))
     }

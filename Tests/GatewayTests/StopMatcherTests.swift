@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+import TestSupport
 import Testing
 
 @testable import Gateway
@@ -50,7 +51,7 @@ import Testing
 
     /// Against a search of the whole text.
     @Test func agreesWithASearchOfTheWholeText() {
-        var generator = SeededGenerator(state: 7)
+        var generator = SeededGenerator(seed: 7)
         for _ in 0..<2000 {
             func word(_ lengths: ClosedRange<Int>) -> String {
                 String(
@@ -75,18 +76,5 @@ import Testing
             #expect(sent == expected.map { String(text.prefix($0.end - $0.length)) } ?? text)
             #expect(stop.map { stops[$0] } == expected.map { stops[$0.stop] })
         }
-    }
-}
-
-/// SplitMix64 from a given state.
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
     }
 }

@@ -1,23 +1,12 @@
 // Tandem — Apache-2.0
 
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import HTTPCore
 
 /// The generator of SplitMix64; every run sees the same bytes.
-private struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var word = state
-        word = (word ^ (word >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        word = (word ^ (word >> 27)) &* 0x94D0_49BB_1331_11EB
-        return word ^ (word >> 31)
-    }
-}
-
 @Suite struct FuzzTests {
     private static let seeds = [
         "POST /a?b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nA: b\r\n\r\nabcGET /c HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -57,7 +46,7 @@ private struct SeededGenerator: RandomNumberGenerator {
     }
 
     @Test(arguments: UInt64(1)...8) func mutatedRequestsMeanTheSameInEveryFragmentation(seed: UInt64) {
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator(seed: seed)
         var accepted = 0
         var refused = 0
         for round in 0..<400 {

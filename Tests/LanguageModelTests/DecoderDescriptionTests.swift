@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import LanguageModel
+import TestSupport
 import Testing
 import Weights
 

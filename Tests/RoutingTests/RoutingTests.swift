@@ -1,20 +1,12 @@
 // Tandem — Apache-2.0
 
 import Requests
+import TestSupport
 import Testing
 
 @testable import Routing
 
 /// The generator of SplitMix64; every test is the same in every run.
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        return StableHash.mix(state)
-    }
-}
-
 /// Counts draws.
 struct CountingGenerator: RandomNumberGenerator {
     var draws = 0
@@ -62,7 +54,7 @@ struct CountingGenerator: RandomNumberGenerator {
     }
 
     @Test(arguments: UInt64(1)...20) func agreesWithASimpleModelAndReturnsToZero(seed: UInt64) {
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator(seed: seed)
         var ledger = InFlightLedger()
         var model: [RequestID: TokenCost] = [:]
         for _ in 0..<2000 {
@@ -96,7 +88,7 @@ struct CountingGenerator: RandomNumberGenerator {
 
 @Suite struct RoutingPolicyTests {
     @Test(arguments: UInt64(1)...20) func choosesALeastLoadedServingEngineThatIsNotExcluded(seed: UInt64) {
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator(seed: seed)
         for _ in 0..<200 {
             let engines = (0..<UInt64.random(in: 0...6, using: &generator)).map { index in
                 EngineView(
@@ -123,7 +115,7 @@ struct CountingGenerator: RandomNumberGenerator {
 
     @Test func tiesAreBrokenUniformly() {
         let engines = (0..<4).map { EngineView(id: EngineID($0), state: .serving, outstandingTokens: $0 == 3 ? 1 : 0) }
-        var generator = SeededGenerator(state: 1)
+        var generator = SeededGenerator(seed: 1)
         var counts: [EngineID: Int] = [:]
         for _ in 0..<30_000 {
             let choice = RoutingPolicy.leastOutstandingTokens.choose(among: engines, using: &generator)
@@ -160,7 +152,7 @@ struct CountingGenerator: RandomNumberGenerator {
 
     @Test func spreadsByTokensNotByRequests() {
         var router = routerOfTwo()
-        var generator = SeededGenerator(state: 3)
+        var generator = SeededGenerator(seed: 3)
         router.started(1, on: first, cost: TokenCost(prompt: 1000, new: 100))
         for id in RequestID(2)..<6 {
             let choice = router.choose(using: &generator)
@@ -174,7 +166,7 @@ struct CountingGenerator: RandomNumberGenerator {
 
     @Test func anEngineServesOnlyWhenItSaysSo() {
         var router = Router()
-        var generator = SeededGenerator(state: 3)
+        var generator = SeededGenerator(seed: 3)
         router.engineAppeared(first)
         #expect(router.choose(using: &generator) == nil && !router.hasServingEngine)
         router.setServing(first, true)
@@ -201,7 +193,7 @@ struct CountingGenerator: RandomNumberGenerator {
     }
 
     @Test(arguments: UInt64(1)...10) func everyFateReturnsTheLedgerToZero(seed: UInt64) {
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator(seed: seed)
         var router = routerOfTwo()
         var inFlight: [RequestID: EngineID] = [:]
         for id in RequestID(0)..<1000 {

@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import Requests
+import TestSupport
 import Testing
 
 @testable import Tokenization
@@ -23,7 +24,7 @@ import Testing
 
     @Test(arguments: 0..<40)
     func randomMergesGiveWhatTheDefinitionGives(seed: UInt64) throws {
-        var random = SeededGenerator(state: seed)
+        var random = SeededGenerator(seed: seed)
         var parts = ["a", "b", "c"]
         var merges: [String] = []
         var ranks: [String: Int] = [:]
@@ -49,7 +50,7 @@ import Testing
     }
 
     @Test func heapYieldsItsWordsInOrder() {
-        var random = SeededGenerator(state: 3)
+        var random = SeededGenerator(seed: 3)
         let words = (0..<500).map { _ in UInt64.random(in: 0..<100, using: &random) }
         var heap = MinHeap(Array(words[..<250]))
         for word in words[250...] { heap.push(word) }

@@ -2,6 +2,7 @@
 
 import Foundation
 import JSON
+import TestSupport
 import Testing
 
 @testable import Tokenization
@@ -184,7 +185,7 @@ import Testing
     /// Templates cut or changed at random are refused or rendered; that this returns is the test.
     @Test func damagedTemplatesDoNotTrap() throws {
         let source = Array(try Fixtures.data("templates/qwen2.5-instruct.jinja"))
-        var random = SeededGenerator(state: 17)
+        var random = SeededGenerator(seed: 17)
         let alphabet = Array("{}%#-+|()[]'\"\\.,:=~ \n01ab".utf8)
         var refused = 0
         for _ in 0..<600 {

@@ -3,6 +3,7 @@
 import Foundation
 import JSON
 import Requests
+import TestSupport
 import Testing
 import Weights
 
@@ -21,28 +22,9 @@ enum Fixtures {
         try JSONDecoder().decode(type, from: data(name))
     }
 
-    /// The path of the real model; nil, with the reason printed, where there is none and none is required.
-    static func modelPath() throws -> String? {
-        let environment = ProcessInfo.processInfo.environment
-        let home = environment["HOME"] ?? ""
-        let cache =
-            environment["TANDEM_CACHE"] ?? (environment["XDG_CACHE_HOME"] ?? home + "/.cache") + "/tandem"
-        let path =
-            environment["TANDEM_TEST_MODEL"] ?? cache + "/models/SmolLM2-135M-Instruct.Q4_1.gguf"
-        if FileManager.default.isReadableFile(atPath: path) { return path }
-        let reason = "no model at \(path); set TANDEM_TEST_MODEL to SmolLM2-135M-Instruct.Q4_1.gguf"
-        if environment["TANDEM_REQUIRE_MODEL"] == "1" { throw MissingModel(description: reason) }
-        print("skipped: \(reason)")
-        return nil
-    }
-
-    struct MissingModel: Error, CustomStringConvertible {
-        let description: String
-    }
-
     /// The tokenizer of the real model, made once.
     static let realTokenizer = Result<Tokenizer?, any Error> {
-        try modelPath().map { try Tokenizer(gguf: GGUFFile(path: $0)) }
+        try ModelFixture.path().map { try Tokenizer(gguf: GGUFFile(path: $0)) }
     }
 }
 
@@ -63,16 +45,6 @@ func smallDefinition(
     types += control.map { _ in 3 } + userDefined.map { _ in 4 }
     return TokenizerDefinition(
         preTokenizer: preTokenizer, tokens: tokens, types: types, merges: merges)
-}
-
-/// SplitMix64, so that random tests are the same in every run.
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        return StableHash.mix(state)
-    }
 }
 
 extension JSONValue {

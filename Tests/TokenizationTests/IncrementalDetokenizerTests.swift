@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import Requests
+import TestSupport
 import Testing
 
 @testable import Tokenization
@@ -33,7 +34,7 @@ import Testing
             0xEF, 0xF0, 0xF1,
             0xF4, 0xF5, 0xFF,
         ]
-        var random = SeededGenerator(state: 11)
+        var random = SeededGenerator(seed: 11)
         for _ in 0..<4000 {
             let tokens = (0..<Int.random(in: 1...12, using: &random)).map { _ -> TokenID in
                 let isSpecial = Int.random(in: 0..<12, using: &random) == 0
@@ -47,7 +48,7 @@ import Testing
 
     @Test func realTokensDecodeAsTheWhole() throws {
         guard let tokenizer = try Fixtures.realTokenizer.get() else { return }
-        var random = SeededGenerator(state: 5)
+        var random = SeededGenerator(seed: 5)
         for _ in 0..<300 {
             // The first few hundred are mostly single bytes.
             let bound = TokenID(Bool.random(using: &random) ? 400 : tokenizer.vocabularySize)

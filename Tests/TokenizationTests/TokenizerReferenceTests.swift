@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import Requests
+import TestSupport
 import Testing
 import Weights
 
@@ -88,7 +89,7 @@ import Weights
 
     /// Linear searches would need minutes; the bound is loose, for machines that do other work as well.
     @Test func constructionAndLongWordsAreFast() throws {
-        guard let path = try Fixtures.modelPath() else { return }
+        guard let path = try ModelFixture.path() else { return }
         let gguf = try GGUFFile(path: path)
         let clock = ContinuousClock()
         var tokenizer: Tokenizer?
@@ -116,7 +117,7 @@ import Weights
     }
 
     @Test func fingerprintIsThatOfTheContent() throws {
-        guard let path = try Fixtures.modelPath(), let tokenizer = try Fixtures.realTokenizer.get()
+        guard let path = try ModelFixture.path(), let tokenizer = try Fixtures.realTokenizer.get()
         else { return }
         let again = try Tokenizer(gguf: GGUFFile(path: path))
         #expect(again.fingerprint == tokenizer.fingerprint)

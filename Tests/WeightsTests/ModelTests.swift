@@ -1,26 +1,14 @@
 // Tandem — Apache-2.0
 
 import Foundation
+import TestSupport
 import Testing
 import Weights
 
 /// The default model itself, where it is at hand.
 @Suite struct ModelTests {
-    /// The model's path, or nil if it is not here and need not be.
-    private func modelPath() throws -> String? {
-        let environment = ProcessInfo.processInfo.environment
-        let cache =
-            environment["TANDEM_CACHE"]
-            ?? (environment["XDG_CACHE_HOME"] ?? (environment["HOME"] ?? "") + "/.cache") + "/tandem"
-        let path = environment["TANDEM_TEST_MODEL"] ?? cache + "/models/SmolLM2-135M-Instruct.Q4_1.gguf"
-        if FileManager.default.fileExists(atPath: path) { return path }
-        try #require(environment["TANDEM_REQUIRE_MODEL"] != "1", "the test model is required, but not at \(path)")
-        print("skipped: no model at \(path); set TANDEM_TEST_MODEL or run `tandem pull`")
-        return nil
-    }
-
     @Test func theDefaultModelIsRead() throws {
-        guard let path = try modelPath() else { return }
+        guard let path = try ModelFixture.path() else { return }
         let file = try GGUFFile(path: path)
         #expect(file.version == 3)
         #expect(file.alignment == 32)
