@@ -84,13 +84,18 @@ struct EngineFixture {
             statusDescriptor: hasSupervisor ? ends[1] : nil,
             drainTimeout: drainTimeout
         )
-        service = try EngineService.start(
-            executor: executor,
-            options: options,
-            on: MultiThreadedEventLoopGroup.singleton.next(),
-            now: { DispatchTime.now().uptimeNanoseconds },
-            log: { [lines] in lines.put($0) }
-        )
+        do {
+            service = try EngineService.start(
+                executor: executor,
+                options: options,
+                on: MultiThreadedEventLoopGroup.singleton.next(),
+                now: { DispatchTime.now().uptimeNanoseconds },
+                log: { [lines] in lines.put($0) }
+            )
+        } catch {
+            try? FileManager.default.removeItem(atPath: directory)
+            throw error
+        }
     }
 
     func shutDown() {

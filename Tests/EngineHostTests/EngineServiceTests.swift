@@ -9,7 +9,7 @@ import Requests
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct EngineServiceTests {
+@Suite(.timeLimit(.minutes(10))) struct EngineServiceTests {
     private func expected(_ request: EngineRequest) -> [TokenID] {
         testModel.answer(request, limit: testContextLength).tokens
     }
@@ -210,6 +210,8 @@ import Testing
             engine.gate.allow(2)
             let begun = try await gateway.answers { ($0[1]?.tokens.count ?? 0) >= 1 }
             engine.service.terminate()
+            // The event loop may read the socket before it runs what was asked of it; this waits for the latter.
+            try await engine.service.ended.eventLoop.submit {}.get()
             gateway.client.send(.submit(testRequest(2)))
             let refused = try await gateway.answers { $0[2]?.finish != nil }
             #expect(refused[2]?.failure?.kind == .draining)

@@ -7,7 +7,7 @@ import Testing
 
 @testable import EngineHost
 
-@Suite(.timeLimit(.minutes(1))) struct SignalPipeTests {
+@Suite(.timeLimit(.minutes(10))) struct SignalPipeTests {
     @Test func signalsReachTheEventLoop() async throws {
         let arrived = Inbox<Int>()
         try SignalPipe.install([SIGUSR2], on: MultiThreadedEventLoopGroup.singleton.next()) { arrived.put(1) }

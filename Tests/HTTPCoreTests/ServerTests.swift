@@ -218,8 +218,8 @@ import Testing
         limits.bodySilenceTimeout = .milliseconds(60)
         limits.keepAliveTimeout = .milliseconds(60)
         try await TestServer.run(limits: limits) { (server) async throws in
-            #expect(try await server.exchange("") == "")
             // On a busy machine the time may be up before the bytes arrive; the server closes without a word then.
+            #expect((try? await server.exchange("")) ?? "" == "")
             func answer(to request: String) async throws -> String {
                 while true {
                     if let answer = try? await server.exchange(request), !answer.isEmpty { return answer }
@@ -276,7 +276,8 @@ import Testing
                 TestServer.echo(request, responder)
             })
         #expect(server.port ?? 0 > 0)
-        for _ in 0..<4 {
+        // The loops take turns, and other servers of this group take turns with this one.
+        for _ in 0..<1000 where loops.withLock({ $0.count }) < 2 {
             #expect(try await server.exchange("GET / HTTP/1.0\r\n\r\n").hasSuffix("GET / - "))
         }
         #expect(loops.withLock { $0.count } == 2)
