@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import Foundation
+import TestSupport
 
 /// A directory of one test, removed at its end.
 final class TemporaryDirectory: Sendable {
@@ -21,9 +22,11 @@ final class TemporaryDirectory: Sendable {
         let file = path + "/" + name
         try FileManager.default.createDirectory(
             atPath: (file as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
-        try Data(text.utf8).write(to: URL(fileURLWithPath: file))
-        try FileManager.default.setAttributes(
-            [.posixPermissions: executable ? 0o755 : 0o644], ofItemAtPath: file)
+        if executable {
+            try ExecutableScript.write(text, to: file)
+        } else {
+            try Data(text.utf8).write(to: URL(fileURLWithPath: file))
+        }
         return file
     }
 

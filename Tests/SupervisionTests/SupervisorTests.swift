@@ -4,6 +4,7 @@ import EngineLink
 import Foundation
 import Glibc
 import Requests
+import TestSupport
 import Testing
 
 @testable import Supervision
@@ -42,9 +43,7 @@ private final class SupervisorFixture: @unchecked Sendable {  // everything muta
             gateway) \(gateway) ;;
             esac
             """
-        let path = directory + "/child"
-        try Data(script.utf8).write(to: URL(fileURLWithPath: path))
-        try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
+        try ExecutableScript.write(script, to: directory + "/child")
     }
 
     deinit {
