@@ -53,9 +53,10 @@ struct Announcement {
         }
         let model = isPlain && !modelName.isEmpty ? "\"model\": \"\(modelName)\", " : ""
         let key = requiresKey ? " -H \"Authorization: Bearer $TANDEM_API_KEY\"" : ""
+        // Greedy and bounded: a small model that samples may ramble to the end of its context.
         let body =
-            "{\(model)\"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}], "
-            + "\"stream\": true}"
+            "{\(model)\"messages\": [{\"role\": \"user\", \"content\": \"Why is the sky blue?\"}], "
+            + "\"max_tokens\": 200, \"temperature\": 0, \"stream\": true}"
         return "curl -N \(url)/v1/chat/completions\(key) -H \"Content-Type: application/json\" -d '\(body)'"
     }
 }
