@@ -154,20 +154,20 @@ struct EngineBenchmark {
         }
 
         mutating func advance() throws {
-            if scheduler.schedule(into: &plan) {
+            let submitted = scheduler.schedule(into: &plan)
+            if submitted {
                 let ticket = try executor.submit(plan)
                 try executor.sample(ticket, masks: nil)
                 tickets.append(ticket)
             }
-            let keep = asynchronous ? 1 : 0
-            while tickets.count > (scheduler.unfinishedCount > 0 ? keep : 0) {
-                try executor.result(of: tickets.removeFirst(), into: &result)
-                outputs.removeAll(keepingCapacity: true)
-                try scheduler.finish(result, into: &outputs)
-                for output in outputs {
-                    generated += output.tokens.count
-                    if output.tokens.count > 0, output.id > UInt64(started) { started = Int(output.id) }
-                }
+            // With nothing new to submit, or as much in flight as permitted, it is time to wait for the device.
+            guard !tickets.isEmpty, !submitted || tickets.count == (asynchronous ? 2 : 1) else { return }
+            try executor.result(of: tickets.removeFirst(), into: &result)
+            outputs.removeAll(keepingCapacity: true)
+            try scheduler.finish(result, into: &outputs)
+            for output in outputs {
+                generated += output.tokens.count
+                if output.tokens.count > 0, output.id > UInt64(started) { started = Int(output.id) }
             }
         }
 
