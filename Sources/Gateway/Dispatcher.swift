@@ -11,6 +11,8 @@ protocol SequenceOwner: AnyObject {
     func engineRequest(choice: Int, id: RequestID) -> EngineRequest
     /// Whether the sequence may start again although the engine that ran it can hand over nothing.
     func maySubmitAgain(choice: Int) -> Bool
+    /// Whether its client takes nothing at the moment: what starts, or starts again elsewhere, has to start paused.
+    var isPaused: Bool { get }
     func receive(choice: Int, output: SequenceOutput)
     /// The sequence cannot be served.
     func fail(choice: Int, error: APIError)
@@ -172,6 +174,7 @@ final class Dispatcher {
             id, on: engine,
             cost: TokenCost(prompt: request.tokens.count, new: request.maximumNewTokens - request.resumeOffset))
         upstream.start(request)
+        if owner.isPaused { upstream.pause(id) }
     }
 
     private func hold(_ id: RequestID, owner: any SequenceOwner, choice: Int, attempts: Int) {
