@@ -401,11 +401,11 @@ extension JSONValue {
         }
     }
 
-    @Test func aFullGatewayRefuses() async throws {
+    @Test func aRequestThatNeverHasRoomIsRefusedForGood() async throws {
         try await Bench.run([FakeEngine(text: "x")], configure: { $0.maximumSequences = 1 }) { bench in
             let answer = try await bench.post("/v1/completions", #"{"prompt":"a","n":2}"#)
-            #expect(answer.status == 429)
-            #expect(answer.headers.contains("Retry-After"))
+            #expect(answer.status == 400)
+            #expect(!answer.headers.contains("Retry-After"))
         }
     }
 }
