@@ -92,6 +92,17 @@ final class Dispatcher {
         upstreams[sequence.engine]?.cancel(id)
     }
 
+    /// Ends all sequences, those that wait for an engine too.
+    func failAll(_ error: APIError) {
+        for id in (Array(running.keys) + Array(held.keys)).sorted() {
+            // A request that fails cancels its other sequences: they may be gone when it is their turn.
+            let sequence = running[id].map { ($0.owner, $0.choice) } ?? held[id].map { ($0.owner, $0.choice) }
+            guard let (owner, choice) = sequence else { continue }
+            cancel(id)
+            owner.fail(choice: choice, error: error)
+        }
+    }
+
     func pause(_ id: RequestID) {
         if let sequence = running[id] { upstreams[sequence.engine]?.pause(id) }
     }

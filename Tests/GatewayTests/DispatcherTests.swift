@@ -109,6 +109,20 @@ private final class FakeOwner: SequenceOwner {
         #expect(third.started.map(\.id) == [id] && third.paused.isEmpty)
     }
 
+    @Test func allCanBeEnded() {
+        let dispatcher = dispatcher()
+        let engine = FakeUpstream(1)
+        dispatcher.engineAppeared(engine)
+        let owners = [FakeOwner(), FakeOwner()]
+        let running = dispatcher.start(owner: owners[0], choice: 0)
+        dispatcher.engineDraining(engine.engine)
+        _ = dispatcher.start(owner: owners[1], choice: 0)
+        dispatcher.failAll(.unavailable("it is over"))
+        #expect(owners.map { $0.errors.map(\.status) } == [[503], [503]])
+        #expect(engine.cancelled == [running])
+        #expect(dispatcher.unfinished == 0 && dispatcher.outstanding == 0)
+    }
+
     @Test func whatCannotGoOnFails() {
         let dispatcher = dispatcher()
         let engine = FakeUpstream(1, .none)
