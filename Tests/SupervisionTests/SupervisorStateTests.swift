@@ -103,6 +103,12 @@ extension [SupervisorAction] {
         #expect(harness.state.currentRoster.engines[0].state == .ready)
     }
 
+    @Test func linesBelowTheLevelAreNotPrinted() {
+        #expect(SupervisorOutput.announcement("a").isPrinted(from: .error))
+        let severities: [SupervisorOutput.Severity] = [.info, .warning, .error]
+        #expect(severities.map { SupervisorOutput.line($0, "l").isPrinted(from: .warning) } == [false, true, true])
+    }
+
     @Test func deadGatewayStartsAgainAtOnceAndLearnsTheRoster() {
         var harness = Harness.serving()
         harness.now = .seconds(100)
