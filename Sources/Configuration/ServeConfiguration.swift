@@ -14,9 +14,13 @@ public enum CPUComputeSetting: String, Sendable, CaseIterable, ExpressibleByArgu
 
 /// How much is logged.
 public enum LogLevel: String, Sendable, CaseIterable, ExpressibleByArgument {
+    /// Also every HTTP request.
     case debug
+    /// Also what goes well, such as an engine that is ready again.
     case info
+    /// What goes wrong and is mended.
     case warning
+    /// Only what stays wrong.
     case error
 }
 

@@ -96,7 +96,10 @@ struct LimitFlags: ParsableArguments {
 
 /// The rest.
 struct OtherFlags: ParsableArguments {
-    @Option(help: ArgumentHelp("debug, info, warning or error. (default: info)", valueName: "level"))
+    @Option(
+        help: ArgumentHelp(
+            "debug (with every request), info, warning (only trouble) or error (only what stays broken). (default: info)",
+            valueName: "level"))
     var logLevel: String?
 
     @Option(help: ArgumentHelp("YAML file whose keys are the names of these flags.", valueName: "file"))

@@ -11,6 +11,8 @@ protocol SequenceOwner: AnyObject {
     func engineRequest(choice: Int, id: RequestID) -> EngineRequest
     /// Whether the sequence may start again although the engine that ran it can hand over nothing.
     func maySubmitAgain(choice: Int) -> Bool
+    /// Whether its client takes nothing at the moment: what starts, or starts again elsewhere, has to start paused.
+    var isPaused: Bool { get }
     func receive(choice: Int, output: SequenceOutput)
     /// The sequence cannot be served.
     func fail(choice: Int, error: APIError)
@@ -88,6 +90,17 @@ final class Dispatcher {
         guard let sequence = running.removeValue(forKey: id) else { return }
         router.finished(id, on: sequence.engine)
         upstreams[sequence.engine]?.cancel(id)
+    }
+
+    /// Ends all sequences, those that wait for an engine too.
+    func failAll(_ error: APIError) {
+        for id in (Array(running.keys) + Array(held.keys)).sorted() {
+            // A request that fails cancels its other sequences: they may be gone when it is their turn.
+            let sequence = running[id].map { ($0.owner, $0.choice) } ?? held[id].map { ($0.owner, $0.choice) }
+            guard let (owner, choice) = sequence else { continue }
+            cancel(id)
+            owner.fail(choice: choice, error: error)
+        }
     }
 
     func pause(_ id: RequestID) {
@@ -172,6 +185,7 @@ final class Dispatcher {
             id, on: engine,
             cost: TokenCost(prompt: request.tokens.count, new: request.maximumNewTokens - request.resumeOffset))
         upstream.start(request)
+        if owner.isPaused { upstream.pause(id) }
     }
 
     private func hold(_ id: RequestID, owner: any SequenceOwner, choice: Int, attempts: Int) {

@@ -102,15 +102,23 @@ public final class GatewayServer: Sendable {
         shards.update(roster)
     }
 
-    /// Stops accepting, lets requests finish for at most the configured time, then ends everything.
+    /// How long clients may take to read the error that ends their requests.
+    private static let errorGrace = TimeAmount.seconds(1)
+
+    /// Stops accepting, lets requests finish for at most the configured time, ends those that did not with an error,
+    /// then ends everything.
     public func drain() async {
-        let server = self.server
-        let deadline = group.next().scheduleTask(in: drainTimeout) {
-            // The drain below ends when the connections do.
-            _ = Task { await server.close() }
-        }
+        let (server, shards) = (self.server, self.shards)
+        let eventLoop = group.next()
+        // The drain below ends when the connections do.
+        let deadlines = [
+            eventLoop.scheduleTask(in: drainTimeout) {
+                shards.failAll(.unavailable("the server is shutting down and the request took too long to finish"))
+            },
+            eventLoop.scheduleTask(in: drainTimeout + Self.errorGrace) { _ = Task { await server.close() } },
+        ]
         await server.drain()
-        deadline.cancel()
+        for deadline in deadlines { deadline.cancel() }
         await shards.shutdown()
         isEnding.value.store(true, ordering: .releasing)
         try? await workers.shutdownGracefully()
@@ -154,6 +162,13 @@ final class ShardTable: HTTPRequestHandler {
             shard.eventLoop.execute { shard.value.engines.settled.cascade(to: deadline) }
             try? await deadline.futureResult.get()
             timer.cancel()
+        }
+    }
+
+    /// Ends all requests with an error.
+    func failAll(_ error: APIError) {
+        for shard in shards.values {
+            shard.eventLoop.execute { shard.value.dispatcher.failAll(error) }
         }
     }
 

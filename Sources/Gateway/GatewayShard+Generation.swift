@@ -36,6 +36,13 @@ extension GatewayShard {
         let request = prepared.request
         let prompts = prepared.prompts
         let sequences = prompts.count * request.choices
+        // Waiting would not help.
+        guard sequences <= configuration.maximumSequences else {
+            throw .invalid(
+                request.choices > 1 ? "n" : "prompt",
+                "\(prompts.count) prompts with \(request.choices) choices each are \(sequences) sequences; the limit is "
+                    + "\(configuration.maximumSequences)")
+        }
         guard dispatcher.hasRoom(for: sequences) else {
             throw .overloaded(
                 "\(dispatcher.unfinished) sequences are waiting or running and this request has \(sequences); "

@@ -105,6 +105,8 @@ final class GenerationOwner: SequenceOwner {
 
     func maySubmitAgain(choice: Int) -> Bool { choices[choice].emitted.isEmpty }
 
+    var isPaused: Bool { !responder.isWritable }
+
     func receive(choice: Int, output: SequenceOutput) {
         guard !ended else { return }
         if output.finish != nil { sequences[choice] = nil }

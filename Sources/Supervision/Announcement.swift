@@ -66,7 +66,7 @@ extension SupervisorOutput {
     public func print() {
         switch self {
         case .announcement(let text): Self.write(text, to: STDOUT_FILENO)
-        case .line(let text): Self.write("tandem: \(text)\n", to: STDERR_FILENO)
+        case .line(_, let text): Self.write("tandem: \(text)\n", to: STDERR_FILENO)
         }
     }
 

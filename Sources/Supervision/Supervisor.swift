@@ -111,7 +111,7 @@ private final class SupervisorLoop {
         case .sendRoster(let roster):
             guard running[.gateway] != nil else { return }
             if running[.gateway]?.channel.send(.roster(roster)) == false {
-                say("the gateway does not read its messages and is killed")
+                say(.warning, "the gateway does not read its messages and is killed")
                 running[.gateway]?.process.killGroup()
             }
         case .announce(let device):
@@ -120,15 +120,15 @@ private final class SupervisorLoop {
                 host: configuration.host, port: listener.port, requiresKey: configuration.requiresKey,
                 timeToReady: now)
             configuration.output(.announcement(announcement.text))
-        case .log(let text):
-            say(text)
+        case .log(let severity, let text):
+            say(severity, text)
         case .exit(let code):
             exitCode = code
         }
     }
 
-    private func say(_ text: String) {
-        configuration.output(.line(text))
+    private func say(_ severity: SupervisorOutput.Severity, _ text: String) {
+        configuration.output(.line(severity, text))
     }
 
     private func start(_ child: Child) {
@@ -188,7 +188,7 @@ private final class SupervisorLoop {
         let count = poll(&entries, nfds_t(entries.count), timeoutMilliseconds())
         if count < 0 && errno != EINTR {
             // Only a defect of this program or a kernel without memory leads here; ending is the safe way out.
-            say("cannot wait for events: \(String(cString: strerror(errno)))")
+            say(.error, "cannot wait for events: \(String(cString: strerror(errno)))")
             exitCode = 1
             return
         }
@@ -219,7 +219,7 @@ private final class SupervisorLoop {
         do throws(LinkError) {
             for message in try running[child]?.channel.receive() ?? [] { take(message, from: child) }
         } catch {
-            say("\(child) sent what is not a message (\(error)) and is killed")
+            say(.warning, "\(child) sent what is not a message (\(error)) and is killed")
             running[child]?.process.killGroup()
             running[child]?.channel.close()
         }
@@ -229,7 +229,7 @@ private final class SupervisorLoop {
         switch (message, child) {
         case (.gatewayReady, .gateway): events.append(.ready(child, detail: ""))
         case (.engineHello(let hello), .engine): events.append(.ready(child, detail: hello.device))
-        case (.error(let error), _): say("\(child): \(error.message)")
+        case (.error(let error), _): say(.warning, "\(child): \(error.message)")
         default: break
         }
     }

@@ -57,5 +57,25 @@ public struct SupervisorConfiguration: Sendable {
 public enum SupervisorOutput: Sendable, Equatable {
     /// Printed once, when the first request can be answered.
     case announcement(String)
-    case line(String)
+    case line(Severity, String)
+
+    /// How much a line matters.
+    public enum Severity: Int, Sendable, Comparable {
+        /// Things go as they should.
+        case info
+        /// Something went wrong and is being mended.
+        case warning
+        /// Something stays wrong.
+        case error
+
+        public static func < (first: Severity, second: Severity) -> Bool { first.rawValue < second.rawValue }
+    }
+
+    /// Whether it is to be printed if lines below `least` are not; the announcement always is.
+    public func isPrinted(from least: Severity) -> Bool {
+        switch self {
+        case .announcement: true
+        case .line(let severity, _): severity >= least
+        }
+    }
 }

@@ -38,7 +38,7 @@ enum SupervisorAction: Equatable {
     case sendRoster(Roster)
     /// The first answer to a request is possible from now on.
     case announce(device: String)
-    case log(String)
+    case log(SupervisorOutput.Severity, String)
     case exit(code: Int32)
 }
 
@@ -154,7 +154,7 @@ struct SupervisorState {
         self[child].isFailed = false
         if self[child].restarts > 0 {
             let seconds = Self.text(now - self[child].startedAt)
-            actions.append(.log("\(child) is ready again after \(seconds)"))
+            actions.append(.log(.info, "\(child) is ready again after \(seconds)"))
         }
         guard !wasAnnounced, phase == .serving, gateway.condition == .ready,
             let engine = engines.first(where: { $0.condition == .ready })
@@ -178,8 +178,8 @@ struct SupervisorState {
         self[child].restarts += 1
         self[child].isFailed = decision.isFailed
         if let reason = reasonToGiveUp(child, exit) {
-            actions.append(.log("\(child) \(exit)"))
-            actions.append(.log(reason))
+            actions.append(.log(.error, "\(child) \(exit)"))
+            actions.append(.log(.error, reason))
             exitCode = 1
             killAll(&actions)
             return
@@ -188,10 +188,11 @@ struct SupervisorState {
         if decision.isFailed {
             actions.append(
                 .log(
+                    .error,
                     "\(child) \(exit); it died \(self[child].policy.deathsInARow) times in a row and counts as failed, "
                         + "the next attempt is \(wait)"))
         } else {
-            actions.append(.log("\(child) \(exit); starting it again \(wait)"))
+            actions.append(.log(.warning, "\(child) \(exit); starting it again \(wait)"))
         }
         // Without a pause the start belongs to this moment.
         if decision.delay == .zero { start(child, at: now, &actions) }
@@ -221,11 +222,11 @@ struct SupervisorState {
         phaseDeadline = nil
         switch phase {
         case .drainingGateway where gateway.isAlive:
-            actions.append(.log("the gateway did not finish in time and is killed"))
+            actions.append(.log(.warning, "the gateway did not finish in time and is killed"))
             actions.append(.kill(.gateway))
         case .drainingEngines:
             for index in engines.indices where engines[index].isAlive {
-                actions.append(.log("engine \(index) did not finish in time and is killed"))
+                actions.append(.log(.warning, "engine \(index) did not finish in time and is killed"))
                 actions.append(.kill(.engine(index)))
             }
         default:
@@ -238,7 +239,7 @@ struct SupervisorState {
     private mutating func stop(_ signal: Int32, at now: Duration, _ actions: inout [SupervisorAction]) {
         guard phase == .serving else {
             guard phase != .killing else { return }
-            actions.append(.log("killing what still runs"))
+            actions.append(.log(.info, "killing what still runs"))
             exitCode = 128 &+ signal
             killAll(&actions)
             return
@@ -249,7 +250,7 @@ struct SupervisorState {
         actions.append(.closeListener)
         if gateway.isAlive {
             let limit = Self.text(shutdownTimeout)
-            actions.append(.log("finishing open requests (at most \(limit)); a second signal ends them at once"))
+            actions.append(.log(.info, "finishing open requests (at most \(limit)); a second signal ends them at once"))
             actions.append(.terminate(.gateway))
         }
     }

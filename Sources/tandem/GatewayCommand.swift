@@ -85,7 +85,8 @@ struct GatewayCommand: ParsableCommand {
             supervisor: statusFd,
             version: Tandem.version,
             pid: getpid(),
-            log: { Process.log("gateway: \($0)") },
+            // What a gateway that serves has to say are warnings, and at `debug` its requests.
+            log: { [logLevel] in if logLevel != .error { Process.log("gateway: \($0)") } },
             secondsSince1970: Process.secondsSince1970)
         configuration.drainTimeout = .milliseconds(shutdownTimeout)
         configuration.logsAccess = logLevel == .debug

@@ -72,6 +72,13 @@ struct ServeCommand: ParsableCommand {
         configuration.requiresKey = settings.apiKey != nil
         configuration.shutdownTimeout = settings.shutdownTimeout
         configuration.startedAt = startedAt
+        let least: SupervisorOutput.Severity =
+            switch settings.logLevel {
+            case .debug, .info: .info
+            case .warning: .warning
+            case .error: .error
+            }
+        configuration.output = { if $0.isPrinted(from: least) { $0.print() } }
         return configuration
     }
 

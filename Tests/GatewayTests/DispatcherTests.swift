@@ -33,6 +33,7 @@ private final class FakeOwner: SequenceOwner {
     var emitted: [TokenID] = []
     var outputs: [SequenceOutput] = []
     var errors: [APIError] = []
+    var isPaused = false
 
     func engineRequest(choice: Int, id: RequestID) -> EngineRequest {
         EngineRequest(id: id, tokens: [1, 2, 3] + emitted, resumeOffset: emitted.count, maximumNewTokens: 10)
@@ -81,6 +82,44 @@ private final class FakeOwner: SequenceOwner {
         dispatcher.receive([SequenceOutput(id: id, tokens: [9], finish: .length)], from: second.engine)
         #expect(owner.emitted == [7, 8, 9])
         #expect(owner.errors.isEmpty)
+        #expect(dispatcher.unfinished == 0 && dispatcher.outstanding == 0)
+    }
+
+    @Test func aPausedSequenceMovesPaused() {
+        let dispatcher = dispatcher()
+        let first = FakeUpstream(1)
+        dispatcher.engineAppeared(first)
+        let owner = FakeOwner()
+        let id = dispatcher.start(owner: owner, choice: 0)
+        #expect(first.paused.isEmpty)
+        owner.isPaused = true
+        dispatcher.pause(id)
+        dispatcher.engineLost(first.engine, reason: "killed")
+        // Nobody serves: the pause must outlast the wait.
+        dispatcher.pause(id)
+        let second = FakeUpstream(2)
+        dispatcher.engineAppeared(second)
+        #expect(second.started.map(\.id) == [id] && second.paused == [id])
+        owner.isPaused = false
+        dispatcher.resume(id)
+        #expect(second.resumed == [id])
+        let third = FakeUpstream(3)
+        dispatcher.engineAppeared(third)
+        dispatcher.engineLost(second.engine, reason: "killed")
+        #expect(third.started.map(\.id) == [id] && third.paused.isEmpty)
+    }
+
+    @Test func allCanBeEnded() {
+        let dispatcher = dispatcher()
+        let engine = FakeUpstream(1)
+        dispatcher.engineAppeared(engine)
+        let owners = [FakeOwner(), FakeOwner()]
+        let running = dispatcher.start(owner: owners[0], choice: 0)
+        dispatcher.engineDraining(engine.engine)
+        _ = dispatcher.start(owner: owners[1], choice: 0)
+        dispatcher.failAll(.unavailable("it is over"))
+        #expect(owners.map { $0.errors.map(\.status) } == [[503], [503]])
+        #expect(engine.cancelled == [running])
         #expect(dispatcher.unfinished == 0 && dispatcher.outstanding == 0)
     }
 

@@ -322,6 +322,22 @@ extension JSONValue {
         }
     }
 
+    /// The engine falls silent and the gateway is told to end: the client is told, too.
+    @Test func aStreamThatOutlastsTheDrainEndsWithAnError() async throws {
+        let engine = FakeEngine(text: "hello", limit: 2)
+        var stream: Task<Bench.Answer, any Error>?
+        try await Bench.run([engine], configure: { $0.drainTimeout = .milliseconds(1) }) { bench in
+            stream = Task { try await bench.post("/v1/completions", #"{"prompt":"ab","stream":true,"n":2}"#) }
+            let both = #"vllm:generation_tokens_total{model_name="toy"} 4"#
+            while try await !bench.get("/metrics").body.contains(both) { await Task.yield() }
+        }
+        let answer = try #require(try await stream?.value)
+        #expect(answer.status == 200)
+        let events = try answer.events.map { try TestModel.json($0) }
+        #expect(events.count == 5)
+        #expect(events.last?["error"]["code"] == .string("unavailable"))
+    }
+
     @Test func errorsAreOpenAIObjects() async throws {
         try await Bench.run([FakeEngine(text: "x")]) { bench in
             func check(_ answer: Bench.Answer, _ status: Int, _ code: String?, _ parameter: String? = nil) {
@@ -401,11 +417,11 @@ extension JSONValue {
         }
     }
 
-    @Test func aFullGatewayRefuses() async throws {
+    @Test func aRequestThatNeverHasRoomIsRefusedForGood() async throws {
         try await Bench.run([FakeEngine(text: "x")], configure: { $0.maximumSequences = 1 }) { bench in
             let answer = try await bench.post("/v1/completions", #"{"prompt":"a","n":2}"#)
-            #expect(answer.status == 429)
-            #expect(answer.headers.contains("Retry-After"))
+            #expect(answer.status == 400)
+            #expect(!answer.headers.contains("Retry-After"))
         }
     }
 }

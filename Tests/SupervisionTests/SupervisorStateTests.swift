@@ -41,7 +41,10 @@ private struct Harness {
 
 extension [SupervisorAction] {
     fileprivate var rosters: [Roster] { compactMap { if case .sendRoster(let roster) = $0 { roster } else { nil } } }
-    fileprivate var logs: [String] { compactMap { if case .log(let text) = $0 { text } else { nil } } }
+    fileprivate var logs: [String] { compactMap { if case .log(_, let text) = $0 { text } else { nil } } }
+    fileprivate var severities: [SupervisorOutput.Severity] {
+        compactMap { if case .log(let severity, _) = $0 { severity } else { nil } }
+    }
     /// Without rosters and log lines.
     fileprivate var effects: [SupervisorAction] {
         filter {
@@ -92,11 +95,18 @@ extension [SupervisorAction] {
         let died = harness.send(.ended(.engine(0), .exited(code: 3)))
         #expect(died.effects.isEmpty)
         #expect(died.logs == ["engine 0 exited with code 3; starting it again in 0.1 s"])
+        #expect(died.severities == [.warning])
         #expect(harness.state.nextDeadline == .milliseconds(5100))
         #expect(harness.sendDeadline().effects == [.start(.engine(0))])
         harness.now += .milliseconds(400)
         #expect(harness.send(.ready(.engine(0), detail: "")).logs == ["engine 0 is ready again after 0.4 s"])
         #expect(harness.state.currentRoster.engines[0].state == .ready)
+    }
+
+    @Test func linesBelowTheLevelAreNotPrinted() {
+        #expect(SupervisorOutput.announcement("a").isPrinted(from: .error))
+        let severities: [SupervisorOutput.Severity] = [.info, .warning, .error]
+        #expect(severities.map { SupervisorOutput.line($0, "l").isPrinted(from: .warning) } == [false, true, true])
     }
 
     @Test func deadGatewayStartsAgainAtOnceAndLearnsTheRoster() {
@@ -148,6 +158,7 @@ extension [SupervisorAction] {
         let last = harness.send(.ended(.engine(1), .killed(signal: 11)))
         #expect(last.effects == [.closeListener, .kill(.gateway)])
         #expect(last.logs.last?.hasPrefix("cannot start: the engine 1 was killed by SIGSEGV") == true)
+        #expect(last.severities.last == .error)
         #expect(harness.send(.ended(.gateway, .killed(signal: 9))).effects == [.exit(code: 1)])
     }
 

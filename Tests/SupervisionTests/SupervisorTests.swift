@@ -107,7 +107,7 @@ private final class SupervisorFixture: @unchecked Sendable {  // everything muta
                 while read < output.count {
                     read += 1
                     switch output[read - 1] {
-                    case .announcement(let line), .line(let line):
+                    case .announcement(let line), .line(_, let line):
                         if line.contains(text) { return line }
                     }
                 }
