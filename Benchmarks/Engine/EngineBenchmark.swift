@@ -154,13 +154,15 @@ struct EngineBenchmark {
         }
 
         mutating func advance() throws {
-            if scheduler.schedule(into: &plan) {
+            let planned = scheduler.schedule(into: &plan)
+            if planned {
                 let ticket = try executor.submit(plan)
                 try executor.sample(ticket, masks: nil)
                 tickets.append(ticket)
             }
-            let keep = asynchronous ? 1 : 0
-            while tickets.count > (scheduler.unfinishedCount > 0 ? keep : 0) {
+            // One step stays in flight only while there is another one to plan behind it.
+            let keep = asynchronous && planned && scheduler.unfinishedCount > 0 ? 1 : 0
+            while tickets.count > keep {
                 try executor.result(of: tickets.removeFirst(), into: &result)
                 outputs.removeAll(keepingCapacity: true)
                 try scheduler.finish(result, into: &outputs)
