@@ -11,7 +11,7 @@ import Weights
 /// JSON object a line, with the fields of `Measurement`.
 ///
 ///     engine-benchmark MODEL.gguf [--threads T] [--compute f32|bf16|int8] [--prompts 128,512] [--batches 1,4,16,64]
-///                      [--prompt-length 128] [--decode 64] [--repetitions 3] [--async]
+///                      [--prompt-length 128] [--decode 64] [--repetitions 3] [--spin NANOSECONDS] [--async]
 @main
 struct EngineBenchmark {
     struct Options {
@@ -23,6 +23,7 @@ struct EngineBenchmark {
         var promptLength = 128
         var decode = 64
         var repetitions = 3
+        var spinNanoseconds: UInt64?
         var asynchronous = false
     }
 
@@ -62,6 +63,7 @@ struct EngineBenchmark {
             case "--prompt-length": options.promptLength = Int(value) ?? 128
             case "--decode": options.decode = Int(value) ?? 64
             case "--repetitions": options.repetitions = Int(value) ?? 3
+            case "--spin": options.spinNanoseconds = UInt64(value)
             default: throw Failure(description: "unknown option \(argument)")
             }
         }
@@ -79,8 +81,9 @@ struct EngineBenchmark {
         let began = now()
         let file = try GGUFFile(path: options.model)
         let model = try DecoderDescription(gguf: file)
-        let executor = try CPUExecutor(
-            model: model, file: file, options: CPUExecutor.Options(compute: options.compute, threads: options.threads))
+        var executorOptions = CPUExecutor.Options(compute: options.compute, threads: options.threads)
+        if let spin = options.spinNanoseconds { executorOptions.spinNanoseconds = spin }
+        let executor = try CPUExecutor(model: model, file: file, options: executorOptions)
         let longest = max(options.prompts.max() ?? 0, options.promptLength + options.decode) + 16
         let batch = max(1, options.batches.max() ?? 1)
         let tokens = max(batch, batch * (options.promptLength + options.decode + 16), longest)
@@ -154,20 +157,22 @@ struct EngineBenchmark {
         }
 
         mutating func advance() throws {
-            let submitted = scheduler.schedule(into: &plan)
-            if submitted {
+            let planned = scheduler.schedule(into: &plan)
+            if planned {
                 let ticket = try executor.submit(plan)
                 try executor.sample(ticket, masks: nil)
                 tickets.append(ticket)
             }
-            // With nothing new to submit, or as much in flight as permitted, it is time to wait for the device.
-            guard !tickets.isEmpty, !submitted || tickets.count == (asynchronous ? 2 : 1) else { return }
-            try executor.result(of: tickets.removeFirst(), into: &result)
-            outputs.removeAll(keepingCapacity: true)
-            try scheduler.finish(result, into: &outputs)
-            for output in outputs {
-                generated += output.tokens.count
-                if output.tokens.count > 0, output.id > UInt64(started) { started = Int(output.id) }
+            // One step stays in flight only while there is another one to plan behind it.
+            let keep = asynchronous && planned && scheduler.unfinishedCount > 0 ? 1 : 0
+            while tickets.count > keep {
+                try executor.result(of: tickets.removeFirst(), into: &result)
+                outputs.removeAll(keepingCapacity: true)
+                try scheduler.finish(result, into: &outputs)
+                for output in outputs {
+                    generated += output.tokens.count
+                    if output.tokens.count > 0, output.id > UInt64(started) { started = Int(output.id) }
+                }
             }
         }
 

@@ -34,6 +34,8 @@ final class ComputePool: @unchecked Sendable {
     private let stopping = Atomic<Bool>(false)
     private let arrived = Atomic<Int>(0)
     private let generation = Event()
+    /// Waits that will sleep at once, because polling failed a moment ago.
+    private let waitsWithoutPolling = Atomic<Int>(0)
     private let tickets: UnsafeMutablePointer<Ticket>
     private var current: (any PoolProgram)?
     private var handles: [pthread_t] = []
@@ -96,8 +98,16 @@ final class ComputePool: @unchecked Sendable {
         handles = []
     }
 
+    /// So many waits sleep at once after one that polled in vain.
+    private static let pollingPause = 32
+
     /// Waits until all threads of the program are here; what they wrote before is visible afterwards.
-    func barrier() {
+    ///
+    /// Polling in vain means that another process has the core of a thread that is waited for. Threads that then go on
+    /// polling use up their own share of the cores, and the system makes them wait when they have work.
+    ///
+    /// - Parameter isIdle: the wait is for the next program, which may be long in coming.
+    func barrier(isIdle: Bool = false) {
         let old = generation.value
         if arrived.wrappingAdd(1, ordering: .acquiringAndReleasing).newValue == threads - missing {
             arrived.store(0, ordering: .relaxed)
@@ -105,7 +115,11 @@ final class ComputePool: @unchecked Sendable {
             tickets[Int((old &+ 2) & 3)].next.store(0, ordering: .relaxed)
             generation.advance()
         } else {
-            generation.wait(whileEqual: old, spinNanoseconds: settings.spinNanoseconds)
+            let polls = waitsWithoutPolling.load(ordering: .relaxed) <= 0
+            if !polls { waitsWithoutPolling.wrappingSubtract(1, ordering: .relaxed) }
+            let slept = generation.wait(
+                whileEqual: old, spinNanoseconds: polls ? settings.spinNanoseconds : 0)
+            if slept, polls, !isIdle { waitsWithoutPolling.store(Self.pollingPause, ordering: .relaxed) }
         }
     }
 
@@ -134,7 +148,7 @@ final class ComputePool: @unchecked Sendable {
 
     private func follow(_ worker: Int) {
         while true {
-            barrier()
+            barrier(isIdle: true)
             guard let current else { return }
             current.run(worker: worker)
             barrier()

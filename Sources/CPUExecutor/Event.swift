@@ -32,12 +32,15 @@ final class Event: @unchecked Sendable {
     }
 
     /// Returns when the counter is no longer `old`.
-    func wait(whileEqual old: UInt32, spinNanoseconds: UInt64) {
+    ///
+    /// - Returns: whether polling was not enough.
+    @discardableResult
+    func wait(whileEqual old: UInt32, spinNanoseconds: UInt64) -> Bool {
         if spinNanoseconds > 0 {
             let deadline = monotonicNanoseconds() &+ spinNanoseconds
             repeat {
                 for _ in 0..<32 {
-                    if value != old { return }
+                    if value != old { return false }
                     tandem_spin_hint()
                 }
             } while monotonicNanoseconds() < deadline
@@ -45,6 +48,7 @@ final class Event: @unchecked Sendable {
         _ = tandem_atomic_fetch_add(sleepers, 1)
         while value == old { _ = tandem_futex_wait(counter, old, -1, false) }
         _ = tandem_atomic_fetch_add(sleepers, 0 &- 1)
+        return true
     }
 }
 

@@ -83,6 +83,7 @@ final class ForwardPass: @unchecked Sendable {
         for copy in job.blockCopies { keyValues.copy(copy) }
         var token = 0
         for row in job.rows {
+            for rope in ropes { rope.extend(to: Int(row.startPosition) + Int(row.tokenCount)) }
             if case .sampled = row.firstToken { job.tokens[token] = lastTokens[Int(row.slot)] }
             token += Int(row.tokenCount)
         }

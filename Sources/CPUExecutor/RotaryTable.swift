@@ -4,19 +4,38 @@ import Glibc
 import InferenceEngine
 import LanguageModel
 
-/// Cosines and sines of every position a step may name.
+/// Cosines and sines of the positions that steps name, computed as contexts grow: a model may permit hundreds of
+/// thousands of positions of which few are ever reached.
 ///
-/// Unchecked: read-only once `init` has returned.
+/// Unchecked: ``extend(to:)`` is called by the coordinator alone, before a step's threads start; they only read.
 final class RotaryTable: @unchecked Sendable {
     private let memory: MappedMemory
     private let pairs: Int
+    private let frequencies: [Float]
+    private let positions: Int
+    /// Positions from 0 on that are computed.
+    private(set) var filled = 0
+
+    /// Positions computed at once.
+    private static let run = 1024
 
     init(_ rope: RotaryDescription, factors: [Float], positions: Int) throws(ExecutorError) {
         pairs = rope.dimensions / 2
-        memory = try MappedMemory(byteCount: positions * pairs * 8, purpose: "rotary tables")
+        self.positions = positions
+        let (byteCount, overflow) = positions.multipliedReportingOverflow(by: pairs * 8)
+        guard !overflow else {
+            throw ExecutorError(kind: .outOfMemory, message: "rotary tables of \(positions) positions are too large")
+        }
+        memory = try MappedMemory(byteCount: byteCount, purpose: "rotary tables")
+        frequencies = rope.frequencies(factors: rope.hasFrequencyFactors ? factors : [])
+    }
+
+    /// Makes the positions below `end` ready to be read.
+    func extend(to end: Int) {
+        guard end > filled else { return }
         let table = memory.base.assumingMemoryBound(to: Float.self)
-        let frequencies = rope.frequencies(factors: rope.hasFrequencyFactors ? factors : [])
-        for position in 0..<positions {
+        let last = min(positions, (end + Self.run - 1) / Self.run * Self.run)
+        for position in filled..<last {
             let row = table + position * pairs * 2
             for pair in 0..<pairs {
                 // The angle is a single-precision product, as in the training code this must agree with.
@@ -25,6 +44,7 @@ final class RotaryTable: @unchecked Sendable {
                 row[pairs + pair] = Float(sin(angle))
             }
         }
+        filled = last
     }
 
     /// The position's cosines, `dimensions / 2` of them.

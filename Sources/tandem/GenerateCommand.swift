@@ -115,7 +115,7 @@ struct GenerateCommand: ParsableCommand {
         return try StepLoop(
             executor: executor,
             configuration: SchedulerConfiguration(
-                slots: 1, tokensPerStep: 512, contextLength: file.contextLength,
+                slots: 1, tokensPerStep: 512, contextLength: request.tokens.count + request.maximumNewTokens,
                 vocabularySize: file.description.vocabularySize, asynchronous: false, prefixCaching: false,
                 modelFingerprint: executor.modelFingerprint),
             keyValueBytes: Int(bytes),

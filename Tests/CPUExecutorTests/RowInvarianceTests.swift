@@ -23,33 +23,48 @@ import Weights
     }
 
     /// Runs the subject in every company and compares bits.
+    ///
+    /// - Parameters:
+    ///   - others: sequences beside the subject in a batch; 63 make it one of 64.
+    ///   - longest: the others' prompts have 3 tokens to so many.
+    ///   - chunks: prompt tokens a step when the subject runs alone.
+    ///   - scored: whether the others ask for the log-probabilities of their prompts too.
     static func check(
-        _ model: DecoderDescription, _ file: GGUFFile, _ compute: CPUCompute, others: Int, length: Int, newTokens: Int
+        _ model: DecoderDescription, _ file: GGUFFile, _ compute: CPUCompute, others: Int = 63, length: Int,
+        newTokens: Int, longest: Int = 31, chunks: [Int] = [1, 7, 16], context: Int = 256, blocks: Int = 512,
+        scored: Bool = true
     ) throws {
-        func harness(threads: Int, descriptor: Int32? = nil) throws -> Harness {
+        let descriptor = try SharedWeightsTests.memoryFile()
+        defer { close(descriptor) }
+        func harness(threads: Int) throws -> Harness {
             try Harness(
                 model: model, file: file,
                 options: CPUExecutor.Options(
-                    compute: compute, threads: threads, spinNanoseconds: 2000, weightsDescriptor: descriptor))
+                    compute: compute, threads: threads, spinNanoseconds: 2000, weightsDescriptor: descriptor),
+                contextLength: context, blocks: blocks)
         }
         let vocabulary = model.vocabularySize
+        // Two engines of one group: the first packs the weights, the second maps them.
+        let single = try harness(threads: 1)
+        let double = try harness(threads: 2)
+        #expect(single.executor.packedWeights && !double.executor.packedWeights)
         for sampled in [false, true] {
             let subject = request(length, vocabulary: vocabulary, seed: 7, newTokens: newTokens, sampled: sampled)
-            let single = try harness(threads: 1)
             let alone = try single.run([subject])[0]
             try #require(alone.tokens.count == newTokens && alone.prompt.count == length - 1)
             #expect(alone.prompt.allSatisfy { $0.chosen.logProbability.isFinite && $0.chosen.logProbability <= 0 })
 
-            for chunk in [1, 7, 16] {
+            for chunk in chunks {
                 #expect(
                     try single.run([subject], chunk: chunk, firstBlock: chunk)[0].bits == alone.bits, "chunk \(chunk)")
             }
-            let company = (0..<others).map {
-                request(
-                    3 + $0 % 29, vocabulary: vocabulary, seed: UInt64(100 + $0), newTokens: newTokens,
-                    sampled: $0 % 2 == 0)
+            let company = (0..<others).map { index in
+                var other = request(
+                    3 + index % (longest - 2), vocabulary: vocabulary, seed: UInt64(100 + index),
+                    newTokens: newTokens, sampled: index % 2 == 0)
+                if !scored { other.promptTop = nil }
+                return other
             }
-            let double = try harness(threads: 2)
             #expect(try double.run([subject])[0].bits == alone.bits, "two threads")
             let middle = others / 2
             let batch = Array(company[..<middle]) + [subject] + Array(company[middle...])
@@ -58,12 +73,14 @@ import Weights
                 try double.run(batch, chunk: 16, asynchronous: true, firstBlock: 4)[middle].bits == alone.bits,
                 "asynchronous batch")
 
-            // Decoded tokens prefilled again score the same.
+            // Decoded tokens prefilled again score the same, on either engine.
             var again = subject
             again.tokens += alone.tokens
             again.newTokens = 0
-            let rescored = try single.run([again])[0].prompt.suffix(newTokens).map(\.chosen)
-            #expect(rescored == alone.sampled.map(\.chosen), "prefilled again")
+            for harness in [single, double] {
+                let rescored = try harness.run([again])[0].prompt.suffix(newTokens).map(\.chosen)
+                #expect(rescored == alone.sampled.map(\.chosen), "prefilled again")
+            }
         }
     }
 
@@ -71,7 +88,7 @@ import Weights
         for format in TinyModel.Format.allCases {
             let tiny = TinyModel(format: format, tied: format != .q8_0)
             let file = try tiny.file()
-            try Self.check(try DecoderDescription(gguf: file), file, compute, others: 40, length: 37, newTokens: 6)
+            try Self.check(try DecoderDescription(gguf: file), file, compute, length: 37, newTokens: 6)
         }
     }
 
@@ -79,13 +96,26 @@ import Weights
         let tiny = TinyModel(
             format: .q4_1, hidden: 192, layers: 3, queryHeads: 6, keyValueHeads: keyValueHeads, vocabulary: 1003)
         let file = try tiny.file()
-        try Self.check(try DecoderDescription(gguf: file), file, .int8, others: 12, length: 50, newTokens: 4)
+        try Self.check(try DecoderDescription(gguf: file), file, .int8, length: 50, newTokens: 4)
+    }
+
+    /// Contexts of several attention chunks of 64 keys, which end within one chunk and at its edge.
+    @Test(arguments: CPUCompute.allCases) func longPrompts(_ compute: CPUCompute) throws {
+        let tiny = TinyModel(format: .q4_1, hidden: 128, queryHeads: 4, keyValueHeads: 2)
+        let file = try tiny.file()
+        let model = try DecoderDescription(gguf: file)
+        for length in [253, 321] {
+            try Self.check(
+                model, file, compute, length: length, newTokens: 5, longest: 300, chunks: [1, 29, 64, 200],
+                context: 400, blocks: 1024)
+        }
     }
 
     @Test(arguments: CPUCompute.allCases) func realModel(_ compute: CPUCompute) throws {
         guard let path = try ModelFixture.path() else { return }
         let file = try GGUFFile(path: path)
-        try Self.check(try DecoderDescription(gguf: file), file, compute, others: 6, length: 20, newTokens: 3)
+        try Self.check(
+            try DecoderDescription(gguf: file), file, compute, length: 20, newTokens: 3, longest: 9, scored: false)
     }
 
     @Test func ablationsRunAndDiffer() throws {
