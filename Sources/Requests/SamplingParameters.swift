@@ -2,8 +2,8 @@
 
 /// How the next token of one sequence is chosen.
 ///
-/// A plain value: whoever builds it has checked the ranges (`Gateway` answers 400 otherwise, `EngineLink` refuses the
-/// frame).
+/// A plain value: whoever builds it has checked the ranges (`Gateway` answers 400 otherwise, `EngineHost` fails the
+/// request).
 public struct SamplingParameters: Sendable, Equatable {
     /// Divides the logits before softmax; 0 means greedy: the token with the largest logit, the lowest id on a tie.
     public var temperature: Float
