@@ -35,6 +35,8 @@ public struct EngineHostOptions: Sendable {
     public var address: LinkAddress
     public var maximumSequences = 64
     public var maximumTokensPerStep = 512
+    /// Sequences that may wait; more are refused. A gateway bounds what it sends, so this is for many gateways at once.
+    public var maximumWaiting = 8192
     /// Longest sequence, in tokens; `nil`, or more than the model was made for, takes the model's.
     public var contextLength: Int?
     /// Memory for keys and values, in bytes.
@@ -123,6 +125,7 @@ public enum EngineHost {
                 slots: options.maximumSequences,
                 tokensPerStep: options.maximumTokensPerStep,
                 contextLength: min(options.contextLength ?? model.contextLength, model.contextLength),
+                maximumWaiting: options.maximumWaiting,
                 vocabularySize: model.vocabularySize,
                 asynchronous: options.asynchronous,
                 modelFingerprint: executor.modelFingerprint,

@@ -187,10 +187,23 @@ class BodyTests(BadInputTestCase):
         kept = self.server.complete(ids, max_tokens=1, truncate_prompt_tokens=7)
         self.assertEqual(kept["usage"]["prompt_tokens"], 7)
 
-    def test_more_sequences_than_the_server_takes(self):
+    def test_more_sequences_than_the_server_ever_takes(self):
         answer = self.server.post(COMPLETIONS, {"prompt": [[400]] * 2000, "n": 128, "max_tokens": 1})
-        self.assertEqual(self.refused(answer, 429, "rate_limit_exceeded")["code"], "rate_limit_exceeded")
-        self.assertGreaterEqual(int(answer.headers["Retry-After"]), 1)
+        self.assertEqual(self.refused(answer)["param"], "n")
+
+    def test_more_sequences_than_the_server_takes_now(self):
+        body = json.dumps({"prompt": [[400]] * 8, "n": 125, "max_tokens": 64, "ignore_eos": True}).encode()
+        with contextlib.ExitStack() as stack:
+            for count in range(1, 5):
+                sock = stack.enter_context(self.server.connect())
+                sock.sendall(
+                    b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+                serving.wait_until(
+                    lambda: self.server.metrics().total("tandem:gateway_unfinished_sequences") > 990 * count,
+                    20, f"{count} requests are not in flight")
+            answer = self.server.post(COMPLETIONS, {"prompt": [[400]] * 2, "n": 128, "max_tokens": 1})
+            self.assertEqual(self.refused(answer, 429, "rate_limit_exceeded")["code"], "rate_limit_exceeded")
+            self.assertGreaterEqual(int(answer.headers["Retry-After"]), 1)
 
     def test_a_megabyte_of_one_letter(self):
         began = time.monotonic()

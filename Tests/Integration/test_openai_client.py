@@ -125,9 +125,8 @@ class ClientTests(ServerTestCase):
         self.assertEqual(caught.exception.code, "context_length_exceeded")
         with self.assertRaises(openai.BadRequestError):
             chat.create(model=self.name, messages=QUESTION, stream=True, n=0)
-        with self.assertRaises(openai.RateLimitError) as caught:
+        with self.assertRaises(openai.BadRequestError):
             self.client.completions.create(model=self.name, prompt=[[400]] * 2000, n=128, max_tokens=1)
-        self.assertIn("retry-after", caught.exception.response.headers)
         with self.assertRaises(openai.NotFoundError):
             self.client.embeddings.create(model=self.name, input="text")
 
