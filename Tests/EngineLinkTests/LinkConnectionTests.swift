@@ -304,13 +304,15 @@ private struct Client {
 
     @Test func closingAtOnceIsReportedOnce() async throws {
         try await withSocketPath { path in
-            let server = try await Server(at: .unix(path: path))
+            // An engine that never says hello: the link cannot open before it is closed.
+            let silent = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+                .bind(unixDomainSocketPath: path).get()
             let client = Client(at: .unix(path: path))
             client.client.close()
             client.client.close()
             #expect(await client.closed()?.message.contains("closed by this end") == true)
             #expect(await client.events.next() == nil)
-            try await server.server.close().get()
+            try await silent.close().get()
         }
     }
 
