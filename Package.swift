@@ -49,9 +49,9 @@ let rooms: [[Target]] = [
     cRoom("CPUKernels"),
     room("JSON", numeric: true),
     room("Requests"),
-    room("Weights", numeric: true),
+    room("Weights", ["JSON", "CTandemSystem"], numeric: true),
     room("Tokenization", ["JSON", "Weights", "Requests"], numeric: true),
-    room("LanguageModel", ["Weights"]),
+    room("LanguageModel", ["JSON", "Weights"]),
     room("InferenceEngine", ["Requests", "LanguageModel"], numeric: true),
     room(
         "CPUExecutor", ["InferenceEngine", "LanguageModel", "Weights", "CPUKernels", "CTandemSystem", "Requests"],

@@ -16,7 +16,7 @@ public enum CPUCompute: String, Sendable, Equatable, CaseIterable {
 
     /// The mode to use for a file when nobody says otherwise: `int8` if most weights are quantized to 8 bits or fewer,
     /// else `bf16`, since rounding such weights further would cost accuracy that the file has.
-    public static func best(for file: GGUFFile) -> CPUCompute {
+    public static func best(for file: any TensorSource) -> CPUCompute {
         var quantized = 0
         var all = 0
         for tensor in file.tensors where tensor.shape.count == 2 {

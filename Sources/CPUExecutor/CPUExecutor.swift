@@ -90,7 +90,7 @@ public final class CPUExecutor: StepExecutor {
     ///   - options: how to run.
     /// - Throws: ``ExecutorError``: `unsupported` for a feature, a thread count or other weights in the shared file,
     ///   `outOfMemory`, `fatal` for failing system calls.
-    public init(model: DecoderDescription, file: GGUFFile, options: Options) throws(ExecutorError) {
+    public init(model: DecoderDescription, file: any TensorSource, options: Options) throws(ExecutorError) {
         try Self.requireSupport(model)
         guard (1...1024).contains(options.threads) else {
             throw ExecutorError(kind: .unsupported, message: "\(options.threads) threads; expected 1 to 1024")

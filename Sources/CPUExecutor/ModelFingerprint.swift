@@ -11,7 +11,7 @@ enum ModelFingerprint {
     private static let sampleBytes = 64
 
     /// The digest of a model's weights and shape; the same for all ablations.
-    static func weights(model: DecoderDescription, file: GGUFFile) -> Digest128 {
+    static func weights(model: DecoderDescription, file: any TensorSource) -> Digest128 {
         var hash = StableHash(seed: 0x7461_6E64_656D)
         hash.combine(bytes: model.architecture.utf8)
         for number in [
@@ -21,6 +21,7 @@ enum ModelFingerprint {
             hash.combine(UInt64(number))
         }
         hash.combine(UInt64(model.normEpsilon.bitPattern))
+        hash.combine(UInt64(model.normOffset.bitPattern))
         hash.combine(UInt64(model.embeddingScale.bitPattern))
         for rope in model.ropes { hash.combine(UInt64(rope.base.bitPattern)) }
         for role in model.roles {

@@ -63,7 +63,7 @@ struct PackedLayout {
     private let index: [TensorRole: Int]
 
     /// - Throws: ``ExecutorError`` of kind `unsupported` if a tensor is missing.
-    init(model: DecoderDescription, file: GGUFFile, compute: CPUCompute) throws(ExecutorError) {
+    init(model: DecoderDescription, file: any TensorSource, compute: CPUCompute) throws(ExecutorError) {
         var entries: [Entry] = []
         var index: [TensorRole: Int] = [:]
         var offset = Self.headerBytes

@@ -15,7 +15,7 @@ final class WeightPacker: @unchecked Sendable {
     }
 
     private let model: DecoderDescription
-    private let file: GGUFFile
+    private let file: any TensorSource
     private let layout: PackedLayout
     private let kernels: UnsafePointer<tandem_kernels>
     private let destination: UnsafeMutableRawPointer
@@ -29,7 +29,7 @@ final class WeightPacker: @unchecked Sendable {
     ///   - destination: `layout.totalBytes` writable bytes, aligned to 64.
     ///   - progress: called now and then on one of the threads with the fraction done.
     init(
-        model: DecoderDescription, file: GGUFFile, layout: PackedLayout, kernels: UnsafePointer<tandem_kernels>,
+        model: DecoderDescription, file: any TensorSource, layout: PackedLayout, kernels: UnsafePointer<tandem_kernels>,
         destination: UnsafeMutableRawPointer, progress: (@Sendable (Double) -> Void)?
     ) {
         self.model = model

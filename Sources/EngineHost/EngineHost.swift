@@ -93,14 +93,13 @@ public enum EngineHost {
         on eventLoop: any EventLoop,
         log: @escaping @Sendable (String) -> Void
     ) throws(EngineHostError) -> EngineService {
-        let file: GGUFFile
-        let model: DecoderDescription
+        let checkpoint: Checkpoint
         do {
-            file = try GGUFFile(path: options.modelPath)
-            model = try DecoderDescription(gguf: file)
+            checkpoint = try Checkpoint(path: options.modelPath)
         } catch {
             throw EngineHostError(message: "\(error)", isPermanent: true)
         }
+        let model = checkpoint.description
         var settings = CPUExecutor.Options(
             compute: options.compute,
             threads: options.threads,
@@ -112,14 +111,14 @@ public enum EngineHost {
         if let spin = options.spinNanoseconds { settings.spinNanoseconds = spin }
         let executor: CPUExecutor
         do {
-            executor = try CPUExecutor(model: model, file: file, options: settings)
+            executor = try CPUExecutor(model: model, file: checkpoint.tensors, options: settings)
         } catch {
             throw EngineHostError(message: error.message, isPermanent: error.kind == .unsupported)
         }
         let serviceOptions = EngineServiceOptions(
             index: options.index,
             modelName: options.modelName ?? model.name,
-            tokenizerFingerprint: options.tokenizerFingerprint ?? TokenizerFingerprint.of(file),
+            tokenizerFingerprint: options.tokenizerFingerprint ?? TokenizerFingerprint.of(checkpoint),
             vocabularySize: model.vocabularySize,
             scheduler: SchedulerConfiguration(
                 slots: options.maximumSequences,

@@ -25,26 +25,6 @@ extension DecoderDescription {
         try validate(against: gguf)
     }
 
-    /// Checks that a file holds every tensor of this model with the exact shape.
-    ///
-    /// - Throws: ``LanguageModelError`` naming the first tensor that is missing or has another shape.
-    public func validate(against file: GGUFFile) throws(LanguageModelError) {
-        for role in roles {
-            let name = tensorName(role)
-            let expected = expectedShape(role)
-            guard let tensor = file.tensor(named: name) else {
-                throw LanguageModelError(
-                    path: file.path, subject: "tensor \(name)",
-                    reason: "missing; the model needs it with the shape \(expected)")
-            }
-            guard tensor.shape == expected else {
-                throw LanguageModelError(
-                    path: file.path, subject: "tensor \(name)",
-                    reason: "expected the shape \(expected), found \(tensor.shape)")
-            }
-        }
-    }
-
     private init(llama metadata: MetadataReader, architecture: String, ablation: Ablation) throws(LanguageModelError) {
         func key(_ suffix: String) -> String { "\(architecture).\(suffix)" }
 

@@ -23,6 +23,9 @@ public struct DecoderDescription: Sendable, Equatable {
     public var contextLength: Int
     /// Added to the mean square under the root of every RMS norm.
     public var normEpsilon: Float
+    /// Added to the weights of every RMS norm: 1 where a model's files store `weight - 1` (Gemma as Hugging Face writes
+    /// it), else 0.
+    public var normOffset: Float
     /// Factor of token embeddings; 1 for most models.
     public var embeddingScale: Float
     /// Whether the head is the embedding matrix.
@@ -33,6 +36,8 @@ public struct DecoderDescription: Sendable, Equatable {
     public var layers: [LayerDescription]
     /// Which variant of the model runs.
     public var ablation: Ablation
+    /// How the model's files call its tensors.
+    public var tensorNaming: TensorNaming
 
     /// A description from its parts; ``init(gguf:ablation:)`` reads one from a file.
     public init(
@@ -46,11 +51,13 @@ public struct DecoderDescription: Sendable, Equatable {
         headDimension: Int,
         contextLength: Int,
         normEpsilon: Float,
+        normOffset: Float = 0,
         embeddingScale: Float = 1,
         tiedHead: Bool,
         ropes: [RotaryDescription],
         layers: [LayerDescription],
-        ablation: Ablation = .full
+        ablation: Ablation = .full,
+        tensorNaming: TensorNaming = .gguf
     ) {
         self.architecture = architecture
         self.name = name
@@ -62,11 +69,13 @@ public struct DecoderDescription: Sendable, Equatable {
         self.headDimension = headDimension
         self.contextLength = contextLength
         self.normEpsilon = normEpsilon
+        self.normOffset = normOffset
         self.embeddingScale = embeddingScale
         self.tiedHead = tiedHead
         self.ropes = ropes
         self.layers = layers
         self.ablation = ablation
+        self.tensorNaming = tensorNaming
     }
 
     /// Whether layers compute attention.

@@ -1,5 +1,7 @@
 // Tandem — Apache-2.0
 
+import Weights
+
 /// Why a model cannot be described or its file does not hold what the description says.
 public struct LanguageModelError: Error, Sendable, Equatable, CustomStringConvertible {
     /// The model file.
@@ -14,6 +16,12 @@ public struct LanguageModelError: Error, Sendable, Equatable, CustomStringConver
         self.path = path
         self.subject = subject
         self.reason = reason
+    }
+
+    /// A file that is no model at all.
+    init(_ error: WeightsError) {
+        self.init(
+            path: error.path, subject: error.offset.map { "byte \($0)" } ?? "file", reason: error.reason)
     }
 
     public var description: String { "\(path): \(subject): \(reason)" }

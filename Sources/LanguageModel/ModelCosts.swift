@@ -33,11 +33,11 @@ extension DecoderDescription {
     /// Bytes of weights that a step reads at least once, as the file stores them: the computed parts of all layers, the
     /// last norm and the head. Rows of the embedding that are looked up are not counted.
     ///
-    /// - Parameter file: the model's file; tensors it lacks count as nothing.
-    public func weightBytesPerStep(in file: GGUFFile) -> Int {
+    /// - Parameter source: the model's tensors; those it lacks count as nothing.
+    public func weightBytesPerStep(in source: any TensorSource) -> Int {
         var roles: [TensorRole] = [.outputNorm, tiedHead ? .tokenEmbedding : .output]
         for index in layers.indices { roles += computedRoles(ofLayer: index) }
-        return roles.reduce(0) { $0 + (file.tensor(named: tensorName($1))?.byteCount ?? 0) }
+        return roles.reduce(0) { $0 + (source.tensor(named: tensorName($1))?.byteCount ?? 0) }
     }
 
     /// Bytes of keys and values that one token takes in all layers.

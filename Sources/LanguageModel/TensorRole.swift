@@ -25,9 +25,24 @@ public enum TensorRole: Sendable, Hashable {
     case postFeedForwardNorm(Int)
 }
 
+/// How files call tensors.
+public enum TensorNaming: Sendable, Equatable {
+    /// As in GGUF files (`gguf-py/gguf/constants.py` of ggml lists the names).
+    case gguf
+    /// As transformers' causal language models do, with `prefix` before the decoder's tensors, usually `model.`.
+    case huggingFace(prefix: String)
+}
+
 extension DecoderDescription {
-    /// The tensor's name in a GGUF file (`gguf-py/gguf/constants.py` of ggml lists them).
+    /// The tensor's name in the model's files; see ``TensorNaming``.
     public func tensorName(_ role: TensorRole) -> String {
+        switch tensorNaming {
+        case .gguf: ggufName(role)
+        case .huggingFace(let prefix): huggingFaceName(role, prefix: prefix)
+        }
+    }
+
+    private func ggufName(_ role: TensorRole) -> String {
         switch role {
         case .tokenEmbedding: "token_embd.weight"
         case .outputNorm: "output_norm.weight"
@@ -49,6 +64,38 @@ extension DecoderDescription {
         case .up(let layer): "blk.\(layer).ffn_up.weight"
         case .down(let layer): "blk.\(layer).ffn_down.weight"
         case .postFeedForwardNorm(let layer): "blk.\(layer).post_ffw_norm.weight"
+        }
+    }
+
+    private func huggingFaceName(_ role: TensorRole, prefix: String) -> String {
+        func layer(_ index: Int, _ name: String) -> String { "\(prefix)layers.\(index).\(name)" }
+        return switch role {
+        case .tokenEmbedding: "\(prefix)embed_tokens.weight"
+        case .outputNorm: "\(prefix)norm.weight"
+        case .output: "lm_head.weight"
+        // No such tensor exists there: scaled frequencies are computed from the configuration.
+        case .rotaryFactors: "\(prefix)rope_freqs.weight"
+        case .attentionNorm(let index): layer(index, "input_layernorm.weight")
+        case .query(let index): layer(index, "self_attn.q_proj.weight")
+        case .key(let index): layer(index, "self_attn.k_proj.weight")
+        case .value(let index): layer(index, "self_attn.v_proj.weight")
+        case .queryBias(let index): layer(index, "self_attn.q_proj.bias")
+        case .keyBias(let index): layer(index, "self_attn.k_proj.bias")
+        case .valueBias(let index): layer(index, "self_attn.v_proj.bias")
+        case .queryNorm(let index): layer(index, "self_attn.q_norm.weight")
+        case .keyNorm(let index): layer(index, "self_attn.k_norm.weight")
+        case .attentionOutput(let index): layer(index, "self_attn.o_proj.weight")
+        case .postAttentionNorm(let index): layer(index, "post_attention_layernorm.weight")
+        // With four norms a layer, the one before the feed-forward block has a name of its own.
+        case .feedForwardNorm(let index):
+            layer(
+                index,
+                layers[index].postAttentionNorm
+                    ? "pre_feedforward_layernorm.weight" : "post_attention_layernorm.weight")
+        case .gate(let index): layer(index, "mlp.gate_proj.weight")
+        case .up(let index): layer(index, "mlp.up_proj.weight")
+        case .down(let index): layer(index, "mlp.down_proj.weight")
+        case .postFeedForwardNorm(let index): layer(index, "post_feedforward_layernorm.weight")
         }
     }
 

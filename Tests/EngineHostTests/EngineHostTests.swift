@@ -3,13 +3,13 @@
 import EngineHost
 import EngineLink
 import Foundation
+import LanguageModel
 import NIOCore
 import NIOPosix
 import Requests
 import TestSupport
 import Testing
 import Tokenization
-import Weights
 
 /// The whole engine with the real model, if there is one.
 @Suite(.timeLimit(.minutes(5))) struct EngineHostTests {
@@ -70,7 +70,8 @@ import Weights
 
     @Test func gatewayAndEngineComeToTheSameTokenizerFingerprint() throws {
         guard let model = try ModelFixture.path() else { return }
-        let file = try GGUFFile(path: model)
-        #expect(TokenizerFingerprint.of(file) == (try Tokenizer(gguf: file).fingerprint))
+        let checkpoint = try Checkpoint(path: model)
+        let gguf = try #require(checkpoint.gguf)
+        #expect(TokenizerFingerprint.of(checkpoint) == (try Tokenizer(gguf: gguf).fingerprint))
     }
 }
