@@ -147,7 +147,7 @@ struct TestGateway {
         client = EngineLinkClient.connect(
             to: address,
             hello: hello,
-            timeout: .seconds(60),
+            timeout: .minutes(10),
             on: MultiThreadedEventLoopGroup.singleton.next()
         ) { [events] event in
             events.put(event)

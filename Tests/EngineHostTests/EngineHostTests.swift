@@ -12,7 +12,7 @@ import Testing
 import Tokenization
 
 /// The whole engine with the real model, if there is one.
-@Suite(.timeLimit(.minutes(5))) struct EngineHostTests {
+@Suite(.timeLimit(.minutes(10))) struct EngineHostTests {
     @Test func cpuEngineServesTheModel() async throws {
         guard let model = try ModelFixture.path() else { return }
         let directory = NSTemporaryDirectory() + "tandem-\(UUID().uuidString.prefix(8))"

@@ -79,7 +79,7 @@ final class RawClient: ChannelInboundHandler, @unchecked Sendable {
         let loop = channel!.eventLoop
         return try await loop.flatSubmit { [self] in
             let promise = loop.makePromise(of: String.self)
-            let timeout = loop.scheduleTask(in: .seconds(60)) {
+            let timeout = loop.scheduleTask(in: .minutes(10)) {
                 self.waiter = nil
                 promise.fail(TimedOut(received: String(decoding: self.received, as: UTF8.self)))
             }

@@ -49,7 +49,7 @@ final class Signal: Sendable {
     var firings: Int { count.load(ordering: .relaxed) }
 
     func wait() async throws {
-        let timeout = TestServer.clientGroup.any().scheduleTask(in: .seconds(60)) {
+        let timeout = TestServer.clientGroup.any().scheduleTask(in: .minutes(10)) {
             self.promise.fail(RawClient.TimedOut(received: "no signal"))
         }
         try await promise.futureResult.get()

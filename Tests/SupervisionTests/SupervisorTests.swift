@@ -99,9 +99,9 @@ private final class SupervisorFixture: @unchecked Sendable {  // everything muta
         }
     }
 
-    /// Waits for the next output with `text` in it and returns it; nil after 20 s.
+    /// Waits for the next output with `text` in it and returns it; nil after five minutes.
     func output(containing text: String) -> String? {
-        let deadline = Date(timeIntervalSinceNow: 20)
+        let deadline = Date(timeIntervalSinceNow: 300)
         return condition.withLock {
             while true {
                 while read < output.count {
@@ -122,7 +122,7 @@ private final class SupervisorFixture: @unchecked Sendable {  // everything muta
     }
 
     func wait() -> Result<Int32, SupervisionError>? {
-        let deadline = Date(timeIntervalSinceNow: 30)
+        let deadline = Date(timeIntervalSinceNow: 300)
         let ended = condition.withLock {
             while result == nil && condition.wait(until: deadline) {}
             return result
@@ -145,10 +145,10 @@ private final class SupervisorFixture: @unchecked Sendable {  // everything muta
         waitForStart { $0.last { $0.arguments.hasPrefix(role) }?.pid }
     }
 
-    /// Waits until `search` finds something among the starts; nil after 20 s. The children only write a file, so there
+    /// Waits until `search` finds something among the starts; nil after five minutes. The children only write a file, so there
     /// is nothing to wait on but the file.
     func waitForStart<Found>(_ search: ([(pid: Int32, arguments: String)]) -> Found?) -> Found? {
-        let deadline = ContinuousClock.now + .seconds(20)
+        let deadline = ContinuousClock.now + .seconds(300)
         while ContinuousClock.now < deadline {
             if let found = search(starts) { return found }
             sched_yield()
