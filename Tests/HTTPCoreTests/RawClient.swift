@@ -12,7 +12,7 @@ final class RawClient: ChannelInboundHandler, @unchecked Sendable {
 
     struct TimedOut: Error, CustomStringConvertible {
         let received: String
-        var description: String { "nothing came for 60 s; so far: \(received.debugDescription)" }
+        var description: String { "nothing came for ten minutes; so far: \(received.debugDescription)" }
     }
 
     private struct Waiter {
