@@ -33,6 +33,15 @@ final class FileBytes: Sendable {
         buffer = UnsafeRawBufferPointer(copy)
     }
 
+    /// A tensor's bytes.
+    ///
+    /// - Precondition: the tensor lies inside these bytes.
+    func bytes(of tensor: TensorDescription) -> UnsafeRawBufferPointer {
+        precondition(tensor.byteCount <= buffer.count && tensor.offset <= UInt64(buffer.count - tensor.byteCount))
+        let start = Int(tensor.offset)
+        return UnsafeRawBufferPointer(rebasing: buffer[start..<start + tensor.byteCount])
+    }
+
     deinit {
         if case .heap = source { buffer.deallocate() }
     }
