@@ -10,12 +10,15 @@ import Weights
 /// Measures one CPU engine without server and link: prompt processing and decoding at several batch sizes. Prints one
 /// JSON object a line, with the fields of `Measurement`.
 ///
-///     engine-benchmark MODEL.gguf [--threads T] [--compute f32|bf16|int8] [--prompts 128,512] [--batches 1,4,16,64]
+///     engine-benchmark MODEL [--threads T] [--compute f32|bf16|int8] [--prompts 128,512] [--batches 1,4,16,64]
 ///                      [--prompt-length 128] [--decode 64] [--repetitions 3] [--spin NANOSECONDS] [--async]
+///                      [--load-format auto|dummy] [--ablation full|attentionOnly|mlpOnly]
 @main
 struct EngineBenchmark {
     struct Options {
         var model = ""
+        var loadFormat = LoadFormat.auto
+        var ablation = Ablation.full
         var threads = 2
         var compute = CPUCompute.int8
         var prompts = [512]
@@ -63,11 +66,13 @@ struct EngineBenchmark {
             case "--prompt-length": options.promptLength = Int(value) ?? 128
             case "--decode": options.decode = Int(value) ?? 64
             case "--repetitions": options.repetitions = Int(value) ?? 3
+            case "--load-format": options.loadFormat = LoadFormat(rawValue: value) ?? .auto
+            case "--ablation": options.ablation = Ablation(rawValue: value) ?? .full
             case "--spin": options.spinNanoseconds = UInt64(value)
             default: throw Failure(description: "unknown option \(argument)")
             }
         }
-        guard !options.model.isEmpty else { throw Failure(description: "give the path of a GGUF model") }
+        guard !options.model.isEmpty else { throw Failure(description: "give the path of a model") }
         return options
     }
 
@@ -79,11 +84,12 @@ struct EngineBenchmark {
 
     static func run(_ options: Options) throws {
         let began = now()
-        let file = try GGUFFile(path: options.model)
-        let model = try DecoderDescription(gguf: file)
+        let checkpoint = try Checkpoint(
+            path: options.model, loadFormat: options.loadFormat, ablation: options.ablation)
+        let model = checkpoint.description
         var executorOptions = CPUExecutor.Options(compute: options.compute, threads: options.threads)
         if let spin = options.spinNanoseconds { executorOptions.spinNanoseconds = spin }
-        let executor = try CPUExecutor(model: model, file: file, options: executorOptions)
+        let executor = try CPUExecutor(model: model, file: checkpoint.tensors, options: executorOptions)
         let longest = max(options.prompts.max() ?? 0, options.promptLength + options.decode) + 16
         let batch = max(1, options.batches.max() ?? 1)
         let tokens = max(batch, batch * (options.promptLength + options.decode + 16), longest)

@@ -12,6 +12,21 @@ public enum CPUComputeSetting: String, Sendable, CaseIterable, ExpressibleByArgu
     case int8
 }
 
+/// Where a model's numbers come from.
+public enum LoadFormatSetting: String, Sendable, CaseIterable, ExpressibleByArgument {
+    /// The model's files.
+    case auto
+    /// Random numbers; a `config.json` is enough.
+    case dummy
+}
+
+/// Which parts of a model are computed.
+public enum AblationSetting: String, Sendable, CaseIterable, ExpressibleByArgument {
+    case full
+    case attentionOnly
+    case mlpOnly
+}
+
 /// How much is logged.
 public enum LogLevel: String, Sendable, CaseIterable, ExpressibleByArgument {
     /// Also every HTTP request.
@@ -28,6 +43,10 @@ public enum LogLevel: String, Sendable, CaseIterable, ExpressibleByArgument {
 public struct ServeConfiguration: Sendable, Equatable {
     /// Name or path; null for the default model.
     public var model: String?
+    /// Path of a `.gguf` file or directory with a tokenizer; null for the model's own.
+    public var tokenizer: String?
+    public var loadFormat = LoadFormatSetting.auto
+    public var ablation = AblationSetting.full
     public var host = "127.0.0.1"
     public var port: UInt16 = 8000
     public var engines = 2
@@ -55,7 +74,8 @@ public struct ServeConfiguration: Sendable, Equatable {
 
     /// Keys of a configuration file; each is also a flag and, as `TANDEM_…`, an environment variable.
     public static let keys = [
-        "model", "host", "port", "engines", "threads", "device", "cpu-compute", "mps", "max-model-len", "max-num-seqs",
+        "model", "tokenizer", "load-format", "ablation",
+        "host", "port", "engines", "threads", "device", "cpu-compute", "mps", "max-model-len", "max-num-seqs",
         "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "served-model-name", "api-key",
         "shutdown-timeout", "log-level",
     ]
@@ -74,6 +94,9 @@ public struct ServeConfiguration: Sendable, Equatable {
     init(_ layers: SettingLayers) throws(ConfigurationError) {
         let defaults = ServeConfiguration()
         model = try layers.text("model")
+        tokenizer = try layers.text("tokenizer")
+        loadFormat = try layers.choice("load-format", of: LoadFormatSetting.self) ?? defaults.loadFormat
+        ablation = try layers.choice("ablation", of: AblationSetting.self) ?? defaults.ablation
         host = try layers.text("host") ?? defaults.host
         port = UInt16(try layers.integer("port", in: 0...65535) ?? Int(defaults.port))
         engines = try layers.integer("engines", in: 1...1024) ?? defaults.engines

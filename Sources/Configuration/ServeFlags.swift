@@ -5,9 +5,13 @@ public import ArgumentParser
 /// The command line of `tandem serve`. Flags stay texts here: what was not given may come from the environment or a
 /// file, and all three are checked in the same way.
 public struct ServeFlags: ParsableArguments {
-    @Argument(help: "A model's name, or the path of a .gguf file. (default: smollm2-135m-instruct)")
+    @Argument(
+        help:
+            "A model's name, or the path of a .gguf file or of a directory with config.json and safetensors files. (default: smollm2-135m-instruct)"
+    )
     var model: String?
 
+    @OptionGroup(title: "Model") var variant: VariantFlags
     @OptionGroup(title: "Server") var server: ServerFlags
     @OptionGroup(title: "Engines") var engines: EngineFlags
     @OptionGroup(title: "Limits of an engine") var limits: LimitFlags
@@ -23,7 +27,9 @@ public struct ServeFlags: ParsableArguments {
     /// Texts of the flags that were given, by key.
     private var given: [String: String] {
         let texts: [String: String?] = [
-            "model": model, "host": server.host, "port": server.port, "served-model-name": server.servedModelName,
+            "model": model, "tokenizer": variant.tokenizer, "load-format": variant.loadFormat,
+            "ablation": variant.ablation,
+            "host": server.host, "port": server.port, "served-model-name": server.servedModelName,
             "api-key": server.apiKey, "shutdown-timeout": server.shutdownTimeout, "engines": engines.engines,
             "threads": engines.threads, "device": engines.device, "cpu-compute": engines.cpuCompute,
             "mps": engines.mps, "async-scheduling": engines.asyncScheduling.map { "\($0)" },
@@ -33,6 +39,27 @@ public struct ServeFlags: ParsableArguments {
         ]
         return texts.compactMapValues { $0 }
     }
+}
+
+/// What is made of the model.
+struct VariantFlags: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "A .gguf file, or a directory with a tokenizer.json, for models without a tokenizer. (default: the model's)",
+            valueName: "path"))
+    var tokenizer: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "auto, or dummy: random weights, of which a directory's config.json is enough. (default: auto)",
+            valueName: "format"))
+    var loadFormat: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "For measurements: full, or attentionOnly or mlpOnly, whose output is noise. (default: full)",
+            valueName: "variant"))
+    var ablation: String?
 }
 
 /// Who is served, and where.

@@ -4,7 +4,7 @@ public import CPUExecutor
 public import EngineLink
 import Glibc
 import InferenceEngine
-import LanguageModel
+public import LanguageModel
 public import NIOCore
 import NIOPosix
 public import Requests
@@ -14,8 +14,12 @@ import Weights
 public struct EngineHostOptions: Sendable {
     /// Which of its group's engines this is.
     public var index: UInt32 = 0
-    /// A GGUF file.
+    /// A GGUF file or a directory.
     public var modelPath: String
+    public var loadFormat = LoadFormat.auto
+    public var ablation = Ablation.full
+    /// A GGUF file or a directory with the tokenizer that gateways use; `nil` if it is the model's own.
+    public var tokenizerPath: String?
     /// What the model is called; `nil` takes the name in the file.
     public var modelName: String?
     public var compute: CPUCompute = .int8
@@ -95,7 +99,16 @@ public enum EngineHost {
     ) throws(EngineHostError) -> EngineService {
         let checkpoint: Checkpoint
         do {
-            checkpoint = try Checkpoint(path: options.modelPath)
+            checkpoint = try Checkpoint(
+                path: options.modelPath, loadFormat: options.loadFormat, ablation: options.ablation)
+        } catch {
+            throw EngineHostError(message: "\(error)", isPermanent: true)
+        }
+        let tokenizerFingerprint: Digest128
+        do {
+            tokenizerFingerprint =
+                try options.tokenizerFingerprint
+                ?? TokenizerFingerprint.of(checkpoint, tokenizerPath: options.tokenizerPath)
         } catch {
             throw EngineHostError(message: "\(error)", isPermanent: true)
         }
@@ -118,7 +131,7 @@ public enum EngineHost {
         let serviceOptions = EngineServiceOptions(
             index: options.index,
             modelName: options.modelName ?? model.name,
-            tokenizerFingerprint: options.tokenizerFingerprint ?? TokenizerFingerprint.of(checkpoint),
+            tokenizerFingerprint: tokenizerFingerprint,
             vocabularySize: model.vocabularySize,
             scheduler: SchedulerConfiguration(
                 slots: options.maximumSequences,

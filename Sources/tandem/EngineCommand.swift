@@ -18,7 +18,7 @@ struct EngineCommand: ParsableCommand {
     private static let computeNice: Int32 = 5
 
     @Option var index: UInt32 = 0
-    @Option var model: String
+    @OptionGroup var model: ModelChoiceFlags
     @Option var servedModelName: String
     @Option var link: String
     @Option var threads: Int = 1
@@ -41,7 +41,10 @@ struct EngineCommand: ParsableCommand {
             Process.log("engine \(index): \(error)")
             throw ExitCode(EngineExit.misconfigured.rawValue)
         }
-        var options = EngineHostOptions(modelPath: model, address: address, keyValueBytes: kvCacheMemory)
+        var options = EngineHostOptions(modelPath: model.model, address: address, keyValueBytes: kvCacheMemory)
+        options.loadFormat = model.choice.loadFormat
+        options.ablation = model.choice.ablation
+        options.tokenizerPath = model.tokenizer
         options.index = index
         options.modelName = servedModelName
         options.compute = cpuCompute

@@ -16,7 +16,7 @@ struct GatewayCommand: ParsableCommand {
         abstract: "Run the HTTP gateway in front of engines. Started by tandem serve.",
         shouldDisplay: false)
 
-    @Option var model: String
+    @OptionGroup var model: ModelChoiceFlags
     @Option var servedModelName: String
     @Option var maxModelLen: Int?
     @Option(help: "Milliseconds.") var shutdownTimeout: Int64 = 30_000
@@ -65,8 +65,8 @@ struct GatewayCommand: ParsableCommand {
     }
 
     private func makeConfiguration() throws -> GatewayConfiguration {
-        let file = try ModelFile(path: model, maximumContextLength: maxModelLen)
-        let tokenizer = try Tokenizer(gguf: file.gguf)
+        let file = try ModelFile(model.choice, maximumContextLength: maxModelLen)
+        let tokenizer = try file.tokenizer()
         var chatTemplate: ChatTemplate?
         if let source = tokenizer.chatTemplateSource {
             do {
@@ -76,7 +76,7 @@ struct GatewayCommand: ParsableCommand {
             }
         }
         var status = stat()
-        let created = stat(model, &status) == 0 ? Int(status.st_mtim.tv_sec) : 0
+        let created = stat(model.model, &status) == 0 ? Int(status.st_mtim.tv_sec) : 0
         var configuration = GatewayConfiguration(
             model: ServedModel(
                 names: [servedModelName], tokenizer: tokenizer, chatTemplate: chatTemplate,

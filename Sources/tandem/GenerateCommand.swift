@@ -28,8 +28,22 @@ struct GenerateCommand: ParsableCommand {
     @Argument(help: "What to say to the model; - reads it from standard input.")
     var prompt: String
 
-    @Option(help: ArgumentHelp("A model's name, or the path of a .gguf file.", valueName: "model"))
+    @Option(help: ArgumentHelp("A model's name, or the path of a .gguf file or a directory.", valueName: "model"))
     var model: String?
+
+    @Option(
+        help: ArgumentHelp("A .gguf file or a directory with a tokenizer, if the model has none.", valueName: "path"))
+    var tokenizer: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "auto, or dummy: random weights, of which a directory's config.json is enough.", valueName: "format"))
+    var loadFormat: LoadFormatSetting = .auto
+
+    @Option(
+        help: ArgumentHelp(
+            "For measurements: full, or attentionOnly or mlpOnly, whose output is noise.", valueName: "variant"))
+    var ablation: AblationSetting = .full
 
     @Flag(help: "Continue the prompt as it is, without the model's chat template.")
     var raw = false
@@ -60,8 +74,10 @@ struct GenerateCommand: ParsableCommand {
     func run() throws {
         signal(SIGPIPE, SIG_IGN)
         let resolved = try ModelFile.resolve(model)
-        let file = try ModelFile(path: resolved.path, maximumContextLength: nil)
-        let tokenizer = try Tokenizer(gguf: file.gguf)
+        let file = try ModelFile(
+            ModelChoice(path: resolved.path, loadFormat: loadFormat, ablation: ablation, tokenizer: tokenizer),
+            maximumContextLength: nil)
+        let tokenizer = try file.tokenizer()
         let tokens = try promptTokens(tokenizer)
         guard !tokens.isEmpty else { throw ValidationError("the prompt is empty") }
         guard tokens.count < file.contextLength else {
@@ -73,7 +89,7 @@ struct GenerateCommand: ParsableCommand {
             tokens: tokens,
             sampling: SamplingParameters(temperature: temperature, seed: seed ?? .random(in: 0...UInt64.max)),
             maximumNewTokens: min(maxTokens, file.contextLength - tokens.count),
-            stopTokens: tokenizer.endOfGenerationTokens.sorted())
+            stopTokens: tokenizer.endOfGenerationTokens.union(file.checkpoint.generation.endTokens).sorted())
         let outputs = OutputPipe()
         let loop = try startLoop(file, request: request, outputs: outputs)
         defer {
@@ -102,7 +118,7 @@ struct GenerateCommand: ParsableCommand {
         let compute = cpuCompute.compute(for: file)
         let cores = Process.usableCores()
         let executor = try CPUExecutor(
-            model: file.description, file: file.gguf,
+            model: file.description, file: file.tensors,
             options: CPUExecutor.Options(compute: compute, threads: threads ?? max(1, cores.count)))
         // Room for this one sequence, and a block to spare.
         let length = request.tokens.count + request.maximumNewTokens + 16

@@ -38,13 +38,17 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
 
     @Test func everyFlagArrives() throws {
         let result = try configuration([
-            "my.gguf", "--host", "0.0.0.0", "--port", "9", "--engines", "3", "--threads", "4", "--device", "cpu",
+            "my.gguf", "--tokenizer", "other.gguf", "--load-format", "dummy", "--ablation", "mlpOnly", "--host",
+            "0.0.0.0", "--port", "9", "--engines", "3", "--threads", "4", "--device", "cpu",
             "--cpu-compute", "int8", "--mps", "off", "--max-model-len", "2048", "--max-num-seqs", "16",
             "--max-num-batched-tokens", "256", "--kv-cache-memory", "512MiB", "--async-scheduling",
             "--served-model-name", "m", "--api-key", "secret", "--shutdown-timeout", "1500ms", "--log-level", "debug",
         ])
         var expected = ServeConfiguration()
         expected.model = "my.gguf"
+        expected.tokenizer = "other.gguf"
+        expected.loadFormat = .dummy
+        expected.ablation = .mlpOnly
         expected.host = "0.0.0.0"
         expected.port = 9
         expected.engines = 3
@@ -94,6 +98,8 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         (["--port", "70000"], "--port", "from 0 to 65535"), (["--port", "80x"], "--port", "80x"),
         (["--engines", "0"], "--engines", "from 1"), (["--threads", "-1"], "--threads", "from 1"),
         (["--cpu-compute", "fp4"], "--cpu-compute", "auto, f32, bf16, int8"),
+        (["--load-format", "pt"], "--load-format", "auto, dummy"),
+        (["--ablation", "none"], "--ablation", "full, attentionOnly, mlpOnly"),
         (["--kv-cache-memory", "much"], "--kv-cache-memory", "512MiB"),
         (["--shutdown-timeout", "soon"], "--shutdown-timeout", "30s"),
         (["--log-level", "loud"], "--log-level", "debug, info"),
