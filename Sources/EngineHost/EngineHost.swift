@@ -3,7 +3,7 @@
 public import CPUExecutor
 public import EngineLink
 import Glibc
-import InferenceEngine
+public import InferenceEngine
 import LanguageModel
 public import NIOCore
 import NIOPosix
@@ -49,6 +49,8 @@ public struct EngineHostOptions: Sendable {
     public var tokenizerFingerprint: Digest128?
     /// How long sequences may run on after a drain began.
     public var drainTimeout: TimeAmount = .seconds(30)
+    /// Host work that is added for a study.
+    public var stalls = HostStalls()
 
     public init(modelPath: String, address: LinkAddress, keyValueBytes: Int) {
         self.modelPath = modelPath
@@ -115,7 +117,7 @@ public enum EngineHost {
         } catch {
             throw EngineHostError(message: error.message, isPermanent: error.kind == .unsupported)
         }
-        let serviceOptions = EngineServiceOptions(
+        var serviceOptions = EngineServiceOptions(
             index: options.index,
             modelName: options.modelName ?? model.name,
             tokenizerFingerprint: options.tokenizerFingerprint ?? TokenizerFingerprint.of(checkpoint),
@@ -136,6 +138,7 @@ public enum EngineHost {
             statusDescriptor: options.statusDescriptor,
             drainTimeout: options.drainTimeout
         )
+        serviceOptions.stalls = options.stalls
         return try EngineService.start(
             executor: executor,
             options: serviceOptions,
