@@ -39,6 +39,25 @@ public enum LogLevel: String, Sendable, CaseIterable, ExpressibleByArgument {
     case error
 }
 
+/// Host work that engines do in vain, to study what it costs; at most a second each.
+public struct HostStallSettings: Sendable, Equatable {
+    public var perStep = Duration.zero
+    public var perSequence = Duration.zero
+    public var perRequest = Duration.zero
+    public var perPromptToken = Duration.zero
+
+    /// No stalls unless given.
+    public init(
+        perStep: Duration = .zero, perSequence: Duration = .zero, perRequest: Duration = .zero,
+        perPromptToken: Duration = .zero
+    ) {
+        self.perStep = perStep
+        self.perSequence = perSequence
+        self.perRequest = perRequest
+        self.perPromptToken = perPromptToken
+    }
+}
+
 /// All settings of `tandem serve`, checked.
 public struct ServeConfiguration: Sendable, Equatable {
     /// Name or path; null for the default model.
@@ -68,6 +87,9 @@ public struct ServeConfiguration: Sendable, Equatable {
     public var apiKey: String?
     public var shutdownTimeout = Duration.seconds(30)
     public var logLevel = LogLevel.info
+    /// Event loops of the gateway.
+    public var gatewayThreads = 1
+    public var hostStalls = HostStallSettings()
 
     /// The defaults.
     public init() {}
@@ -77,7 +99,8 @@ public struct ServeConfiguration: Sendable, Equatable {
         "model", "tokenizer", "load-format", "ablation",
         "host", "port", "engines", "threads", "device", "cpu-compute", "mps", "max-model-len", "max-num-seqs",
         "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "served-model-name", "api-key",
-        "shutdown-timeout", "log-level",
+        "shutdown-timeout", "log-level", "gateway-threads", "host-stall-per-step", "host-stall-per-sequence",
+        "host-stall-per-request", "host-stall-per-prompt-token",
     ]
 
     /// Merges flags, environment and file.
@@ -112,8 +135,23 @@ public struct ServeConfiguration: Sendable, Equatable {
         apiKey = try layers.text("api-key")
         shutdownTimeout = try layers.duration("shutdown-timeout") ?? defaults.shutdownTimeout
         logLevel = try layers.choice("log-level", of: LogLevel.self) ?? defaults.logLevel
+        gatewayThreads = try layers.integer("gateway-threads", in: 1...256) ?? defaults.gatewayThreads
+        hostStalls = HostStallSettings(
+            perStep: try Self.stall("host-stall-per-step", layers),
+            perSequence: try Self.stall("host-stall-per-sequence", layers),
+            perRequest: try Self.stall("host-stall-per-request", layers),
+            perPromptToken: try Self.stall("host-stall-per-prompt-token", layers))
         try Self.checkDevice(layers.given("device"))
         try Self.checkMPS(layers.given("mps"))
+    }
+
+    private static func stall(_ key: String, _ layers: SettingLayers) throws(ConfigurationError) -> Duration {
+        guard let stall = try layers.duration(key) else { return .zero }
+        guard stall <= .seconds(1) else {
+            throw layers.given(key)?.error("a stall is at most a second")
+                ?? ConfigurationError(source: key, reason: "a stall is at most a second")
+        }
+        return stall
     }
 
     private static func checkDevice(_ setting: GivenSetting?) throws(ConfigurationError) {

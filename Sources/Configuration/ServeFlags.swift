@@ -15,6 +15,7 @@ public struct ServeFlags: ParsableArguments {
     @OptionGroup(title: "Server") var server: ServerFlags
     @OptionGroup(title: "Engines") var engines: EngineFlags
     @OptionGroup(title: "Limits of an engine") var limits: LimitFlags
+    @OptionGroup(title: "Studies of host overhead") var studies: StudyFlags
     @OptionGroup(title: "Other") var other: OtherFlags
 
     public init() {}
@@ -35,7 +36,11 @@ public struct ServeFlags: ParsableArguments {
             "mps": engines.mps, "async-scheduling": engines.asyncScheduling.map { "\($0)" },
             "max-model-len": limits.maxModelLen, "max-num-seqs": limits.maxNumSeqs,
             "max-num-batched-tokens": limits.maxNumBatchedTokens, "kv-cache-memory": limits.kvCacheMemory,
-            "log-level": other.logLevel, "config": other.config,
+            "gateway-threads": server.gatewayThreads, "host-stall-per-step": studies.hostStallPerStep,
+            "host-stall-per-sequence": studies.hostStallPerSequence,
+            "host-stall-per-request": studies.hostStallPerRequest,
+            "host-stall-per-prompt-token": studies.hostStallPerPromptToken, "log-level": other.logLevel,
+            "config": other.config,
         ]
         return texts.compactMapValues { $0 }
     }
@@ -75,6 +80,9 @@ struct ServerFlags: ParsableArguments {
 
     @Option(help: ArgumentHelp("Key that clients must send; better given as TANDEM_API_KEY.", valueName: "key"))
     var apiKey: String?
+
+    @Option(help: ArgumentHelp("Threads that serve connections. (default: 1)", valueName: "number"))
+    var gatewayThreads: String?
 
     @Option(
         help: ArgumentHelp("How long open requests may take to finish at the end. (default: 30s)", valueName: "time"))
@@ -119,6 +127,22 @@ struct LimitFlags: ParsableArguments {
             "Memory for keys and values, such as 512MiB. (default: a fifth of the free memory for all engines)",
             valueName: "size"))
     var kvCacheMemory: String?
+}
+
+/// Host work that engines do in vain, so that its cost can be studied; it shows as the phase `stall` of
+/// `tandem_engine_host_seconds_total`.
+struct StudyFlags: ParsableArguments {
+    @Option(help: ArgumentHelp("Host work added before each engine step, such as 500us.", valueName: "time"))
+    var hostStallPerStep: String?
+
+    @Option(help: ArgumentHelp("The same, for each sequence of the step.", valueName: "time"))
+    var hostStallPerSequence: String?
+
+    @Option(help: ArgumentHelp("Host work added when an engine admits a request.", valueName: "time"))
+    var hostStallPerRequest: String?
+
+    @Option(help: ArgumentHelp("The same, for each token of its prompt.", valueName: "time"))
+    var hostStallPerPromptToken: String?
 }
 
 /// The rest.

@@ -3,7 +3,7 @@
 public import CPUExecutor
 public import EngineLink
 import Glibc
-import InferenceEngine
+public import InferenceEngine
 public import LanguageModel
 public import NIOCore
 import NIOPosix
@@ -53,6 +53,8 @@ public struct EngineHostOptions: Sendable {
     public var tokenizerFingerprint: Digest128?
     /// How long sequences may run on after a drain began.
     public var drainTimeout: TimeAmount = .seconds(30)
+    /// Host work that is added for a study.
+    public var stalls = HostStalls()
 
     public init(modelPath: String, address: LinkAddress, keyValueBytes: Int) {
         self.modelPath = modelPath
@@ -128,7 +130,7 @@ public enum EngineHost {
         } catch {
             throw EngineHostError(message: error.message, isPermanent: error.kind == .unsupported)
         }
-        let serviceOptions = EngineServiceOptions(
+        var serviceOptions = EngineServiceOptions(
             index: options.index,
             modelName: options.modelName ?? model.name,
             tokenizerFingerprint: tokenizerFingerprint,
@@ -149,6 +151,7 @@ public enum EngineHost {
             statusDescriptor: options.statusDescriptor,
             drainTimeout: options.drainTimeout
         )
+        serviceOptions.stalls = options.stalls
         return try EngineService.start(
             executor: executor,
             options: serviceOptions,

@@ -82,12 +82,13 @@ public struct Checkpoint: Sendable {
             tensors = model
             try description.validate(against: model)
         case .dummy:
-            description = try configuration.description(name: name, ablation: ablation)
+            let model = try configuration.description(name: name, ablation: ablation)
             let type = try configuration.storedType()
+            description = model
             do {
                 tensors = try DummyTensors(
                     path: configuration.path,
-                    shapes: description.roles.map { (description.tensorName($0), description.expectedShape($0)) },
+                    shapes: model.roles.map { (model.tensorName($0), model.expectedShape($0)) },
                     type: type)
             } catch {
                 throw LanguageModelError(error)

@@ -6,6 +6,7 @@ import CTandemSystem
 import Configuration
 import EngineHost
 import EngineLink
+import InferenceEngine
 
 /// One engine process, started by the supervisor.
 struct EngineCommand: ParsableCommand {
@@ -31,6 +32,10 @@ struct EngineCommand: ParsableCommand {
     @Option var statusFd: Int32?
     @Option var weightsFd: Int32?
     @Option var logLevel: LogLevel = .info
+    @Option(help: "Nanoseconds.") var hostStallPerStep: UInt64 = 0
+    @Option(help: "Nanoseconds.") var hostStallPerSequence: UInt64 = 0
+    @Option(help: "Nanoseconds.") var hostStallPerRequest: UInt64 = 0
+    @Option(help: "Nanoseconds.") var hostStallPerPromptToken: UInt64 = 0
 
     func run() throws {
         _ = tandem_set_process_name("tandem-engine")
@@ -58,6 +63,9 @@ struct EngineCommand: ParsableCommand {
         options.maximumTokensPerStep = maxNumBatchedTokens
         options.contextLength = maxModelLen
         options.asynchronous = asyncScheduling
+        options.stalls = HostStalls(
+            perStep: hostStallPerStep, perSequence: hostStallPerSequence, perRequest: hostStallPerRequest,
+            perPromptToken: hostStallPerPromptToken)
         throw ExitCode(EngineHost.run(options).rawValue)
     }
 

@@ -20,6 +20,7 @@ struct GatewayCommand: ParsableCommand {
     @Option var servedModelName: String
     @Option var maxModelLen: Int?
     @Option(help: "Milliseconds.") var shutdownTimeout: Int64 = 30_000
+    @Option var threads: Int = 1
     @Option var statusFd: Int32?
     @Option var listenFd: Int32
     @Option var logLevel: LogLevel = .info
@@ -89,6 +90,7 @@ struct GatewayCommand: ParsableCommand {
             log: { [logLevel] in if logLevel != .error { Process.log("gateway: \($0)") } },
             secondsSince1970: Process.secondsSince1970)
         configuration.drainTimeout = .milliseconds(shutdownTimeout)
+        configuration.eventLoops = threads
         configuration.logsAccess = logLevel == .debug
         if let key = Process.environment()["TANDEM_API_KEY"], !key.isEmpty { configuration.apiKeys = [key] }
         return configuration

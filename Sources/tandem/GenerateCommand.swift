@@ -63,6 +63,9 @@ struct GenerateCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Number format: auto, f32, bf16 or int8.", valueName: "format"))
     var cpuCompute: CPUComputeSetting = .auto
 
+    @Flag(help: "Also say where the time of the steps went.")
+    var profile = false
+
     func validate() throws {
         guard maxTokens >= 1 else { throw ValidationError("--max-tokens must be at least 1") }
         guard temperature >= 0, temperature <= 2 else { throw ValidationError("--temperature must be from 0 to 2") }
@@ -95,6 +98,10 @@ struct GenerateCommand: ParsableCommand {
         defer {
             loop.stop()
             loop.join()
+            if profile, let statistics = outputs.statistics {
+                let host = statistics.times.table(steps: statistics.counters.steps)
+                Process.write("\n" + statistics.profile.table + "\n" + host, to: STDERR_FILENO)
+            }
         }
         try print(outputs, of: request, tokenizer: tokenizer, loop: loop)
     }
@@ -123,7 +130,7 @@ struct GenerateCommand: ParsableCommand {
         // Room for this one sequence, and a block to spare.
         let length = request.tokens.count + request.maximumNewTokens + 16
         let bytes = file.keyValueBytesPerToken(compute) * UInt64((length + 15) / 16 * 16)
-        let available = MemoryPlan.availableBytes()
+        let available = MemoryAvailable.bytes()
         guard bytes <= available else {
             throw SupervisionError.notEnoughMemory(
                 neededBytes: bytes, availableBytes: available, contextLength: length)
@@ -138,7 +145,7 @@ struct GenerateCommand: ParsableCommand {
             groups: file.description.kvGroups,
             now: Process.nanoseconds,
             handlers: StepLoopHandlers { report in
-                outputs.send(report.outputs)
+                outputs.send(report)
             } fatal: { error in
                 // The sequence was reported as failed before.
                 Process.log("the device failed: \(error.message)")
@@ -211,6 +218,7 @@ struct GenerateError: Error, CustomStringConvertible {
 /// Outputs from the step thread to the main thread, which sleeps on a pipe.
 private final class OutputPipe: Sendable {
     private let waiting = Mutex<[SequenceOutput]>([])
+    private let latest = Mutex<StepStatistics?>(nil)
     private let reader: Int32
     private let writer: Int32
 
@@ -226,7 +234,12 @@ private final class OutputPipe: Sendable {
         close(writer)
     }
 
-    func send(_ outputs: [SequenceOutput]) {
+    /// The last ones that were reported.
+    var statistics: StepStatistics? { latest.withLock { $0 } }
+
+    func send(_ report: StepReport) {
+        if let statistics = report.statistics { latest.withLock { $0 = statistics } }
+        let outputs = report.outputs
         guard !outputs.isEmpty else { return }
         let wasEmpty = waiting.withLock { waiting in
             defer { waiting += outputs }

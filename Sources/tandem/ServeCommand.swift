@@ -47,12 +47,7 @@ struct ServeCommand: ParsableCommand {
         let file = try ModelFile(choice, maximumContextLength: settings.maximumContextLength)
         try file.checkTokenizer()
         let compute = settings.cpuCompute.compute(for: file)
-        let keyValueBytes = try MemoryPlan.keyValueBytes(
-            requested: settings.keyValueBytes,
-            availableBytes: MemoryPlan.availableBytes(),
-            engines: settings.engines,
-            bytesPerToken: file.keyValueBytesPerToken(compute),
-            contextLength: file.contextLength)
+        let memory = try ServeMemory(settings, file: file, compute: compute)
         let servedName = settings.servedModelName ?? name
         let common =
             choice.arguments + [
@@ -64,9 +59,12 @@ struct ServeCommand: ParsableCommand {
             engineArguments: common + [
                 "--cpu-compute", compute.rawValue, "--max-num-seqs", "\(settings.maximumSequences)",
                 "--max-num-batched-tokens", "\(settings.maximumBatchedTokens)",
-                "--kv-cache-memory", "\(keyValueBytes)",
-            ] + scheduling,
-            gatewayArguments: common + ["--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))"],
+                "--kv-cache-memory", "\(memory.plan.keyValueBytes)",
+            ] + scheduling + Self.stalls(settings.hostStalls),
+            gatewayArguments: common + [
+                "--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))",
+                "--threads", "\(settings.gatewayThreads)",
+            ],
             environment: environment.filter { $0.key != "TANDEM_API_KEY" },
             engines: settings.engines,
             threads: settings.threads,
@@ -85,7 +83,19 @@ struct ServeCommand: ParsableCommand {
             case .error: .error
             }
         configuration.output = { if $0.isPrinted(from: least) { $0.print() } }
+        if least == .info { SupervisorOutput.announcement(memory.table).print() }
         return configuration
+    }
+
+    private static func stalls(_ stalls: HostStallSettings) -> [String] {
+        [
+            ("step", stalls.perStep), ("sequence", stalls.perSequence), ("request", stalls.perRequest),
+            ("prompt-token", stalls.perPromptToken),
+        ].filter { $0.1 > .zero }.flatMap { ["--host-stall-per-\($0.0)", "\(nanoseconds($0.1))"] }
+    }
+
+    private static func nanoseconds(_ duration: Duration) -> Int64 {
+        duration.components.seconds * 1_000_000_000 + duration.components.attoseconds / 1_000_000_000
     }
 
     private static func milliseconds(_ duration: Duration) -> Int64 {

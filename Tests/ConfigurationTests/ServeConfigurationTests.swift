@@ -43,6 +43,8 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
             "--cpu-compute", "int8", "--mps", "off", "--max-model-len", "2048", "--max-num-seqs", "16",
             "--max-num-batched-tokens", "256", "--kv-cache-memory", "512MiB", "--async-scheduling",
             "--served-model-name", "m", "--api-key", "secret", "--shutdown-timeout", "1500ms", "--log-level", "debug",
+            "--gateway-threads", "2", "--host-stall-per-step", "500us", "--host-stall-per-sequence", "20µs",
+            "--host-stall-per-request", "1ms", "--host-stall-per-prompt-token", "0.5us",
         ])
         var expected = ServeConfiguration()
         expected.model = "my.gguf"
@@ -63,6 +65,10 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         expected.apiKey = "secret"
         expected.shutdownTimeout = .milliseconds(1500)
         expected.logLevel = .debug
+        expected.gatewayThreads = 2
+        expected.hostStalls = HostStallSettings(
+            perStep: .microseconds(500), perSequence: .microseconds(20), perRequest: .milliseconds(1),
+            perPromptToken: .nanoseconds(500))
         #expect(result == expected)
     }
 
@@ -102,6 +108,7 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         (["--ablation", "none"], "--ablation", "full, attentionOnly, mlpOnly"),
         (["--kv-cache-memory", "much"], "--kv-cache-memory", "512MiB"),
         (["--shutdown-timeout", "soon"], "--shutdown-timeout", "30s"),
+        (["--host-stall-per-step", "2s"], "--host-stall-per-step", "at most a second"),
         (["--log-level", "loud"], "--log-level", "debug, info"),
         (["--device", "cuda:0"], "--device", "CPU only"), (["--device", "simulated:h100"], "--device", "CPU only"),
         (["--device", "tpu"], "--device", "auto or cpu"), (["--mps", "on"], "--mps", "NVIDIA GPU"),

@@ -245,7 +245,7 @@ private let entry = CatalogueEntry(
         #expect(throws: ModelStoreError.unusableFile(path: "none.gguf", reason: "there is no such file")) {
             try store(goodEntry).resolve("none.gguf") { _ in }
         }
-        #expect(throws: ModelStoreError.self) { try store(goodEntry).resolve(directory.path) { _ in } }
+        #expect(throws: ModelStoreError.self) { try store(goodEntry).resolve("/dev/null") { _ in } }
     }
 
     @Test func unknownNameListsTheKnownOnes() throws {
