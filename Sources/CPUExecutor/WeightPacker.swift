@@ -59,7 +59,7 @@ final class WeightPacker: @unchecked Sendable {
             let item = items[index]
             let entry = layout.entries[item.entry]
             if entry.format == .vector {
-                packVector(entry)
+                packVector(entry, fileRows: fileRows[item.entry])
             } else {
                 pack(entry, panels: item.panels, fileRows: fileRows[item.entry], scratch: &scratch)
             }
@@ -71,10 +71,12 @@ final class WeightPacker: @unchecked Sendable {
         }
     }
 
-    private func packVector(_ entry: PackedLayout.Entry) {
+    private func packVector(_ entry: PackedLayout.Entry, fileRows: [Int32]?) {
         let output = (destination + entry.offset).bindMemory(to: Float.self, capacity: entry.columns)
-        entry.tensor.type.dequantize(
-            file.bytes(of: entry.tensor), into: UnsafeMutableBufferPointer(start: output, count: entry.columns))
+        let values = file.floats(of: entry.tensor)
+        // A norm's offset is an addition in single precision, as in the models' definition.
+        let offset = entry.role.isNorm ? model.normOffset : 0
+        for index in 0..<entry.columns { output[index] = values[fileRows.map { Int($0[index]) } ?? index] + offset }
     }
 
     private func pack(
@@ -121,19 +123,33 @@ final class WeightPacker: @unchecked Sendable {
         }
     }
 
-    /// The file's row of each packed row, where they differ: rotary embeddings of interleaved pairs.
+    /// The file's row (or element) of each packed one, where they differ: rotary embeddings of interleaved pairs.
     private static func fileRows(of entry: PackedLayout.Entry, model: DecoderDescription) -> [Int32]? {
         let layer: Int
         switch entry.role {
-        case .query(let index), .key(let index): layer = index
+        case .query(let index), .key(let index), .queryBias(let index), .keyBias(let index), .queryNorm(let index),
+            .keyNorm(let index):
+            layer = index
         default: return nil
         }
         let rope = model.ropes[model.layers[layer].rope]
         guard rope.fileLayout == .interleaved else { return nil }
         let head = rope.fileRows(headDimension: model.headDimension)
-        return (0..<entry.rows).map { row in
+        return (0..<(entry.format == .vector ? entry.columns : entry.rows)).map { row in
             let (index, within) = row.quotientAndRemainder(dividingBy: model.headDimension)
             return Int32(index * model.headDimension + head[within])
+        }
+    }
+}
+
+extension TensorRole {
+    /// Whether the tensor holds the weights of an RMS norm.
+    fileprivate var isNorm: Bool {
+        switch self {
+        case .outputNorm, .attentionNorm, .queryNorm, .keyNorm, .postAttentionNorm, .feedForwardNorm,
+            .postFeedForwardNorm:
+            true
+        default: false
         }
     }
 }

@@ -1,10 +1,26 @@
 // Tandem — Apache-2.0
 
 import Foundation
+import LanguageModel
 import Weights
 
-/// Builds small Llama files in memory.
+/// Builds small models in memory.
 struct TinyModel {
+    /// Which features are on.
+    enum Family: CaseIterable {
+        case llama
+        /// A bias of queries, keys and values.
+        case qwen2
+        /// Norms of queries and keys.
+        case qwen3
+        /// Norms of queries and keys and after blocks, GeGLU, a scale of embeddings, heads that are wider than the
+        /// residual stream, and windows, with a rotary embedding of their own, in all layers but each third.
+        case gemma3
+        /// What no family has: norms after some blocks only.
+        case mixed
+    }
+
+    var family = Family.llama
     /// How matrices are stored.
     enum Format: UInt32, CaseIterable {
         case f32 = 0
@@ -34,10 +50,45 @@ struct TinyModel {
     var overrides: [String: UInt32?] = [:]
     var architecture = "llama"
 
-    var headDimension: Int { hidden / queryHeads }
+    var headDimension: Int { family == .gemma3 ? 2 * hidden / queryHeads : hidden / queryHeads }
 
     func file() throws -> GGUFFile {
         try GGUFFile(bytes: bytes(), name: "tiny.gguf")
+    }
+
+    /// The file's description, with the family's features.
+    func model(_ file: GGUFFile, ablation: Ablation = .full) throws -> DecoderDescription {
+        var model = try DecoderDescription(gguf: file, ablation: ablation)
+        for index in model.layers.indices { feature(&model.layers[index], index) }
+        if family == .gemma3 {
+            model.embeddingScale = Float(hidden).squareRoot()
+            model.ropes.append(model.ropes[0])
+            model.ropes[1].base = 1000
+        }
+        return model
+    }
+
+    /// Tokens that a windowed layer sees.
+    static let window = 21
+
+    private func feature(_ layer: inout LayerDescription, _ index: Int) {
+        switch family {
+        case .llama: break
+        case .qwen2: layer.queryKeyValueBias = true
+        case .qwen3: layer.queryKeyNorm = true
+        case .gemma3:
+            layer.queryKeyNorm = true
+            layer.postAttentionNorm = true
+            layer.postFeedForwardNorm = true
+            layer.activation = .geluTanh
+            if index % 3 != 2 {
+                layer.window = Self.window
+                layer.rope = 1
+            }
+        case .mixed:
+            layer.postAttentionNorm = index == 0
+            layer.postFeedForwardNorm = index == 1
+        }
     }
 
     func bytes() -> [UInt8] {
@@ -54,6 +105,22 @@ struct TinyModel {
                 ("blk.\(layer).ffn_up.weight", [hidden, intermediate]),
                 ("blk.\(layer).ffn_down.weight", [intermediate, hidden]),
             ]
+            var features = LayerDescription(attentionScale: 1)
+            feature(&features, layer)
+            if features.queryKeyValueBias {
+                table += [
+                    ("blk.\(layer).attn_q.bias", [queries]), ("blk.\(layer).attn_k.bias", [keys]),
+                    ("blk.\(layer).attn_v.bias", [keys]),
+                ]
+            }
+            if features.queryKeyNorm {
+                table += [
+                    ("blk.\(layer).attn_q_norm.weight", [headDimension]),
+                    ("blk.\(layer).attn_k_norm.weight", [headDimension]),
+                ]
+            }
+            if features.postAttentionNorm { table.append(("blk.\(layer).post_attention_norm.weight", [hidden])) }
+            if features.postFeedForwardNorm { table.append(("blk.\(layer).post_ffw_norm.weight", [hidden])) }
         }
         table.append(("output_norm.weight", [hidden]))
         if !tied { table.append(("output.weight", [hidden, vocabulary])) }
@@ -68,6 +135,8 @@ struct TinyModel {
             ("\(architecture).attention.head_count", UInt32(queryHeads)),
             ("\(architecture).attention.head_count_kv", UInt32(keyValueHeads)),
             ("\(architecture).context_length", UInt32(context)),
+            ("\(architecture).attention.key_length", UInt32(headDimension)),
+            ("\(architecture).attention.value_length", UInt32(headDimension)),
         ].compactMap { key, value in
             switch overrides[key] {
             case .some(.some(let other)): (key, other)
