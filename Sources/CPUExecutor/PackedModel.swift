@@ -126,6 +126,7 @@ final class PackedModel: @unchecked Sendable {
             case .vector:
                 throw ExecutorError(kind: .unsupported, message: "tensor \(model.tensorName(role)) is no matrix")
             case .u4: (multiply, unpackRow) = (kernels.matmul_int8_u4, kernels.unpack_row_u4)
+            case .u5: (multiply, unpackRow) = (kernels.matmul_int8_u5, kernels.unpack_row_u5)
             case .u8: (multiply, unpackRow) = (kernels.matmul_int8_u8, kernels.unpack_row_u8)
             case .bf16: (multiply, unpackRow) = (kernels.matmul_bf16, kernels.unpack_row_bf16)
             case .f32: (multiply, unpackRow) = (kernels.matmul_f32, kernels.unpack_row_f32)
