@@ -86,7 +86,8 @@ import Weights
 
     @Test(arguments: CPUCompute.allCases) func tinyModels(_ compute: CPUCompute) throws {
         for format in TinyModel.Format.allCases {
-            let tiny = TinyModel(format: format, tied: format != .q8_0)
+            var tiny = TinyModel.holding(format)
+            tiny.tied = format != .q8_0
             let file = try tiny.file()
             try Self.check(try DecoderDescription(gguf: file), file, compute, length: 37, newTokens: 6)
         }

@@ -69,11 +69,11 @@ struct TinyCheckpoint {
     }
 
     private static func open(_ name: String) throws -> (DecoderDescription, any TensorSource) {
-        var writer = GGUFWriter()
+        var builder = GGUFBuilder()
         for (name, tensor) in try tensors("tiny/\(name)/model.safetensors").sorted(by: { $0.key < $1.key }) {
-            writer.tensors.append((name, tensor.shape.reversed(), 30, tensor.bytes))
+            builder.addTensor(name, code: 30, shape: tensor.shape.reversed().map(UInt64.init), bytes: tensor.bytes)
         }
-        let file = try GGUFFile(bytes: writer.bytes(), name: name)
+        let file = try GGUFFile(bytes: builder.build(), name: name)
         var model = DecoderDescription(
             architecture: name, name: name, vocabularySize: 320, hiddenSize: 64, intermediateSize: 160, queryHeads: 4,
             keyValueHeads: name.hasPrefix("qwen2") || name == "llama3-rope-untied" ? 2 : 1, headDimension: 16,
