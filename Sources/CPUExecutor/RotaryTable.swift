@@ -20,7 +20,10 @@ final class RotaryTable: @unchecked Sendable {
     /// Positions computed at once.
     private static let run = 1024
 
-    init(_ rope: RotaryDescription, factors: [Float], positions: Int) throws(ExecutorError) {
+    /// - Parameter rounding: changes the frequencies; see ``StepInspection``.
+    init(
+        _ rope: RotaryDescription, factors: [Float], positions: Int, rounding: ((Float) -> Float)? = nil
+    ) throws(ExecutorError) {
         pairs = rope.dimensions / 2
         self.positions = positions
         let (byteCount, overflow) = positions.multipliedReportingOverflow(by: pairs * 8)
@@ -28,7 +31,8 @@ final class RotaryTable: @unchecked Sendable {
             throw ExecutorError(kind: .outOfMemory, message: "rotary tables of \(positions) positions are too large")
         }
         memory = try MappedMemory(byteCount: byteCount, purpose: "rotary tables")
-        frequencies = rope.frequencies(factors: rope.hasFrequencyFactors ? factors : [])
+        let frequencies = rope.frequencies(factors: rope.hasFrequencyFactors ? factors : [])
+        self.frequencies = rounding.map { frequencies.map($0) } ?? frequencies
     }
 
     /// Makes the positions below `end` ready to be read.
