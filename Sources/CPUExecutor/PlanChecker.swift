@@ -166,12 +166,8 @@ struct PlanChecker {
             first += 1
         }
         if let next = row.output.nextPromptToken { try requireToken(next, plan) }
-        for count in [row.output.logProbabilities, row.output.promptLogProbabilities] {
-            guard let count else { continue }
-            guard (0...Self.mostLikeliest).contains(count) else {
-                throw refused(plan, "\(count) likeliest tokens are wanted; at most \(Self.mostLikeliest) are given")
-            }
-        }
+        try requireLikeliest(row.output.logProbabilities, plan)
+        try requireLikeliest(row.output.promptLogProbabilities, plan)
         guard row.output.pooling == nil else { throw refused(plan, "pooling is not supported on the CPU") }
         for group in blockCounts.indices {
             let known = ranges[slot * blockCounts.count + group]
@@ -202,6 +198,11 @@ struct PlanChecker {
         guard token >= 0, Int(token) < vocabularySize else {
             throw refused(plan, "token \(token) is not in the vocabulary of \(vocabularySize)")
         }
+    }
+
+    private func requireLikeliest(_ count: Int?, _ plan: StepPlan) throws(ExecutorError) {
+        guard let count, !(0...Self.mostLikeliest).contains(count) else { return }
+        throw refused(plan, "\(count) likeliest tokens are wanted; at most \(Self.mostLikeliest) are given")
     }
 
     private func refused(_ plan: StepPlan, _ reason: String) -> ExecutorError {

@@ -31,6 +31,9 @@ public struct KVBlockPool: Sendable {
     public init(blockCount: Int) {
         blocks = Array(repeating: Block(), count: max(0, blockCount))
         for id in blocks.indices { appendFree(KVBlockID(id)) }
+        // All they will ever need, so that no step allocates.
+        cached.reserveCapacity(blocks.count)
+        changes.reserveCapacity(blocks.count)
     }
 
     public var blockCount: Int { blocks.count }

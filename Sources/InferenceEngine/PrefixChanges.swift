@@ -14,6 +14,8 @@ struct PrefixChanges: Sendable {
 
     var isEmpty: Bool { changes.isEmpty }
 
+    mutating func reserveCapacity(_ count: Int) { changes.reserveCapacity(count) }
+
     mutating func noteStored(_ hash: BlockHash) {
         if changes[hash] == .evicted {
             changes[hash] = nil

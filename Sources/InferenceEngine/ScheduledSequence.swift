@@ -80,6 +80,14 @@ struct ScheduledSequence: Sendable {
         tables = []
     }
 
+    /// Takes the memory for all that the sequence can become, so that no later step allocates.
+    mutating func reserveCapacity(blockSize: Int) {
+        tokens.reserveCapacity(lengthLimit)
+        let blocks = (lengthLimit + blockSize - 1) / blockSize
+        hashes.reserveCapacity(blocks)
+        for group in tables.indices { tables[group].reserveCapacity(blocks) }
+    }
+
     /// Tokens that exist when all submitted steps ran.
     var total: Int { tokens.count + pending }
 

@@ -120,6 +120,7 @@ extension Scheduler {
             return false
         }
         freeSlots.removeLast()
+        sequences[handle].reserveCapacity(blockSize: configuration.blockSize)
         sequences[handle].slot = slot
         sequences[handle].computed = hits * configuration.blockSize
         sequences[handle].registeredBlocks = hits

@@ -18,12 +18,19 @@ struct ClosureHandler: HTTPRequestHandler {
 /// Keeps what the hooks of a server were told.
 final class Hooks: Sendable {
     private let state = Mutex<(entries: [AccessLogEntry], incidents: [HTTPIncident])>(([], []))
+    private let observedWrites = Atomic<Int>(0)
+
+    /// Times of writes that were reported.
+    var writes: Int { observedWrites.load(ordering: .relaxed) }
 
     var entries: [AccessLogEntry] { state.withLock { $0.entries } }
     var incidents: [HTTPIncident] { state.withLock { $0.incidents } }
 
     func install(in configuration: inout HTTPServerConfiguration) {
         configuration.accessLog = { entry in self.state.withLock { $0.entries.append(entry) } }
+        configuration.writeObserver = { time in
+            if time >= .zero { self.observedWrites.add(1, ordering: .relaxed) }
+        }
         configuration.incidentLog = { incident in self.state.withLock { $0.incidents.append(incident) } }
     }
 }

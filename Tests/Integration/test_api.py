@@ -537,7 +537,11 @@ class InformationTests(ServerTestCase):
             "vllm:request_success_total": "counter", "vllm:num_preemptions_total": "counter",
             "vllm:time_to_first_token_seconds": "histogram", "vllm:inter_token_latency_seconds": "histogram",
             "vllm:e2e_request_latency_seconds": "histogram", "process_resident_memory_bytes": "gauge",
-            "tandem_engine_restarts_total": "counter",
+            "tandem_engine_restarts_total": "counter", "tandem_engine_host_seconds_total": "counter",
+            "tandem_engine_device_seconds_total": "counter", "tandem_engine_gap_seconds_total": "counter",
+            "tandem_engine_idle_seconds_total": "counter", "tandem_engine_component_seconds_total": "counter",
+            "tandem_gateway_host_seconds_total": "counter", "tandem_engines_serving": "gauge",
+            "vllm:prefix_cache_queries_total": "counter", "vllm:prefix_cache_hits_total": "counter",
         }.items():
             self.assertEqual(before.kinds.get(name), kind, name)
         self.assertEqual(len(before.all("vllm:num_requests_running", model_name=self.model["id"])), 2)
@@ -555,6 +559,26 @@ class InformationTests(ServerTestCase):
         self.assertEqual(moved("vllm:inter_token_latency_seconds_count"), 18)
         self.assertEqual(moved("vllm:e2e_request_latency_seconds_count"), 1)
         self.assertEqual(moved("vllm:e2e_request_latency_seconds_bucket", le="+Inf"), 1)
+        for phase in ("tokenize", "detokenize", "write"):
+            self.assertGreater(after.total("tandem_gateway_host_seconds_total", phase=phase), 0, phase)
+
+    def test_engines_say_where_their_time_went(self):
+        before = self.server.metrics()
+        self.server.complete(STORY, max_tokens=20, ignore_eos=True)
+
+        def moved(name, **labels):
+            return self.server.metrics().total(name, **labels) - before.total(name, **labels)
+
+        # The last statistics come when the engine falls idle.
+        serving.wait_until(
+            lambda: moved("tandem_engine_generated_tokens_total") == 20, 10, "an engine does not report its tokens")
+        for phase in ("schedule", "prepare", "sample", "report"):
+            self.assertGreater(moved("tandem_engine_host_seconds_total", phase=phase), 0, phase)
+        self.assertEqual(moved("tandem_engine_host_seconds_total", phase="stall"), 0)
+        for component in ("attention", "mlp", "rest"):
+            self.assertGreater(moved("tandem_engine_component_seconds_total", component=component), 0, component)
+        inside = moved("tandem_engine_component_seconds_total")
+        self.assertGreater(moved("tandem_engine_device_seconds_total"), inside * 0.9)
 
     def test_in_flight_gauges_rise_and_fall(self):
         runs = [
