@@ -61,7 +61,7 @@ final class StepWorker {
         scheduler = try Scheduler(configuration: configuration, groups: groups, prepared: prepared)
         description = StepLoopDescription(
             capabilities: executor.capabilities,
-            blockCounts: prepared.blockCounts,
+            blockCount: prepared.blockCount,
             maximumSequenceLength: scheduler.maximumSequenceLength,
             asynchronous: configuration.asynchronous
         )
@@ -211,6 +211,7 @@ final class StepWorker {
         let time = now()
         hostSince = time
         statistics.deviceNanoseconds &+= time &- since
+        scheduler.firstStepTook(nanoseconds: time &- since)
         deviceSince = tickets.isEmpty ? nil : time
     }
 

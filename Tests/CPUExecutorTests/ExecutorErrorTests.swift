@@ -20,7 +20,7 @@ import Weights
             slots: slots, tokensPerStep: tokensPerStep, contextLength: context,
             keyValueBytes: blocks * 16 * model.kvBytesPerToken(elementBytes: 2))
         let prepared = try executor.prepare(limits: limits, groups: model.kvGroups)
-        #expect(prepared.blockCounts == [blocks])
+        #expect(prepared.blockCount == blocks)
         return executor
     }
 
@@ -78,8 +78,8 @@ import Weights
         ("likeliest", { $0.rows[0].output.logProbabilities = 65 }),
         ("negative likeliest", { $0.rows[0].output.promptLogProbabilities = -1 }),
         ("placeholder", { $0.rows[0].firstToken = .sampled(step: 1) }),
-        ("copy source", { $0.blockCopies = [BlockCopy(group: 0, source: 8, destination: 0)] }),
-        ("copy group", { $0.blockCopies = [BlockCopy(group: -1, source: 0, destination: 0)] }),
+        ("copy source", { $0.blockCopies = [BlockCopy(source: 8, destination: 0)] }),
+        ("copy destination", { $0.blockCopies = [BlockCopy(source: 0, destination: -1)] }),
         ("pooling", { $0.rows[0].output.pooling = .mean }),
         ("embeddings", { $0.embeddingSpans = [EmbeddingSpan(slot: 0, position: 0, count: 1, buffer: 1)] }),
         ("bidirectional", { $0.bidirectionalSpans = [BidirectionalSpan(slot: 0, position: 0, count: 1)] }),
@@ -151,7 +151,7 @@ import Weights
         plan.removeAll()
         plan.step = 2
         plan.addedSlots = [SlotAddition(slot: 1, sampling: SamplingParameters())]
-        plan.blockCopies = [BlockCopy(group: 0, source: 3, destination: 6)]
+        plan.blockCopies = [BlockCopy(source: 3, destination: 6)]
         plan.blockIDs = [6, 7]
         plan.blockTableUpdates = [BlockTableUpdate(slot: 1, group: 0, firstEntry: 0, offset: 0, count: 2)]
         plan.tokens = [77]

@@ -39,6 +39,7 @@ struct Outcome: Equatable {
 final class Harness {
     let executor: CPUExecutor
     let limits: ExecutorLimits
+    private let groupCount: Int
     private var step: UInt64 = 0
     private var plan = StepPlan()
     private var result = StepResult()
@@ -52,6 +53,7 @@ final class Harness {
         limits = ExecutorLimits(
             slots: slots, tokensPerStep: tokensPerStep, contextLength: contextLength,
             keyValueBytes: blocks * 16 * model.kvBytesPerToken(elementBytes: elementBytes))
+        groupCount = model.kvGroups.count
         _ = try executor.prepare(limits: limits, groups: model.kvGroups)
     }
 
@@ -104,13 +106,15 @@ final class Harness {
                     plan.removedSlots.append(SlotIndex(index))
                     plan.addedSlots.append(SlotAddition(slot: SlotIndex(index), sampling: request.sampling))
                     let count = (request.tokens.count + request.newTokens + 15) / 16
-                    plan.blockTableUpdates.append(
-                        BlockTableUpdate(
-                            slot: SlotIndex(index), group: 0, firstEntry: 0, offset: Int32(plan.blockIDs.count),
-                            count: Int32(count)))
-                    let ids = (block..<block + count).map { KVBlockID($0) }
-                    plan.blockIDs += firstBlock.isMultiple(of: 2) ? ids : ids.reversed()
-                    block += count
+                    for group in 0..<groupCount {
+                        plan.blockTableUpdates.append(
+                            BlockTableUpdate(
+                                slot: SlotIndex(index), group: Int32(group), firstEntry: 0,
+                                offset: Int32(plan.blockIDs.count), count: Int32(count)))
+                        let ids = (block..<block + count).map { KVBlockID($0) }
+                        plan.blockIDs += firstBlock.isMultiple(of: 2) ? ids : ids.reversed()
+                        block += count
+                    }
                 }
                 isFirst = false
             }

@@ -58,7 +58,7 @@ final class Reports: Sendable {
         options: StepLoopOptions = StepLoopOptions(), faults: [MockExecutor.Fault] = [],
         onResult: (@Sendable (UInt64) -> Void)? = nil
     ) throws -> StepLoop {
-        let executor = MockExecutor(model: Self.model, blockCounts: [64])
+        let executor = MockExecutor(model: Self.model, blockCount: 64)
         executor.faults = faults
         executor.onResult = onResult
         executor.onShutdown = { reports.ended.signal() }
@@ -91,7 +91,7 @@ final class Reports: Sendable {
         let reports = Reports()
         let loop = try makeLoop(reports, configuration: .small(asynchronous: asynchronous))
         #expect(loop.description.asynchronous == asynchronous)
-        #expect(loop.description.blockCounts == [64])
+        #expect(loop.description.blockCount == 64)
         #expect(loop.description.maximumSequenceLength == 256)
         let requests = (1...30).map { request($0) }
         loop.send(requests.map { StepCommand.submit($0) })
