@@ -29,6 +29,8 @@ struct BlockTable: Sendable {
         first = entry
     }
 
+    mutating func reserveCapacity(_ count: Int) { ids.reserveCapacity(count) }
+
     mutating func append(_ id: KVBlockID) { ids.append(id) }
 
     /// Gives up to `count` leading entries up.

@@ -197,4 +197,36 @@ import Weights
         executor.shutdown()
         #expect(throws: ExecutorError.self) { try executor.submit(Self.plan()) }
     }
+
+    /// A row of a group with a window needs the entries that it sees and no others.
+    @Test func entriesBehindAWindowAreNotNeeded() throws {
+        let file = try TinyModel(format: .q8_0).file()
+        var model = try DecoderDescription(gguf: file)
+        model.layers[1].window = 17
+        let executor = try CPUExecutor(
+            model: model, file: file, options: CPUExecutor.Options(compute: .int8, threads: 1))
+        defer { executor.shutdown() }
+        let limits = ExecutorLimits(
+            slots: 1, tokensPerStep: 16, contextLength: 64,
+            keyValueBytes: 4 * 16 * model.kvBytesPerToken(elementBytes: 2))
+        let prepared = try executor.prepare(limits: limits, groups: model.kvGroups)
+        #expect(prepared.blockCount == 8)
+        var plan = Self.plan()
+        plan.rows[0].startPosition = 48
+        func tables(windowFrom entry: Int32) {
+            plan.blockIDs = [0, 1, 2, 3, 4, 5, 6, 7]
+            plan.blockTableUpdates = [
+                BlockTableUpdate(slot: 0, group: 0, firstEntry: 0, offset: 0, count: 4),
+                BlockTableUpdate(slot: 0, group: 1, firstEntry: entry, offset: 4, count: 4 - entry),
+            ]
+        }
+        // Position 48 sees from 32 on, that is, entry 2.
+        tables(windowFrom: 3)
+        #expect(throws: ExecutorError.self) { try executor.submit(plan) }
+        tables(windowFrom: 2)
+        let ticket = try executor.submit(plan)
+        var result = StepResult()
+        try executor.result(of: ticket, into: &result)
+        #expect(result.rows.count == 1)
+    }
 }
