@@ -168,12 +168,12 @@ public final class CPUExecutor: StepExecutor {
         let forward = try ForwardPass(
             model: model, compute: compute, kernels: kernels, packed: packed, pool: pool, limits: limits,
             groups: groups, inspection: inspection)
-        let blockCounts = forward.keyValues.groups.map(\.blockCount)
+        let blockCount = forward.keyValues.blockCount
         prepared = Prepared(
             checker: PlanChecker(
-                limits: limits, vocabularySize: model.vocabularySize, groups: groups, blockCounts: blockCounts),
+                limits: limits, vocabularySize: model.vocabularySize, groups: groups, blockCount: blockCount),
             forward: forward, jobs: [StepJob(forward: forward), StepJob(forward: forward)])
-        return PreparedExecutor(blockCounts: blockCounts)
+        return PreparedExecutor(blockCount: blockCount)
     }
 
     public func submit(_ plan: StepPlan) throws(ExecutorError) -> StepTicket {

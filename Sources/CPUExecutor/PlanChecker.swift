@@ -8,12 +8,13 @@ import LanguageModel
 struct PlanChecker {
     private let limits: ExecutorLimits
     private let vocabularySize: Int
-    private let blockCounts: [Int]
+    private let blockCount: Int
     private let windows: [Int?]
     private let entriesPerSlot: Int
 
     private var slots: [Slot]
-    /// Entries of each slot's block table that were written, a group after the other.
+    /// Entries of each slot's block tables that were written, a group after the other. Those that have fallen behind a
+    /// window since are among them: nothing reads them.
     private var ranges: [Range<Int32>]
     private var lastRowStep: [UInt64]
     private var check: UInt64 = 0
@@ -29,10 +30,10 @@ struct PlanChecker {
 
     static let mostLikeliest = 64
 
-    init(limits: ExecutorLimits, vocabularySize: Int, groups: [KeyValueGroup], blockCounts: [Int]) {
+    init(limits: ExecutorLimits, vocabularySize: Int, groups: [KeyValueGroup], blockCount: Int) {
         self.limits = limits
         self.vocabularySize = vocabularySize
-        self.blockCounts = blockCounts
+        self.blockCount = blockCount
         windows = groups.map(\.window)
         entriesPerSlot = (limits.contextLength + limits.blockSize - 1) / limits.blockSize
         slots = Array(repeating: Slot(), count: limits.slots)
@@ -83,13 +84,9 @@ struct PlanChecker {
         }
         for update in plan.blockTableUpdates { try apply(update, plan) }
         for copy in plan.blockCopies {
-            guard blockCounts.indices.contains(Int(copy.group)) else {
-                throw refused(plan, "a block copy names the group \(copy.group) of \(blockCounts.count)")
-            }
-            let blocks = Int32(blockCounts[Int(copy.group)])
-            guard (0..<blocks).contains(copy.source), (0..<blocks).contains(copy.destination) else {
+            guard isBlock(copy.source), isBlock(copy.destination) else {
                 throw refused(
-                    plan, "a block copy from \(copy.source) to \(copy.destination) leaves the pool of \(blocks)")
+                    plan, "a block copy from \(copy.source) to \(copy.destination) leaves the pool of \(blockCount)")
             }
         }
         var total = 0
@@ -104,8 +101,8 @@ struct PlanChecker {
 
     private mutating func apply(_ update: BlockTableUpdate, _ plan: StepPlan) throws(ExecutorError) {
         try requireSlot(update.slot, plan)
-        guard blockCounts.indices.contains(Int(update.group)) else {
-            throw refused(plan, "a block table update names the group \(update.group) of \(blockCounts.count)")
+        guard windows.indices.contains(Int(update.group)) else {
+            throw refused(plan, "a block table update names the group \(update.group) of \(windows.count)")
         }
         guard
             update.count >= 0, update.offset >= 0, update.firstEntry >= 0,
@@ -117,14 +114,13 @@ struct PlanChecker {
                 "a block table update of slot \(update.slot) is out of range: \(update.count) entries from "
                     + "\(update.firstEntry) on, of \(entriesPerSlot)")
         }
-        let blocks = Int32(blockCounts[Int(update.group)])
         for index in Int(update.offset)..<Int(update.offset) + Int(update.count) {
-            guard (0..<blocks).contains(plan.blockIDs[index]) else {
-                throw refused(plan, "block id \(plan.blockIDs[index]) leaves the pool of \(blocks)")
+            guard isBlock(plan.blockIDs[index]) else {
+                throw refused(plan, "block id \(plan.blockIDs[index]) leaves the pool of \(blockCount)")
             }
         }
         let added = update.firstEntry..<update.firstEntry + update.count
-        let place = Int(update.slot) * blockCounts.count + Int(update.group)
+        let place = Int(update.slot) * windows.count + Int(update.group)
         let known = ranges[place]
         if known.isEmpty || added.lowerBound > known.upperBound || added.upperBound < known.lowerBound {
             if !added.isEmpty { set(range: place, added) }
@@ -169,8 +165,8 @@ struct PlanChecker {
         try requireLikeliest(row.output.logProbabilities, plan)
         try requireLikeliest(row.output.promptLogProbabilities, plan)
         guard row.output.pooling == nil else { throw refused(plan, "pooling is not supported on the CPU") }
-        for group in blockCounts.indices {
-            let known = ranges[slot * blockCounts.count + group]
+        for group in windows.indices {
+            let known = ranges[slot * windows.count + group]
             let firstVisible = windows[group].map { max(0, Int(row.startPosition) + 1 - $0) } ?? 0
             let firstEntry = firstVisible / limits.blockSize
             let endEntry = (end + limits.blockSize - 1) / limits.blockSize
@@ -185,8 +181,10 @@ struct PlanChecker {
     }
 
     private mutating func forget(_ slot: SlotIndex) {
-        for group in blockCounts.indices { set(range: Int(slot) * blockCounts.count + group, 0..<0) }
+        for group in windows.indices { set(range: Int(slot) * windows.count + group, 0..<0) }
     }
+
+    private func isBlock(_ id: KVBlockID) -> Bool { id >= 0 && Int(id) < blockCount }
 
     private func requireSlot(_ slot: SlotIndex, _ plan: StepPlan) throws(ExecutorError) {
         guard slots.indices.contains(Int(slot)) else {

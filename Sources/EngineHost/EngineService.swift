@@ -135,7 +135,7 @@ public final class EngineService: Sendable {
             vocabularySize: UInt32(clamping: options.vocabularySize),
             blockSize: UInt32(clamping: options.scheduler.blockSize),
             hashSeed: options.scheduler.hashSeed,
-            keyValueBlocks: UInt32(clamping: loop.description.blockCounts.reduce(0, +)),
+            keyValueBlocks: UInt32(clamping: loop.description.blockCount),
             maximumContextLength: UInt32(clamping: loop.description.maximumSequenceLength),
             maximumSequences: UInt32(clamping: options.scheduler.slots),
             device: loop.description.capabilities.device

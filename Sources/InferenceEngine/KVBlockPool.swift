@@ -2,9 +2,10 @@
 
 public import Requests
 
-/// The KV blocks of one group: which are free, who shares them and which prefixes they hold.
+/// The KV blocks that all groups share: which are free, who shares them and which prefixes they hold.
 ///
-/// A block that is released keeps its contents; if it is registered under a hash it can be taken again by
+/// A block holds the keys and values of one group's layers. Blocks of all groups have the same size, so that a free
+/// block serves any group. A block that is released keeps its contents; if it is registered it can be taken again by
 /// ``retain(_:)`` until ``allocate()`` needs its memory. Free blocks are reused in this order: those that hold nothing
 /// of use, then the least recently used.
 public struct KVBlockPool: Sendable {
@@ -13,7 +14,13 @@ public struct KVBlockPool: Sendable {
         /// Neighbours in the free list, while the block is free.
         var previous: KVBlockID = KVBlockPool.none
         var next: KVBlockID = KVBlockPool.none
-        var hash: BlockHash?
+        var contents: Contents?
+    }
+
+    /// What a registered block holds: one group's keys and values of the block that ends a prefix.
+    private struct Contents: Hashable, Sendable {
+        var hash: BlockHash
+        var group: Int
     }
 
     private static let none: KVBlockID = -1
@@ -21,14 +28,18 @@ public struct KVBlockPool: Sendable {
     private var blocks: [Block]
     private var head: KVBlockID = KVBlockPool.none
     private var tail: KVBlockID = KVBlockPool.none
-    private var cached: [BlockHash: KVBlockID] = [:]
+    private var cached: [Contents: KVBlockID] = [:]
+    private let reportedGroup: Int
     private var changes = PrefixChanges()
 
     /// Blocks that nobody refers to, cached ones included.
     public private(set) var freeCount = 0
 
-    /// - Parameter blockCount: ids are `0 ..< blockCount`.
-    public init(blockCount: Int) {
+    /// - Parameters:
+    ///   - blockCount: ids are `0 ..< blockCount`.
+    ///   - reportedGroup: the group whose prefixes ``takeChanges()`` speaks of.
+    public init(blockCount: Int, reportedGroup: Int = 0) {
+        self.reportedGroup = reportedGroup
         blocks = Array(repeating: Block(), count: max(0, blockCount))
         for id in blocks.indices { appendFree(KVBlockID(id)) }
         // All they will ever need, so that no step allocates.
@@ -38,7 +49,7 @@ public struct KVBlockPool: Sendable {
 
     public var blockCount: Int { blocks.count }
     public var usedCount: Int { blocks.count - freeCount }
-    /// Blocks registered under a hash, free ones included.
+    /// Registered blocks, free ones included.
     public var cachedCount: Int { cached.count }
 
     /// Takes a free block for new contents, with one reference; what it held leaves the prefix cache.
@@ -48,10 +59,10 @@ public struct KVBlockPool: Sendable {
         guard head != Self.none else { return nil }
         let id = head
         unlink(id)
-        if let hash = blocks[Int(id)].hash {
-            cached[hash] = nil
-            blocks[Int(id)].hash = nil
-            changes.noteEvicted(hash)
+        if let contents = blocks[Int(id)].contents {
+            cached[contents] = nil
+            blocks[Int(id)].contents = nil
+            if contents.group == reportedGroup { changes.noteEvicted(contents.hash) }
         }
         blocks[Int(id)].references = 1
         return id
@@ -68,7 +79,7 @@ public struct KVBlockPool: Sendable {
         precondition(blocks[Int(id)].references > 0, "KV block \(id) was released more often than taken")
         blocks[Int(id)].references -= 1
         guard blocks[Int(id)].references == 0 else { return }
-        if blocks[Int(id)].hash == nil {
+        if blocks[Int(id)].contents == nil {
             prependFree(id)
         } else {
             appendFree(id)
@@ -79,18 +90,21 @@ public struct KVBlockPool: Sendable {
 
     // MARK: - Prefix cache
 
-    /// The block that holds the prefix of this hash.
-    public func block(of hash: BlockHash) -> KVBlockID? { cached[hash] }
-
-    /// Registers a full block in use. If another block is registered for the same prefix that one stays.
-    public mutating func register(_ id: KVBlockID, as hash: BlockHash) {
-        guard cached[hash] == nil, blocks[Int(id)].hash == nil else { return }
-        cached[hash] = id
-        blocks[Int(id)].hash = hash
-        changes.noteStored(hash)
+    /// The block that holds this group's part of the prefix's last block.
+    public func block(of hash: BlockHash, group: Int = 0) -> KVBlockID? {
+        cached[Contents(hash: hash, group: group)]
     }
 
-    /// Net changes of the prefix cache since the last call.
+    /// Registers a full block in use. If another block is registered for the same prefix and group that one stays.
+    public mutating func register(_ id: KVBlockID, as hash: BlockHash, group: Int = 0) {
+        let contents = Contents(hash: hash, group: group)
+        guard cached[contents] == nil, blocks[Int(id)].contents == nil else { return }
+        cached[contents] = id
+        blocks[Int(id)].contents = contents
+        if group == reportedGroup { changes.noteStored(hash) }
+    }
+
+    /// Net changes since the last call of the prefixes that the reported group holds.
     public mutating func takeChanges() -> (stored: [BlockHash], evicted: [BlockHash]) { changes.take() }
 
     // MARK: - Free list
@@ -143,11 +157,11 @@ public struct KVBlockPool: Sendable {
         if onList != freeCount { found.append("\(onList) blocks on the free list, \(freeCount) counted") }
         let unused = blocks.count { $0.references == 0 }
         if unused != freeCount { found.append("\(unused) blocks without references, \(freeCount) counted") }
-        for (hash, id) in cached where blocks[Int(id)].hash != hash {
-            found.append("block \(id) is registered under a hash that it does not have")
+        for (contents, id) in cached where blocks[Int(id)].contents != contents {
+            found.append("block \(id) is registered for contents that it does not have")
         }
-        let hashed = blocks.count { $0.hash != nil }
-        if hashed != cached.count { found.append("\(hashed) blocks have a hash, \(cached.count) are registered") }
+        let full = blocks.count { $0.contents != nil }
+        if full != cached.count { found.append("\(full) blocks have contents, \(cached.count) are registered") }
         return found
     }
 }

@@ -36,10 +36,10 @@ struct ScheduledSequence: Sendable {
     var slot: SlotIndex?
     /// Whether a plan has told the executor of the slot.
     var slotAnnounced = false
-    /// Block ids, one table a KV group.
-    var tables: [[KVBlockID]]
-    /// Leading table entries that the executor was told.
-    var announcedEntries = 0
+    /// One a KV group; empty while there is no slot.
+    var tables: [BlockTable]
+    /// The last step for which the sequence got a row, or lost it again to others.
+    var decidedStep: UInt64 = 0
     /// Hashes of the leading full blocks of known tokens.
     var hashes: [BlockHash] = []
     /// Leading blocks that are registered in the prefix cache, while there is a slot.
@@ -52,7 +52,7 @@ struct ScheduledSequence: Sendable {
     /// Position of the next prompt token whose log-probabilities are to be reported.
     var promptReported: Int
 
-    init(_ request: EngineRequest, lengthLimit: Int, arrival: UInt64, tables: [[KVBlockID]]) {
+    init(_ request: EngineRequest, lengthLimit: Int, arrival: UInt64, tables: [BlockTable]) {
         id = request.id
         sampling = request.sampling
         stopTokens = request.stopTokens
@@ -101,7 +101,7 @@ struct ScheduledSequence: Sendable {
 
     /// Whether a row that ends before position `end` has prompt log-probabilities to report.
     func reportsPrompt(rowEnd end: Int) -> Bool {
-        promptLogProbabilities != nil && promptReported < promptCount && min(end, promptCount - 1) >= promptReported
+        needsPromptRows && min(end, promptCount - 1) >= promptReported
     }
 
     /// Why the sequence ends with its last known token; `nil` if it goes on.
@@ -120,6 +120,9 @@ struct ScheduledSequence: Sendable {
             hashes.append(last)
         }
     }
+
+    /// Whether the prompt's log-probabilities are still to be computed, for which its tokens have to be.
+    var needsPromptRows: Bool { promptLogProbabilities != nil && promptReported < promptCount }
 
     /// Whether `self` runs before `other`.
     func precedes(_ other: ScheduledSequence) -> Bool {

@@ -3,6 +3,13 @@
 public import Requests
 
 extension Scheduler {
+    /// Tells how long the oldest step in flight took, from the end of the one before it if that was later than its
+    /// start; called before the result is taken. What is planned later depends on it, what is generated does not.
+    public mutating func firstStepTook(nanoseconds: UInt64) {
+        guard let record = inFlight.first else { return }
+        tokenBudget?.stepTook(nanoseconds: nanoseconds, tokens: record.tokens)
+    }
+
     /// Takes the result of the oldest step in flight: appends sampled tokens, ends sequences, registers full blocks.
     ///
     /// - Parameter outputs: what is new of each sequence is appended.
@@ -79,7 +86,11 @@ extension Scheduler {
             sequences[handle].promptReported += output.promptLogProbabilities.count
         }
         // What a preempted sequence's rows wrote is gone, only what they sampled counts; it gets no new slot before.
-        if sequences[handle].slot != nil { registerBlocks(of: handle, computed: row.end) }
+        if sequences[handle].slot != nil {
+            registerBlocks(of: handle, computed: row.end)
+            // Not before: what was never registered cannot be found again.
+            cache.trim(&sequences[handle].tables, before: row.end)
+        }
 
         // The last row of a prompt that nothing is generated from samples nothing.
         let ended =

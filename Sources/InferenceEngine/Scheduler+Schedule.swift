@@ -2,6 +2,15 @@
 
 import Requests
 
+/// What the next step computes: one token budget, spent in passes. Each pass goes through sequences in order of priority
+/// and arrival.
+///
+/// 1. Running sequences with one token to compute, that is, those that generate: long prompts never hold them up.
+/// 2. Short prompts, from half of what is left: long prompts do not hold those up either.
+/// 3. Running sequences with more to compute.
+/// 4. Waiting sequences, as long as there are slots and blocks for the first of them.
+///
+/// Running sequences take the blocks they need from those behind them, waiting ones only what is free.
 extension Scheduler {
     /// Plans the next step.
     ///
@@ -11,58 +20,96 @@ extension Scheduler {
         plan.removeAll()
         guard inFlight.count < (configuration.asynchronous ? 2 : 1) else { return false }
         decisions.removeAll(keepingCapacity: true)
+        let preemptions = totals.preemptions
         var budget = configuration.tokensPerStep
-        let preempted = decideRunning(&budget)
+        decideGenerating(&budget)
+        limitPromptTokens(&budget)
+        decideShort(&budget, admits: totals.preemptions == preemptions)
+        decidePrompts(&budget)
+        if totals.preemptions != preemptions {
+            decisions.removeAll { $0.count == 0 }
+            running.removeAll { sequences[$0].slot == nil }
+        }
         // What was just taken from a running sequence is not for one that waits, unless nothing else runs.
-        if !preempted || decisions.isEmpty { decideWaiting(&budget) }
+        if totals.preemptions == preemptions || decisions.isEmpty { decideWaiting(&budget) }
         guard !decisions.isEmpty else { return false }
         write(&plan)
         return true
     }
 
-    // MARK: - Decisions
+    // MARK: - Running sequences
 
-    /// Spends the budget on running sequences: first those that have one token to compute, so that long prompts never
-    /// hold them up, then the others.
-    ///
-    /// - Returns: whether a sequence was preempted.
-    private mutating func decideRunning(_ budget: inout Int) -> Bool {
-        let preemptions = totals.preemptions
-        for generating in [true, false] {
-            for handle in running {
-                guard budget > 0 else { break }
-                guard sequences[handle].slot != nil, !sequences[handle].isPaused else { continue }
-                let work = sequences[handle].work
-                guard work > 0, (work == 1) == generating else { continue }
-                let count = min(work, budget)
-                guard makeRoom(for: handle, positions: sequences[handle].computed + count, &budget) else { continue }
-                decisions.append(Decision(handle: handle, count: count))
-                budget -= count
-            }
+    /// Tokens that a running sequence could compute in this step; 0 if it has its row already.
+    private func openWork(of handle: Int) -> Int {
+        guard sequences[handle].slot != nil, !sequences[handle].isPaused, sequences[handle].decidedStep <= lastStep
+        else {
+            return 0
         }
-        guard totals.preemptions != preemptions else { return false }
-        decisions.removeAll { $0.count == 0 }
-        running.removeAll { sequences[$0].slot == nil }
-        return true
+        return sequences[handle].work
     }
 
-    /// Gives a running sequence the blocks it needs, if need be from others.
+    private mutating func decide(_ handle: Int, count: Int, _ budget: inout Int) {
+        decisions.append(Decision(handle: handle, count: count))
+        sequences[handle].decidedStep = lastStep + 1
+        budget -= count
+    }
+
+    private mutating func decideGenerating(_ budget: inout Int) {
+        for handle in running where budget > 0 && openWork(of: handle) == 1 {
+            guard makeRoom(for: handle, end: sequences[handle].computed + 1, &budget) else { continue }
+            decide(handle, count: 1, &budget)
+        }
+    }
+
+    /// Leaves so much of the budget beside tokens that are generated that the step should end in time.
+    private func limitPromptTokens(_ budget: inout Int) {
+        guard let tokenBudget else { return }
+        let generating = decisions.count { $0.count > 0 }
+        guard generating > 0 else { return }
+        budget = min(budget, max(tokenBudget.range.lowerBound, tokenBudget.limit - generating))
+    }
+
+    private mutating func decidePrompts(_ budget: inout Int) {
+        for handle in running {
+            guard budget > 0 else { return }
+            let work = openWork(of: handle)
+            guard work > 0 else { continue }
+            let count = min(work, budget)
+            guard makeRoom(for: handle, end: sequences[handle].computed + count, &budget) else { continue }
+            decide(handle, count: count, &budget)
+        }
+    }
+
+    /// Gives a running sequence the blocks it needs, if need be from those behind it. The last in order has none behind
+    /// it: it keeps what it has and waits until others end or take that too. The first always gets what it needs.
     ///
-    /// - Returns: `false` if the sequence itself was the one to be preempted.
-    private mutating func makeRoom(for handle: Int, positions: Int, _ budget: inout Int) -> Bool {
-        let blocks = cache.blocks(forTokens: positions)
-        while !cache.grow(&sequences[handle].tables, toBlocks: blocks) {
-            guard let victim = pausedVictim() ?? running.last(where: { sequences[$0].slot != nil }) else {
-                return false
-            }
+    /// - Parameter end: the position it computes up to.
+    /// - Returns: whether it has them.
+    private mutating func makeRoom(for handle: Int, end: Int, _ budget: inout Int) -> Bool {
+        while !cache.grow(&sequences[handle].tables, to: end) {
+            if trimRunning() { continue }
+            let victim = pausedVictim() ?? running.last { sequences[$0].slot != nil }
+            guard let victim, victim != handle else { return false }
             for index in decisions.indices where decisions[index].handle == victim {
                 budget += decisions[index].count
                 decisions[index].count = 0
             }
             preempt(victim)
-            if victim == handle { return false }
         }
         return true
+    }
+
+    /// Gives back what only steps in flight still see. It is otherwise kept until their results are there, when it can
+    /// be registered in the prefix cache.
+    ///
+    /// - Returns: whether there was any.
+    private mutating func trimRunning() -> Bool {
+        var trimmed = false
+        for handle in running where sequences[handle].slot != nil {
+            let computed = sequences[handle].computed
+            if cache.trim(&sequences[handle].tables, before: computed) { trimmed = true }
+        }
+        return trimmed
     }
 
     /// The last paused sequence that holds a slot.
@@ -76,16 +123,66 @@ extension Scheduler {
         releaseSlot(handle)
         cache.release(&sequences[handle].tables)
         sequences[handle].computed = 0
+        sequences[handle].decidedStep = lastStep + 1
         totals.preemptions += 1
         if !sequences[handle].isPaused { enqueue(handle) }
     }
+
+    // MARK: - Short prompts
+
+    /// If the first prompt in order could take more than half of the budget, half of it is for prompts of the same
+    /// priority behind it that are short enough to be done with in this step.
+    ///
+    /// They take nothing from those they overtake but tokens of this step: one that waits is admitted only if the first
+    /// that it passes could still be.
+    ///
+    /// - Parameter admits: whether sequences that wait may be admitted.
+    private mutating func decideShort(_ budget: inout Int, admits: Bool) {
+        let runningFirst = running.first { openWork(of: $0) > 0 }
+        guard let first = runningFirst ?? (admits ? waiting.last : nil) else { return }
+        var share = budget / 2
+        guard sequences[first].work > budget - share else { return }
+        let whole = share
+        let priority = sequences[first].priority
+        for handle in running where handle != first && sequences[handle].priority == priority {
+            let work = openWork(of: handle)
+            guard work > 0, work <= share else { continue }
+            guard cache.grow(&sequences[handle].tables, to: sequences[handle].computed + work) else { continue }
+            decide(handle, count: work, &share)
+        }
+        if admits { admitShort(&share, besides: first, priority: priority) }
+        budget -= whole - share
+    }
+
+    private mutating func admitShort(_ share: inout Int, besides first: Int, priority: Int32) {
+        // Blocks and slots that have to stay free for those passed over: for `first`, which gets its row in this step,
+        // and for the one that is the first to wait then.
+        var kept: (blocks: Int, slots: Int) = (0, 0)
+        let most = waiting.last == first ? 2 : 1
+        for index in waiting.indices.reversed() where share > 0 {
+            let handle = waiting[index]
+            guard sequences[handle].priority == priority else { return }
+            if handle != first, sequences[handle].tokens.count <= share, sequences[handle].rowsInFlight == 0 {
+                guard admit(handle, keeping: kept) else { return }
+                waiting.remove(at: index)
+                run(handle)
+                decide(handle, count: sequences[handle].work, &share)
+            } else if kept.slots < most {
+                // Its own blocks, and one a group for the newcomer beside it.
+                kept.blocks += cache.blocks(forSequenceOf: sequences[handle].tokens.count) + cache.groupCount
+                kept.slots += 1
+            }
+        }
+    }
+
+    // MARK: - Waiting sequences
 
     /// Gives slots and what is left of the budget to waiting sequences, strictly in order.
     private mutating func decideWaiting(_ budget: inout Int) {
         while budget > 0, let handle = waiting.last {
             // A preempted sequence first learns what it sampled before it lost its slot.
             guard sequences[handle].rowsInFlight == 0 else { return }
-            guard admit(handle) else {
+            guard admit(handle, keeping: (0, 0)) else {
                 guard let victim = pausedVictim() else { return }
                 preempt(victim)
                 running.removeAll { $0 == victim }
@@ -93,32 +190,33 @@ extension Scheduler {
             }
             waiting.removeLast()
             run(handle)
-            let count = min(sequences[handle].work, budget)
-            decisions.append(Decision(handle: handle, count: count))
-            budget -= count
+            decide(handle, count: min(sequences[handle].work, budget), &budget)
         }
     }
 
-    /// Gives a waiting sequence a slot and blocks for all its known tokens, cached ones where there are.
-    private mutating func admit(_ handle: Int) -> Bool {
-        guard let slot = freeSlots.last else { return false }
-        let blocks = cache.blocks(forTokens: sequences[handle].tokens.count)
+    /// Gives a waiting sequence a slot and blocks for its known tokens, cached ones where there are.
+    ///
+    /// Beside sequences that run, each of those must find another block a group when it needs one: else the newcomer
+    /// would soon be preempted again, and computed again, and so on.
+    ///
+    /// - Parameter keeping: blocks and slots that must still be free afterwards.
+    private mutating func admit(_ handle: Int, keeping: (blocks: Int, slots: Int)) -> Bool {
+        guard let slot = freeSlots.last, freeSlots.count > keeping.slots else { return false }
         var hits = 0
         if configuration.prefixCaching {
             extendHashes(of: handle)
-            if sequences[handle].promptLogProbabilities == nil {
+            if !sequences[handle].needsPromptRows {
                 // The last token is always computed: its row samples.
                 let most = (sequences[handle].tokens.count - 1) / configuration.blockSize
                 hits = cache.cachedBlocks(of: sequences[handle].hashes.prefix(most))
             }
         }
-        let prefix = sequences[handle].hashes.prefix(hits)
-        guard cache.canTake(prefix: prefix, blocks: blocks) else { return false }
-        cache.take(prefix: prefix, into: &sequences[handle].tables)
-        guard cache.grow(&sequences[handle].tables, toBlocks: blocks) else {
-            cache.release(&sequences[handle].tables)
-            return false
-        }
+        let growing = running.count { sequences[$0].slot != nil && !sequences[$0].isPaused }
+        guard
+            cache.begin(
+                &sequences[handle].tables, tokens: sequences[handle].tokens.count, hits: hits,
+                of: sequences[handle].hashes, sparing: keeping.blocks + growing * cache.groupCount)
+        else { return false }
         freeSlots.removeLast()
         sequences[handle].reserveCapacity(blockSize: configuration.blockSize)
         sequences[handle].slot = slot
@@ -138,93 +236,5 @@ extension Scheduler {
         let (model, seed) = (configuration.modelFingerprint, configuration.hashSeed)
         sequences[handle].extendHashes(
             blockSize: configuration.blockSize, root: .root(model: model, salt: salt, seed: seed))
-    }
-
-    // MARK: - The plan
-
-    private mutating func write(_ plan: inout StepPlan) {
-        lastStep += 1
-        plan.step = lastStep
-        plan.removedSlots.append(contentsOf: removedSlots)
-        var record = StepRecord(step: lastStep, rows: spareRows.popLast() ?? [], removedSlots: removedSlots)
-        if !removedSlots.isEmpty { removedSlots.removeAll(keepingCapacity: true) }
-        for decision in decisions {
-            record.rows.append(writeRow(decision, &plan))
-        }
-        inFlight.append(record)
-    }
-
-    private mutating func writeRow(_ decision: Decision, _ plan: inout StepPlan) -> StepRecord.Row {
-        let handle = decision.handle
-        guard let slot = sequences[handle].slot else { preconditionFailure("a sequence without a slot was planned") }
-        let isNew = !sequences[handle].slotAnnounced
-        if isNew {
-            plan.addedSlots.append(SlotAddition(slot: slot, sampling: sequences[handle].sampling))
-            sequences[handle].slotAnnounced = true
-        }
-        announceBlocks(of: handle, slot: slot, &plan)
-
-        let start = sequences[handle].computed
-        let end = start + decision.count
-        let known = sequences[handle].tokens.count
-        var row = StepRow(
-            slot: slot,
-            tokenOffset: Int32(plan.tokens.count),
-            tokenCount: Int32(decision.count),
-            startPosition: Int32(start)
-        )
-        if start < known {
-            plan.tokens.append(contentsOf: sequences[handle].tokens[start..<end])
-        } else {
-            row.firstToken = .sampled(step: sequences[handle].lastSampledStep)
-            plan.tokens.append(0)
-        }
-        let samples = sequences[handle].samples(rowEnd: end)
-        let reportsPrompt = sequences[handle].reportsPrompt(rowEnd: end)
-        if samples {
-            row.output.sample = true
-            row.output.logProbabilities = sequences[handle].logProbabilities
-        }
-        if reportsPrompt {
-            row.output.promptLogProbabilities = sequences[handle].promptLogProbabilities
-            if end < sequences[handle].promptCount { row.output.nextPromptToken = sequences[handle].tokens[end] }
-        }
-        plan.rows.append(row)
-
-        sequences[handle].computed = end
-        sequences[handle].rowsInFlight += 1
-        if samples {
-            sequences[handle].pending += 1
-            sequences[handle].lastSampledStep = plan.step
-            if sequences[handle].credits != UInt32.max { sequences[handle].credits -= 1 }
-        }
-        return StepRecord.Row(
-            handle: handle,
-            arrival: sequences[handle].arrival,
-            slot: slot,
-            end: end,
-            samples: samples,
-            firstPromptTarget: reportsPrompt ? start + 1 : nil,
-            isNew: isNew
-        )
-    }
-
-    private mutating func announceBlocks(of handle: Int, slot: SlotIndex, _ plan: inout StepPlan) {
-        let first = sequences[handle].announcedEntries
-        for group in cache.pools.indices {
-            let new = sequences[handle].tables[group].dropFirst(first)
-            guard !new.isEmpty else { continue }
-            plan.blockTableUpdates.append(
-                BlockTableUpdate(
-                    slot: slot,
-                    group: Int32(group),
-                    firstEntry: Int32(first),
-                    offset: Int32(plan.blockIDs.count),
-                    count: Int32(new.count)
-                )
-            )
-            plan.blockIDs.append(contentsOf: new)
-        }
-        sequences[handle].announcedEntries = sequences[handle].tables.first?.count ?? 0
     }
 }

@@ -3,7 +3,7 @@
 extension Scheduler {
     /// What is wrong with the scheduler's own books; empty if nothing is. Walks everything: for tests.
     public func violations() -> [String] {
-        var found = cache.pools.flatMap { $0.violations() }
+        var found = cache.pool.violations()
         let live = handles.values
         for (id, handle) in handles where sequences[handle].id != id {
             found.append("request \(id) has a wrong handle")
@@ -12,10 +12,16 @@ extension Scheduler {
             found.append("\(live.count) sequences and \(freeHandles.count) free handles of \(sequences.count)")
         }
 
-        var references: [[KVBlockID: Int]] = Array(repeating: [:], count: cache.pools.count)
+        var references: [KVBlockID: Int] = [:]
         for handle in live {
-            for (group, table) in sequences[handle].tables.enumerated() {
-                for id in table { references[group][id, default: 0] += 1 }
+            for table in sequences[handle].tables {
+                for id in table.ids { references[id, default: 0] += 1 }
+                if sequences[handle].slot != nil, table.end * configuration.blockSize < sequences[handle].computed {
+                    found.append("request \(sequences[handle].id) has computed more than it has blocks for")
+                }
+                if sequences[handle].slot == nil, !table.ids.isEmpty {
+                    found.append("request \(sequences[handle].id) has blocks but no slot")
+                }
             }
             if sequences[handle].computed > sequences[handle].total {
                 found.append("request \(sequences[handle].id) has more tokens computed than there are")
@@ -24,11 +30,9 @@ extension Scheduler {
                 found.append("request \(sequences[handle].id) counts its rows wrongly")
             }
         }
-        for (group, pool) in cache.pools.enumerated() {
-            for id in 0..<KVBlockID(pool.blockCount) where pool.references(to: id) != references[group][id, default: 0]
-            {
-                found.append("block \(id) of group \(group) has \(pool.references(to: id)) references, tables differ")
-            }
+        for id in 0..<KVBlockID(cache.pool.blockCount)
+        where cache.pool.references(to: id) != references[id, default: 0] {
+            found.append("block \(id) has \(cache.pool.references(to: id)) references, tables differ")
         }
 
         let taken = live.compactMap { sequences[$0].slot }

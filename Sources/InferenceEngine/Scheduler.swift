@@ -6,9 +6,13 @@ public import Requests
 /// Decides what every step computes: a pure value, driven by requests and results, without clock or I/O.
 ///
 /// A sequence has known and computed tokens and nothing else; a step spends one token budget on sequences that run,
-/// those that generate first, then on those that wait. Prompts are computed in chunks of what the budget leaves. When
-/// blocks run out the last sequence in order of priority and arrival loses its blocks and slot, keeps its tokens and
-/// is computed again later. The order of calls is:
+/// those that generate first, then on those that wait. Prompts are computed in chunks of what the budget leaves; half
+/// of that is for prompts short enough to be done with in one step. When blocks run out the last sequence in order of
+/// priority and arrival loses its blocks and slot, keeps its tokens and is computed again later, from the prefix cache
+/// as far as nobody needed the memory; so the first in order always goes on.
+///
+/// The files: `Scheduler` (requests, queues), `+Schedule` (what the next step computes), `+Plan` (writing it down),
+/// `+Results` (what came of it). The order of calls is:
 ///
 ///     while scheduler.schedule(into: &plan) { executor.submit(plan) … }
 ///     executor.result(of: ticket, into: &result)
@@ -21,6 +25,8 @@ public struct Scheduler: Sendable {
     public let configuration: SchedulerConfiguration
     /// Longest sequence that can run: the context length, or the KV capacity if that is less.
     public let maximumSequenceLength: Int
+    /// Limits steps that generate; `nil` if no target is set. See ``firstStepTook(nanoseconds:)``.
+    public internal(set) var tokenBudget: TokenBudget?
 
     /// All sequences, by handle; those named in `freeHandles` are finished.
     var sequences: [ScheduledSequence] = []
@@ -45,18 +51,15 @@ public struct Scheduler: Sendable {
     /// - Parameters:
     ///   - configuration: limits, the same that the executor was prepared for.
     ///   - groups: the model's KV groups.
-    ///   - prepared: what the executor allocated for them.
+    ///   - prepared: what the executor allocated for all of them.
     /// - Throws: ``ExecutorError`` of kind ``ExecutorError/Kind/unsupported`` if the numbers permit no sequence at all.
     public init(
         configuration: SchedulerConfiguration,
         groups: [KeyValueGroup],
         prepared: PreparedExecutor
     ) throws(ExecutorError) {
-        guard !groups.isEmpty, prepared.blockCounts.count == groups.count else {
-            throw ExecutorError(
-                kind: .unsupported,
-                message: "the executor prepared \(prepared.blockCounts.count) KV pools for \(groups.count) KV groups"
-            )
+        guard !groups.isEmpty else {
+            throw ExecutorError(kind: .unsupported, message: "the model has no KV groups, that is, no layers")
         }
         guard configuration.slots > 0, configuration.tokensPerStep > 0, configuration.blockSize > 0 else {
             throw ExecutorError(
@@ -65,14 +68,20 @@ public struct Scheduler: Sendable {
                     + "size (\(configuration.blockSize)) must be at least 1"
             )
         }
-        cache = KVCache(blockSize: configuration.blockSize, blockCounts: prepared.blockCounts)
-        maximumSequenceLength = min(configuration.contextLength, cache.capacityInTokens)
+        cache = KVCache(
+            groups: groups, blockSize: configuration.blockSize, tokensPerStep: configuration.tokensPerStep,
+            blockCount: prepared.blockCount)
+        maximumSequenceLength = cache.capacityInTokens(upTo: configuration.contextLength)
         guard maximumSequenceLength > 0 else {
             throw ExecutorError(
                 kind: .unsupported,
-                message: "no sequence fits: context length \(configuration.contextLength), KV capacity "
-                    + "\(cache.capacityInTokens) tokens; give the KV cache more memory"
+                message: "no sequence fits: context length \(configuration.contextLength), and \(prepared.blockCount) "
+                    + "KV blocks for \(groups.count) KV groups; give the KV cache more memory"
             )
+        }
+        tokenBudget = configuration.targetStepNanoseconds.map { target in
+            let least = min(configuration.blockSize, configuration.tokensPerStep)
+            return TokenBudget(targetNanoseconds: target, range: least...configuration.tokensPerStep)
         }
         self.configuration = configuration
         freeSlots = (0..<configuration.slots).reversed().map { SlotIndex($0) }
@@ -132,9 +141,9 @@ public struct Scheduler: Sendable {
         let needed = request.tokens.count + (request.maximumNewTokens > generated ? 1 : 0)
         guard needed <= maximumSequenceLength else {
             let limit =
-                configuration.contextLength <= cache.capacityInTokens
+                configuration.contextLength <= maximumSequenceLength
                 ? "the context length is \(configuration.contextLength) tokens"
-                : "the KV cache holds \(cache.capacityInTokens) tokens"
+                : "the KV cache holds \(maximumSequenceLength) tokens"
             throw RequestFailure(
                 kind: .doesNotFit,
                 message: "the request needs at least \(needed) tokens (\(request.tokens.count) given), but \(limit)"
@@ -196,8 +205,8 @@ public struct Scheduler: Sendable {
         var counters = totals
         counters.runningSequences = running.count
         counters.waitingSequences = handles.count - running.count
-        counters.usedBlocks = cache.usedBlocks
-        counters.totalBlocks = cache.totalBlocks
+        counters.usedBlocks = cache.pool.usedCount
+        counters.totalBlocks = cache.pool.blockCount
         return counters
     }
 
@@ -234,7 +243,6 @@ public struct Scheduler: Sendable {
         freeSlots.append(slot)
         sequences[handle].slot = nil
         sequences[handle].slotAnnounced = false
-        sequences[handle].announcedEntries = 0
     }
 
     /// Forgets a sequence and makes its last output.

@@ -8,7 +8,10 @@ public struct SchedulerConfiguration: Sendable, Equatable {
     public var slots: Int
     /// Tokens of all rows of a step.
     public var tokensPerStep: Int
-    /// Longest sequence, generated tokens included. What the KV pools can hold may be less; see
+    /// How long a step may take in which sequences generate: it gets no more prompt tokens than seem to fit, but at least
+    /// a block's worth. `nil` limits nothing. It has no effect until ``Scheduler/firstStepTook(nanoseconds:)`` is called.
+    public var targetStepNanoseconds: UInt64?
+    /// Longest sequence, generated tokens included. What the KV blocks can hold may be less; see
     /// ``Scheduler/maximumSequenceLength``.
     public var contextLength: Int
     /// Tokens in a KV block.
@@ -29,6 +32,7 @@ public struct SchedulerConfiguration: Sendable, Equatable {
     public init(
         slots: Int,
         tokensPerStep: Int,
+        targetStepNanoseconds: UInt64? = 250_000_000,
         contextLength: Int,
         blockSize: Int = 16,
         maximumWaiting: Int = 1024,
@@ -40,6 +44,7 @@ public struct SchedulerConfiguration: Sendable, Equatable {
     ) {
         self.slots = slots
         self.tokensPerStep = tokensPerStep
+        self.targetStepNanoseconds = targetStepNanoseconds
         self.contextLength = contextLength
         self.blockSize = blockSize
         self.maximumWaiting = maximumWaiting

@@ -14,12 +14,13 @@ public import LanguageModel
 public protocol StepExecutor: AnyObject {
     var capabilities: ExecutorCapabilities { get }
 
-    /// Allocates buffers and the KV pools. Called once, first.
+    /// Allocates buffers and the KV blocks. Called once, first.
     ///
     /// - Parameters:
     ///   - limits: what plans may contain at most.
-    ///   - groups: the model's KV groups; block tables are kept a group and slot.
-    /// - Returns: how many blocks each group's pool holds.
+    ///   - groups: the model's KV groups, of equally many layers; block tables are kept a group and slot, the blocks are
+    ///     one pool, in which each block can hold ``ExecutorLimits/blockSize`` tokens of any group's layers.
+    /// - Returns: how many blocks there are.
     func prepare(limits: ExecutorLimits, groups: [KeyValueGroup]) throws(ExecutorError) -> PreparedExecutor
 
     /// Starts a step. The plan is read before the call returns or kept by value.
@@ -108,11 +109,11 @@ public struct ExecutorLimits: Sendable, Equatable {
 
 /// What ``StepExecutor/prepare(limits:groups:)`` allocated.
 public struct PreparedExecutor: Sendable, Equatable {
-    /// Blocks in the pool of each KV group; valid ids are `0 ..< count`.
-    public var blockCounts: [Int]
+    /// KV blocks for all groups together; valid ids are `0 ..< blockCount`.
+    public var blockCount: Int
 
-    public init(blockCounts: [Int]) {
-        self.blockCounts = blockCounts
+    public init(blockCount: Int) {
+        self.blockCount = blockCount
     }
 }
 

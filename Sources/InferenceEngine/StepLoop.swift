@@ -54,8 +54,8 @@ public struct StepLoopOptions: Sendable, Equatable {
 /// What a ``StepLoop`` found when it prepared its executor.
 public struct StepLoopDescription: Sendable, Equatable {
     public var capabilities: ExecutorCapabilities
-    /// Blocks in the pool of each KV group.
-    public var blockCounts: [Int]
+    /// KV blocks for all groups together.
+    public var blockCount: Int
     /// See ``Scheduler/maximumSequenceLength``.
     public var maximumSequenceLength: Int
     /// Whether steps are planned one ahead: as asked for, if the executor can.

@@ -6,7 +6,8 @@ public import Requests
 /// live under this index from the step that adds it to the step that removes it.
 public typealias SlotIndex = Int32
 
-/// Index of a KV block in an executor's pool; each KV group has a pool of its own.
+/// Index of a KV block in an executor's pool, which all KV groups share: at any time a block holds keys and values of one
+/// group's layers.
 public typealias KVBlockID = Int32
 
 /// Everything an executor needs to run one step: a value made by the scheduler, with all tokens of all rows flat in
@@ -60,6 +61,10 @@ public struct SlotAddition: Sendable, Equatable {
 }
 
 /// Writes a run of block ids into one slot's block table of one KV group.
+///
+/// In a group with a window `w`, a row that starts at position `p` sees no key before `p - w + 1`. Table entries that lie
+/// wholly before that are never read: their blocks may hold something else by then, and a sequence that starts from the
+/// prefix cache is never told of them.
 public struct BlockTableUpdate: Sendable, Equatable {
     public var slot: SlotIndex
     /// Index of the KV group.
@@ -79,14 +84,12 @@ public struct BlockTableUpdate: Sendable, Equatable {
     }
 }
 
-/// Copies the keys and values of one block of a KV group.
+/// Copies the keys and values of one block, of whatever group it is.
 public struct BlockCopy: Sendable, Equatable {
-    public var group: Int32
     public var source: KVBlockID
     public var destination: KVBlockID
 
-    public init(group: Int32, source: KVBlockID, destination: KVBlockID) {
-        self.group = group
+    public init(source: KVBlockID, destination: KVBlockID) {
         self.source = source
         self.destination = destination
     }
@@ -108,7 +111,8 @@ public struct StepRow: Sendable, Equatable {
     public var tokenOffset: Int32
     /// At least 1.
     public var tokenCount: Int32
-    /// Position in the sequence of the row's first token; keys and values before it are in the KV cache.
+    /// Position in the sequence of the row's first token; the keys and values before it that the row sees are in the KV
+    /// cache.
     public var startPosition: Int32
     public var firstToken: TokenSource
     public var output: RowOutput

@@ -19,6 +19,8 @@ struct StepRecord: Sendable {
     }
 
     var step: UInt64
+    /// Tokens of all rows.
+    var tokens = 0
     var rows: [Row]
     /// The plan's removed slots.
     var removedSlots: [SlotIndex]

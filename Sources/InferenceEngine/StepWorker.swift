@@ -30,6 +30,8 @@ final class StepWorker {
     private var reportedStatistics = StepStatistics()
     private var lastStatistics: UInt64?
     private var timer: StepTimer
+    /// When the device began with the oldest step in flight.
+    private var stepSince: UInt64 = 0
 
     init(
         executor: any StepExecutor,
@@ -57,7 +59,7 @@ final class StepWorker {
         scheduler = try Scheduler(configuration: configuration, groups: groups, prepared: prepared)
         description = StepLoopDescription(
             capabilities: executor.capabilities,
-            blockCounts: prepared.blockCounts,
+            blockCount: prepared.blockCount,
             maximumSequenceLength: scheduler.maximumSequenceLength,
             asynchronous: configuration.asynchronous
         )
@@ -163,7 +165,7 @@ final class StepWorker {
         do throws(ExecutorError) {
             let ticket = try retrying { () throws(ExecutorError) in try executor.submit(plan) }
             if tickets.isEmpty {
-                timer.update()
+                stepSince = timer.update()
                 timer.setDevice(busy: true)
             }
             tickets.append(ticket)
@@ -211,8 +213,10 @@ final class StepWorker {
     }
 
     private func resultArrived() {
-        timer.enter(.sample)
+        let time = timer.enter(.sample)
         tickets.removeFirst()
+        scheduler.firstStepTook(nanoseconds: time &- stepSince)
+        stepSince = time
         if tickets.isEmpty { timer.setDevice(busy: false) }
     }
 

@@ -84,16 +84,26 @@ public struct DecoderDescription: Sendable, Equatable {
     /// Whether layers compute their feed-forward blocks.
     public var computesFeedForward: Bool { ablation != .attentionOnly }
 
-    /// Layers grouped by window, in order of first appearance; an ablation does not change them.
+    /// Layers grouped by window, in order of first appearance, and cut into groups of equally many layers: the greatest
+    /// common divisor of the windows' counts. A model without windows is one group. An ablation does not change them.
     public var kvGroups: [KeyValueGroup] {
-        var groups: [KeyValueGroup] = []
+        var kinds: [KeyValueGroup] = []
         for (index, layer) in layers.enumerated() {
-            if let group = groups.firstIndex(where: { $0.window == layer.window }) {
-                groups[group].layers.append(index)
+            if let kind = kinds.firstIndex(where: { $0.window == layer.window }) {
+                kinds[kind].layers.append(index)
             } else {
-                groups.append(KeyValueGroup(layers: [index], window: layer.window))
+                kinds.append(KeyValueGroup(layers: [index], window: layer.window))
             }
         }
-        return groups
+        let size = max(1, kinds.reduce(0) { greatestCommonDivisor($0, $1.layers.count) })
+        return kinds.flatMap { kind in
+            stride(from: 0, to: kind.layers.count, by: size).map { start in
+                KeyValueGroup(layers: Array(kind.layers[start..<start + size]), window: kind.window)
+            }
+        }
     }
+}
+
+private func greatestCommonDivisor(_ first: Int, _ second: Int) -> Int {
+    second == 0 ? first : greatestCommonDivisor(second, first % second)
 }

@@ -40,7 +40,8 @@ extension DecoderDescription {
         return roles.reduce(0) { $0 + (source.tensor(named: tensorName($1))?.byteCount ?? 0) }
     }
 
-    /// Bytes of keys and values that one token takes in all layers, for as long as no window has passed it. An ablation
+    /// Bytes of keys and values that one token takes in all layers. Layers with a window keep only so many tokens of a
+    /// sequence: for the size of a cache see ``kvBytes(forSequenceOf:tokensPerStep:elementBytes:blockSize:)``. An ablation
     /// does not change it: the caches are there.
     ///
     /// - Parameter elementBytes: bytes of one stored number, 2 for f16.
@@ -57,6 +58,24 @@ extension DecoderDescription {
         guard computesAttention else { return 0 }
         let keys = layers.reduce(0) { $0 + min(context, $1.window ?? context) }
         return keys * 2 * keyValueHeads * headDimension * elementBytes
+    }
+
+    /// Bytes of keys and values with which one sequence can run to its end: whole blocks, those of layers with a window
+    /// up to what the window and one step take. A scheduler with such a cache accepts this length.
+    ///
+    /// - Parameters:
+    ///   - tokens: length of the sequence, generated tokens included.
+    ///   - tokensPerStep: most tokens of a step, at least 1.
+    ///   - elementBytes: bytes of one stored number, 2 for f16.
+    ///   - blockSize: tokens in a block.
+    public func kvBytes(
+        forSequenceOf tokens: Int, tokensPerStep: Int, elementBytes: Int, blockSize: Int = 16
+    ) -> Int {
+        let blockLayerBytes = blockSize * 2 * keyValueHeads * headDimension * elementBytes
+        return kvGroups.reduce(0) { sum, group in
+            let blocks = group.blocks(forSequenceOf: tokens, tokensPerStep: tokensPerStep, blockSize: blockSize)
+            return sum + blocks * group.layers.count * blockLayerBytes
+        }
     }
 
     private func computedRoles(ofLayer index: Int) -> [TensorRole] {

@@ -4,9 +4,13 @@ public import InferenceEngine
 public import LanguageModel
 import Requests
 
-/// An executor whose KV cache holds token ids: a row reads its whole history back through its block table and hands it
-/// to a ``MockModel``. Any mistake in block tables, positions, chunks, sharing or placeholders changes the output, and
-/// most are reported as violations besides.
+/// An executor whose KV cache holds token ids: a row reads what it sees back through its block tables and hands the
+/// history to a ``MockModel``. Any mistake in block tables, positions, chunks, sharing, windows or placeholders changes
+/// the output, and most are reported as violations besides.
+///
+/// As in a real model a key knows more than its own token: it remembers the keys before it, so that a row knows its whole
+/// history even if it sees only the window's keys. What it sees must agree with that memory. Windows have at least two
+/// tokens.
 ///
 /// Steps run when their result is asked for, in the order of submission.
 public final class MockExecutor: StepExecutor {
@@ -32,9 +36,24 @@ public final class MockExecutor: StepExecutor {
         }
     }
 
-    private struct Entry {
-        var token: TokenID
-        var position: Int
+    /// What is stored for one token in one group.
+    private final class Key {
+        let token: TokenID
+        let position: Int
+        let group: Int
+        let before: Key?
+
+        init(token: TokenID, position: Int, group: Int, before: Key?) {
+            self.token = token
+            self.position = position
+            self.group = group
+            self.before = before
+        }
+    }
+
+    private struct Writer: Equatable {
+        var slot: SlotIndex
+        var group: Int
     }
 
     private struct Slot {
@@ -56,20 +75,21 @@ public final class MockExecutor: StepExecutor {
     /// What callers did that they must not; the first one also fails the step.
     public private(set) var violations: [String] = []
 
-    private let blockCounts: [Int]
+    private let blockCount: Int
+    private var windows: [Int?] = []
     private var limits = ExecutorLimits(slots: 0, tokensPerStep: 0, contextLength: 0, keyValueBytes: 0)
     private var calls: [Call: Int] = [:]
     private var submitted: [StepPlan] = []
     private var slots: [SlotIndex: Slot] = [:]
-    /// Entries of all blocks, a group.
-    private var memory: [[Entry?]] = []
+    /// What all blocks hold, a block after the other.
+    private var memory: [Key?] = []
     private var lastStep: UInt64 = 0
     private var stepsSinceProfile: UInt64 = 0
 
-    /// - Parameter blockCounts: size of the pool of each KV group.
-    public init(model: MockModel, blockCounts: [Int], maximumStepsInFlight: Int = 2) {
+    /// - Parameter blockCount: KV blocks for all groups together.
+    public init(model: MockModel, blockCount: Int, maximumStepsInFlight: Int = 2) {
         self.model = model
-        self.blockCounts = blockCounts
+        self.blockCount = blockCount
         capabilities = ExecutorCapabilities(
             device: "mock", maximumStepsInFlight: maximumStepsInFlight, rowInvariant: true)
     }
@@ -81,8 +101,9 @@ public final class MockExecutor: StepExecutor {
     ) throws(ExecutorError) -> PreparedExecutor {
         try count(.prepare)
         self.limits = limits
-        memory = blockCounts.map { Array(repeating: nil, count: $0 * limits.blockSize) }
-        return PreparedExecutor(blockCounts: blockCounts)
+        windows = groups.map(\.window)
+        memory = Array(repeating: nil, count: blockCount * limits.blockSize)
+        return PreparedExecutor(blockCount: blockCount)
     }
 
     public func submit(_ plan: StepPlan) throws(ExecutorError) -> StepTicket {
@@ -143,7 +164,7 @@ public final class MockExecutor: StepExecutor {
                 violations.append("slot \(addition.slot) of \(limits.slots)")
             }
             slots[addition.slot] = Slot(
-                sampling: addition.sampling, tables: Array(repeating: [], count: blockCounts.count))
+                sampling: addition.sampling, tables: Array(repeating: [], count: windows.count))
         }
         for update in plan.blockTableUpdates { apply(update, plan.blockIDs) }
         if plan.tokens.count > limits.tokensPerStep {
@@ -154,7 +175,7 @@ public final class MockExecutor: StepExecutor {
             violations.append("step \(plan.step) has two rows of one slot")
         }
         // A row may read what its step writes only if it writes it itself: rows have no order.
-        var writers: [[Int: SlotIndex]] = Array(repeating: [:], count: blockCounts.count)
+        var writers: [Int: Writer] = [:]
         for row in plan.rows { write(row, plan, &writers) }
         for row in plan.rows { read(row, plan, writers, into: &result) }
     }
@@ -162,77 +183,106 @@ public final class MockExecutor: StepExecutor {
     private func apply(_ update: BlockTableUpdate, _ ids: [KVBlockID]) {
         let group = Int(update.group)
         let first = Int(update.firstEntry)
-        guard var slot = slots[update.slot], slot.tables.indices.contains(group),
-            first <= slot.tables[group].count
-        else {
+        guard var slot = slots[update.slot], windows.indices.contains(group), first >= 0 else {
             violations.append("block table update of slot \(update.slot), group \(group), from entry \(first)")
             return
         }
-        let table = slot.tables[group]
+        var table = slot.tables[group]
         let run = ids[Int(update.offset)..<Int(update.offset + update.count)]
-        for id in run where id < 0 || Int(id) >= blockCounts[group] { violations.append("block id \(id)") }
-        slot.tables[group] = Array(table.prefix(first)) + run + table.dropFirst(first + run.count)
+        for id in run where id < 0 || Int(id) >= blockCount { violations.append("block id \(id)") }
+        // Entries that nobody spoke of belong to no block.
+        while table.count < first + run.count { table.append(-1) }
+        table.replaceSubrange(first..<first + run.count, with: run)
+        slot.tables[group] = table
         slots[update.slot] = slot
     }
 
-    /// Index in ``memory`` of a position's entry.
+    /// Index in ``memory`` of a position's key.
     private func place(_ position: Int, _ slot: Slot, group: Int) -> Int? {
         let entry = position / limits.blockSize
-        guard entry < slot.tables[group].count else { return nil }
+        guard entry < slot.tables[group].count, slot.tables[group][entry] >= 0 else { return nil }
         return Int(slot.tables[group][entry]) * limits.blockSize + position % limits.blockSize
     }
 
-    private func write(_ row: StepRow, _ plan: StepPlan, _ writers: inout [[Int: SlotIndex]]) {
+    private func write(_ row: StepRow, _ plan: StepPlan, _ writers: inout [Int: Writer]) {
         guard let slot = slots[row.slot] else {
             violations.append("step \(plan.step) has a row of slot \(row.slot), which is empty")
             return
         }
-        for index in 0..<Int(row.tokenCount) {
-            let position = Int(row.startPosition) + index
-            var token = plan.tokens[Int(row.tokenOffset) + index]
-            if index == 0, case .sampled(let step) = row.firstToken {
-                if slot.sampled?.step != step {
-                    violations.append("slot \(row.slot) has no token of step \(step)")
+        for group in windows.indices {
+            let start = Int(row.startPosition)
+            var before: Key?
+            if start > 0, let place = place(start - 1, slot, group: group) { before = memory[place] }
+            for index in 0..<Int(row.tokenCount) {
+                let position = start + index
+                var token = plan.tokens[Int(row.tokenOffset) + index]
+                if index == 0, case .sampled(let step) = row.firstToken {
+                    if slot.sampled?.step != step {
+                        violations.append("slot \(row.slot) has no token of step \(step)")
+                    }
+                    token = slot.sampled?.token ?? -1
                 }
-                token = slot.sampled?.token ?? -1
-            }
-            if position >= limits.contextLength { violations.append("position \(position) is behind the context") }
-            for group in blockCounts.indices {
+                if position >= limits.contextLength { violations.append("position \(position) is behind the context") }
                 guard let place = place(position, slot, group: group) else {
-                    violations.append("slot \(row.slot) has no block for position \(position)")
+                    violations.append("slot \(row.slot) has no block of group \(group) for position \(position)")
                     return
                 }
-                memory[group][place] = Entry(token: token, position: position)
+                let key = Key(token: token, position: position, group: group, before: before)
+                memory[place] = key
+                before = key
                 let block = place / limits.blockSize
-                if let other = writers[group][block], other != row.slot {
-                    violations.append("slots \(other) and \(row.slot) write block \(block) in step \(plan.step)")
+                let writer = Writer(slot: row.slot, group: group)
+                if let other = writers[block], other != writer {
+                    violations.append("\(other) and \(writer) write block \(block) in step \(plan.step)")
                 }
-                writers[group][block] = row.slot
+                writers[block] = writer
             }
         }
     }
 
-    private func read(
-        _ row: StepRow, _ plan: StepPlan, _ writers: [[Int: SlotIndex]], into result: inout StepResult
-    ) {
-        guard row.output.sample || row.output.promptLogProbabilities != nil, let slot = slots[row.slot] else { return }
+    /// All tokens before position `end` as a group has them.
+    private func history(_ row: StepRow, _ slot: Slot, group: Int, _ writers: [Int: Writer]) -> [TokenID]? {
         let end = Int(row.startPosition + row.tokenCount)
+        let firstSeen = windows[group].map { max(0, Int(row.startPosition) - $0 + 1) } ?? 0
+        guard let last = place(end - 1, slot, group: group) else { return nil }
         var history: [TokenID] = []
-        for group in blockCounts.indices {
-            history.removeAll(keepingCapacity: true)
-            for position in 0..<end {
-                guard let place = place(position, slot, group: group), let entry = memory[group][place],
-                    entry.position == position
-                else {
-                    violations.append("slot \(row.slot) reads position \(position), which is not in its blocks")
-                    return
-                }
-                if let writer = writers[group][place / limits.blockSize], writer != row.slot {
-                    violations.append("slot \(row.slot) reads a block that slot \(writer) writes in this step")
-                }
-                history.append(entry.token)
+        var key = memory[last]
+        while let current = key {
+            history.append(current.token)
+            key = current.before
+        }
+        history.reverse()
+        guard history.count == end else {
+            violations.append("slot \(row.slot) knows \(history.count) tokens before position \(end)")
+            return nil
+        }
+        for position in firstSeen..<end {
+            guard let place = place(position, slot, group: group), let key = memory[place], key.position == position,
+                key.group == group, key.token == history[position]
+            else {
+                violations.append(
+                    "slot \(row.slot) reads position \(position) of group \(group), which is not in its blocks")
+                return nil
+            }
+            if let writer = writers[place / limits.blockSize], writer.slot != row.slot {
+                violations.append("slot \(row.slot) reads a block that \(writer) writes in this step")
             }
         }
+        return history
+    }
+
+    private func read(
+        _ row: StepRow, _ plan: StepPlan, _ writers: [Int: Writer], into result: inout StepResult
+    ) {
+        // Rows that yield nothing read their blocks too.
+        guard let slot = slots[row.slot] else { return }
+        let end = Int(row.startPosition + row.tokenCount)
+        let histories = windows.indices.map { history(row, slot, group: $0, writers) }
+        guard let first = histories.first, let history = first else { return }
+        if histories.contains(where: { $0 != history }) {
+            violations.append("the groups of slot \(row.slot) hold different sequences")
+        }
+        guard row.output.sample || row.output.promptLogProbabilities != nil else { return }
         var output = RowResult(slot: row.slot)
         if let count = row.output.promptLogProbabilities {
             let first = result.prompt.count

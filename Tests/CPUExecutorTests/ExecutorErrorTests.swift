@@ -21,7 +21,7 @@ import Weights
             slots: slots, tokensPerStep: tokensPerStep, contextLength: context,
             keyValueBytes: blocks * 16 * model.kvBytesPerToken(elementBytes: 2))
         let prepared = try executor.prepare(limits: limits, groups: model.kvGroups)
-        #expect(prepared.blockCounts == [blocks])
+        #expect(prepared.blockCount == blocks)
         return executor
     }
 
@@ -79,8 +79,8 @@ import Weights
         ("likeliest", { $0.rows[0].output.logProbabilities = 65 }),
         ("negative likeliest", { $0.rows[0].output.promptLogProbabilities = -1 }),
         ("placeholder", { $0.rows[0].firstToken = .sampled(step: 1) }),
-        ("copy source", { $0.blockCopies = [BlockCopy(group: 0, source: 8, destination: 0)] }),
-        ("copy group", { $0.blockCopies = [BlockCopy(group: -1, source: 0, destination: 0)] }),
+        ("copy source", { $0.blockCopies = [BlockCopy(source: 8, destination: 0)] }),
+        ("copy destination", { $0.blockCopies = [BlockCopy(source: 0, destination: -1)] }),
         ("pooling", { $0.rows[0].output.pooling = .mean }),
         ("embeddings", { $0.embeddingSpans = [EmbeddingSpan(slot: 0, position: 0, count: 1, buffer: 1)] }),
         ("bidirectional", { $0.bidirectionalSpans = [BidirectionalSpan(slot: 0, position: 0, count: 1)] }),
@@ -152,7 +152,7 @@ import Weights
         plan.removeAll()
         plan.step = 2
         plan.addedSlots = [SlotAddition(slot: 1, sampling: SamplingParameters())]
-        plan.blockCopies = [BlockCopy(group: 0, source: 3, destination: 6)]
+        plan.blockCopies = [BlockCopy(source: 3, destination: 6)]
         plan.blockIDs = [6, 7]
         plan.blockTableUpdates = [BlockTableUpdate(slot: 1, group: 0, firstEntry: 0, offset: 0, count: 2)]
         plan.tokens = [77]
@@ -197,5 +197,37 @@ import Weights
         executor.shutdown()
         executor.shutdown()
         #expect(throws: ExecutorError.self) { try executor.submit(Self.plan()) }
+    }
+
+    /// A row of a group with a window needs the entries that it sees and no others.
+    @Test func entriesBehindAWindowAreNotNeeded() throws {
+        let file = try TinyModel(format: .q8_0).file()
+        var model = try DecoderDescription(gguf: file)
+        model.layers[1].window = 17
+        let executor = try CPUExecutor(
+            model: model, file: file, options: CPUExecutor.Options(compute: .int8, threads: 1))
+        defer { executor.shutdown() }
+        let limits = ExecutorLimits(
+            slots: 1, tokensPerStep: 16, contextLength: 64,
+            keyValueBytes: 4 * 16 * model.kvBytesPerToken(elementBytes: 2))
+        let prepared = try executor.prepare(limits: limits, groups: model.kvGroups)
+        #expect(prepared.blockCount == 8)
+        var plan = Self.plan()
+        plan.rows[0].startPosition = 48
+        func tables(windowFrom entry: Int32) {
+            plan.blockIDs = [0, 1, 2, 3, 4, 5, 6, 7]
+            plan.blockTableUpdates = [
+                BlockTableUpdate(slot: 0, group: 0, firstEntry: 0, offset: 0, count: 4),
+                BlockTableUpdate(slot: 0, group: 1, firstEntry: entry, offset: 4, count: 4 - entry),
+            ]
+        }
+        // Position 48 sees from 32 on, that is, entry 2.
+        tables(windowFrom: 3)
+        #expect(throws: ExecutorError.self) { try executor.submit(plan) }
+        tables(windowFrom: 2)
+        let ticket = try executor.submit(plan)
+        var result = StepResult()
+        try executor.result(of: ticket, into: &result)
+        #expect(result.rows.count == 1)
     }
 }

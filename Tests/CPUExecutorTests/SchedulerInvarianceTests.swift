@@ -131,13 +131,26 @@ import Weights
             tokensPerStep: 96, contextLength: 256)
     }
 
+    /// Layers with windows of two sizes beside layers without: five groups over one pool of blocks.
+    @Test(arguments: [CPUCompute.f32, .int8]) func windows(_ compute: CPUCompute) throws {
+        let tiny = TinyModel(format: .q4_1, hidden: 128, layers: 5, queryHeads: 4, keyValueHeads: 2)
+        let file = try tiny.file()
+        var model = try DecoderDescription(gguf: file)
+        for (layer, window) in [0: 40, 1: 40, 3: 70, 4: 9] { model.layers[layer].window = window }
+        try Self.check(
+            model, file, compute,
+            requests: Self.requests(
+                24, shared: 70, longest: 40, newTokens: 90, vocabulary: model.vocabularySize), blocks: 20,
+            tokensPerStep: 96, contextLength: 320)
+    }
+
     @Test func realModel() throws {
         guard let path = try ModelFixture.path() else { return }
         let file = try GGUFFile(path: path)
         let model = try DecoderDescription(gguf: file)
-        var requests = Self.requests(16, shared: 70, longest: 20, newTokens: 12, vocabulary: model.vocabularySize)
+        var requests = Self.requests(8, shared: 70, longest: 20, newTokens: 30, vocabulary: model.vocabularySize)
         for index in requests.indices where index != 5 { requests[index].promptTop = nil }
         try Self.check(
-            model, file, .int8, requests: requests, blocks: 16, slots: 16, tokensPerStep: 48, contextLength: 128)
+            model, file, .int8, requests: requests, blocks: 14, slots: 16, tokensPerStep: 48, contextLength: 128)
     }
 }

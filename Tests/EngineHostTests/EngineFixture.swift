@@ -62,7 +62,7 @@ struct EngineFixture {
         supervisor = ends[0]
         let gate = Gate()
         self.gate = gate
-        let executor = MockExecutor(model: testModel, blockCounts: [1024])
+        let executor = MockExecutor(model: testModel, blockCount: 1024)
         executor.faults = faults
         if isGated { executor.onResult = { _ in gate.pass() } }
         let options = EngineServiceOptions(

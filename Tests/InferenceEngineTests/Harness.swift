@@ -1,10 +1,11 @@
 // Tandem — Apache-2.0
 
-import InferenceEngine
 import LanguageModel
 import Requests
 import TestSupport
 import Testing
+
+@testable import InferenceEngine
 
 /// Random numbers from a seed.
 struct SplitMix: RandomNumberGenerator {
@@ -45,12 +46,21 @@ struct Harness {
     var collected: [RequestID: Collected] = [:]
     /// All plans that were submitted.
     var plans: [StepPlan] = []
+    /// Where each request's first row started: the tokens before it came from the prefix cache.
+    var firstStarts: [RequestID: Int] = [:]
+    /// How often a preempted request went on from the prefix cache.
+    var resumedFromCache = 0
+    /// What a step took, for the scheduler's token budget; `nil` tells it nothing.
+    var stepTime: ((StepPlan) -> UInt64)?
 
+    /// - Parameters:
+    ///   - blocks: KV blocks for all groups together.
+    ///   - windows: one for each KV group.
     init(
-        _ configuration: SchedulerConfiguration, blocks: [Int] = [64], vocabularySize: Int = 97
+        _ configuration: SchedulerConfiguration, blocks: Int = 64, windows: [Int?] = [nil], vocabularySize: Int = 97
     ) throws {
-        executor = MockExecutor(model: MockModel(vocabularySize: vocabularySize), blockCounts: blocks)
-        let groups = blocks.indices.map { KeyValueGroup(layers: [$0], window: nil) }
+        executor = MockExecutor(model: MockModel(vocabularySize: vocabularySize), blockCount: blocks)
+        let groups = windows.enumerated().map { KeyValueGroup(layers: [$0], window: $1) }
         let limits = ExecutorLimits(
             slots: configuration.slots, tokensPerStep: configuration.tokensPerStep,
             contextLength: configuration.contextLength, blockSize: configuration.blockSize, keyValueBytes: 0)
@@ -80,10 +90,44 @@ struct Harness {
     ///
     /// - Returns: whether there was one.
     mutating func submit() throws -> Bool {
-        guard scheduler.schedule(into: &plan) else { return false }
+        let first = firstRunnable
+        guard scheduler.schedule(into: &plan) else {
+            let mayPlan = scheduler.stepsInFlight < (scheduler.configuration.asynchronous ? 2 : 1)
+            #expect(!mayPlan || first == nil, "nothing runs although request \(first ?? 0) could")
+            return false
+        }
+        if let first { expectRow(of: first) }
+        for addition in plan.addedSlots {
+            let owner = scheduler.sequences.first { $0.slot == addition.slot }
+            let start = plan.rows.first { $0.slot == addition.slot }.map { Int($0.startPosition) }
+            guard let owner, let start else { continue }
+            if firstStarts[owner.id] == nil {
+                firstStarts[owner.id] = start
+            } else if start > 0 {
+                resumedFromCache += 1
+            }
+        }
         plans.append(plan)
         tickets.append(try executor.submit(plan))
         return true
+    }
+
+    /// The request that must go on in the next step: the first in order of those that run, if it has work, or the first
+    /// of those that wait if none runs.
+    private var firstRunnable: RequestID? {
+        let sequences = scheduler.sequences
+        if let running = scheduler.running.first(where: { !sequences[$0].isPaused }) {
+            return sequences[running].work > 0 ? sequences[running].id : nil
+        }
+        return scheduler.waiting.last.flatMap { sequences[$0].rowsInFlight == 0 ? sequences[$0].id : nil }
+    }
+
+    private func expectRow(of id: RequestID) {
+        let slot = scheduler.handles[id].flatMap { scheduler.sequences[$0].slot }
+        let hasRow = plan.rows.contains { $0.slot == slot }
+        // Sequences that generate go first; there may be as many as a step has tokens.
+        let isFull = plan.rows.count == scheduler.configuration.tokensPerStep
+        #expect(hasRow || isFull, "request \(id) is the first in order and has no row in step \(plan.step)")
     }
 
     mutating func mustSubmit() throws {
@@ -93,7 +137,11 @@ struct Harness {
 
     /// Takes the oldest result.
     mutating func takeResult() throws {
-        try executor.result(of: tickets.removeFirst(), into: &result)
+        let ticket = tickets.removeFirst()
+        try executor.result(of: ticket, into: &result)
+        if let stepTime, let plan = plans.first(where: { $0.step == ticket.step }) {
+            scheduler.firstStepTook(nanoseconds: stepTime(plan))
+        }
         var outputs: [SequenceOutput] = []
         try scheduler.finish(result, into: &outputs)
         collect(outputs)

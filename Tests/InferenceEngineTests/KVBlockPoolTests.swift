@@ -89,4 +89,27 @@ import Testing
         changes = pool.takeChanges()
         #expect(changes.stored == [hash(2)])
     }
+
+    @Test func groupsDoNotMixAndOneIsReported() throws {
+        var pool = KVBlockPool(blockCount: 3, reportedGroup: 1)
+        let ids = try (0..<3).map { _ in try allocate(from: &pool) }
+        pool.register(ids[0], as: hash(1), group: 0)
+        #expect(pool.block(of: hash(1), group: 0) == ids[0])
+        #expect(pool.block(of: hash(1), group: 1) == nil)
+        var changes = pool.takeChanges()
+        #expect(changes.stored.isEmpty)
+        pool.register(ids[1], as: hash(1), group: 1)
+        pool.register(ids[2], as: hash(2), group: 0)
+        #expect(pool.cachedCount == 3)
+        changes = pool.takeChanges()
+        #expect(changes.stored == [hash(1)])
+        for id in [ids[2], ids[0], ids[1]] { pool.release(id) }
+        for _ in 0..<2 { _ = pool.allocate() }
+        changes = pool.takeChanges()
+        #expect(changes.evicted.isEmpty)
+        _ = pool.allocate()
+        changes = pool.takeChanges()
+        #expect(changes.evicted == [hash(1)])
+        #expect(pool.violations() == [])
+    }
 }

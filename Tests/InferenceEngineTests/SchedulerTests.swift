@@ -10,7 +10,7 @@ import Testing
     private func failure(_ configuration: SchedulerConfiguration, blocks: Int = 64, _ request: EngineRequest) throws
         -> RequestFailure?
     {
-        var harness = try Harness(configuration, blocks: [blocks])
+        var harness = try Harness(configuration, blocks: blocks)
         do throws(RequestFailure) {
             try harness.scheduler.add(request)
             return nil
@@ -77,7 +77,7 @@ import Testing
     }
 
     @Test func refusesAMachineThatRunsNothing() throws {
-        #expect(throws: ExecutorError.self) { _ = try Harness(.small(), blocks: [0]) }
+        #expect(throws: ExecutorError.self) { _ = try Harness(.small(), blocks: 0) }
         #expect(throws: ExecutorError.self) { _ = try Harness(.small(slots: 0)) }
         #expect(throws: ExecutorError.self) { _ = try Harness(.small(tokensPerStep: 0)) }
     }
@@ -168,7 +168,7 @@ import Testing
     // MARK: - Order and budget
 
     @Test func generatingSequencesGoOnBesideALongPrompt() throws {
-        var harness = try Harness(.small(tokensPerStep: 16), blocks: [64])
+        var harness = try Harness(.small(tokensPerStep: 16), blocks: 64)
         try harness.add(EngineRequest(id: 1, tokens: prompt(4), maximumNewTokens: 30))
         _ = try harness.round()
         try harness.add(EngineRequest(id: 2, tokens: prompt(200, seed: 2), maximumNewTokens: 1))
@@ -190,7 +190,7 @@ import Testing
     }
 
     @Test(arguments: [false, true]) func theLastInOrderIsPreemptedAndLosesNothing(asynchronous: Bool) throws {
-        var harness = try Harness(.small(asynchronous: asynchronous, prefixCaching: false), blocks: [4])
+        var harness = try Harness(.small(asynchronous: asynchronous, prefixCaching: false), blocks: 5)
         let requests = (1...2).map {
             EngineRequest(id: $0, tokens: prompt(20, seed: $0), maximumNewTokens: 40, priority: -Int32($0))
         }
@@ -207,7 +207,7 @@ import Testing
     // MARK: - Cancel, pause, resume
 
     @Test(arguments: [false, true]) func cancelFreesBlocksAtOnceWithAStepInFlight(asynchronous: Bool) throws {
-        var harness = try Harness(.small(asynchronous: asynchronous), blocks: [4])
+        var harness = try Harness(.small(asynchronous: asynchronous), blocks: 4)
         try harness.add(EngineRequest(id: 1, tokens: prompt(60), maximumNewTokens: 3))
         try harness.mustSubmit()
         #expect(harness.scheduler.counters.usedBlocks == 4)
@@ -245,7 +245,7 @@ import Testing
     }
 
     @Test func aPausedSequenceGivesWayToOneThatRuns() throws {
-        var harness = try Harness(.small(slots: 1), blocks: [4])
+        var harness = try Harness(.small(slots: 1), blocks: 4)
         let paused = EngineRequest(id: 1, tokens: prompt(10), maximumNewTokens: 12, priority: -1)
         let other = EngineRequest(id: 2, tokens: prompt(10, seed: 2), maximumNewTokens: 12)
         try harness.add(paused)

@@ -56,10 +56,11 @@ final class Reports: Sendable {
     private func makeLoop(
         _ reports: Reports, configuration: SchedulerConfiguration = .small(asynchronous: true),
         options: StepLoopOptions = StepLoopOptions(), faults: [MockExecutor.Fault] = [],
-        onResult: (@Sendable (UInt64) -> Void)? = nil
+        onResult: (@Sendable (UInt64) -> Void)? = nil, onSubmit: (@Sendable (StepPlan) -> Void)? = nil
     ) throws -> StepLoop {
-        let executor = MockExecutor(model: Self.model, blockCounts: [64])
+        let executor = MockExecutor(model: Self.model, blockCount: 64)
         executor.faults = faults
+        executor.onSubmit = onSubmit
         executor.onResult = onResult
         executor.onShutdown = { reports.ended.signal() }
         return try StepLoop(
@@ -91,7 +92,7 @@ final class Reports: Sendable {
         let reports = Reports()
         let loop = try makeLoop(reports, configuration: .small(asynchronous: asynchronous))
         #expect(loop.description.asynchronous == asynchronous)
-        #expect(loop.description.blockCounts == [64])
+        #expect(loop.description.blockCount == 64)
         #expect(loop.description.maximumSequenceLength == 256)
         let requests = (1...30).map { request($0) }
         loop.send(requests.map { StepCommand.submit($0) })
@@ -116,6 +117,24 @@ final class Reports: Sendable {
         #expect(last.profile.steps == last.counters.steps)
         #expect(last.times.device > 0)
         #expect(last.times.host > 0)
+    }
+
+    @Test(arguments: [(false, [64, 32, 17, 17]), (true, [64, 64, 32, 17])])
+    func measuredStepsLimitPrompts(asynchronous: Bool, sizes: [Int]) throws {
+        let reports = Reports()
+        let submitted = Mutex<[Int]>([])
+        var configuration = SchedulerConfiguration.small(tokensPerStep: 64, asynchronous: asynchronous)
+        // The clock goes on by milliseconds in each step, which is always too long: half the tokens, down to a block.
+        configuration.targetStepNanoseconds = 1
+        let loop = try makeLoop(
+            reports, configuration: configuration,
+            onSubmit: { plan in submitted.withLock { $0.append(plan.tokens.count) } })
+        loop.send([.submit(request(1, count: 20, new: 30)), .submit(request(2, count: 200))])
+        try reports.waitForFinishes(2)
+        end(loop, reports)
+        // A step may have one token to generate beside a block of the prompt.
+        #expect(submitted.withLock { Array($0.prefix(4)) } == sizes)
+        #expect(reports.tokens(2) == Self.model.answer(request(2, count: 200), limit: 256).tokens)
     }
 
     @Test func refusalsAreReported() throws {

@@ -75,7 +75,8 @@ import Weights
             layers: [window, window, full, window])
         #expect(
             model.kvGroups == [
-                KeyValueGroup(layers: [0, 1, 3], window: 512), KeyValueGroup(layers: [2], window: nil),
+                KeyValueGroup(layers: [0], window: 512), KeyValueGroup(layers: [1], window: 512),
+                KeyValueGroup(layers: [3], window: 512), KeyValueGroup(layers: [2], window: nil),
             ])
         #expect(model.roles.contains(.queryNorm(2)) && model.roles.contains(.postFeedForwardNorm(0)))
         // Keys beyond the window cost nothing.
