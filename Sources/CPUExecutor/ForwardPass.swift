@@ -23,6 +23,8 @@ final class ForwardPass: @unchecked Sendable {
     let buffers: StepBuffers
     let keyValues: KeyValuePools
     let ropes: [RotaryTable]
+    /// One a thread.
+    let samplingScratch: [SamplingScratch]
     let tileTokens: Int
 
     /// Nanoseconds of the coordinator since the last profile.
@@ -48,8 +50,7 @@ final class ForwardPass: @unchecked Sendable {
         self.kernels = kernels
         self.packed = packed
         self.pool = pool
-        // About 48 query rows a call: enough to share the reading of keys, few enough to balance.
-        tileTokens = max(4, min(32, 48 / (model.queryHeads / model.keyValueHeads)))
+        tileTokens = Self.tileTokens(of: model)
         buffers = try StepBuffers(
             model: model, limits: limits, compute: compute, threads: pool.threads, tileTokens: tileTokens)
         keyValues = try KeyValuePools(model: model, groups: groups, limits: limits, compute: compute)
@@ -61,6 +62,7 @@ final class ForwardPass: @unchecked Sendable {
                     rounding: inspection?.rotaryRounding))
         }
         self.ropes = ropes
+        samplingScratch = try Self.samplingScratch(threads: pool.threads, vocabularySize: model.vocabularySize)
         sampling = .allocate(capacity: limits.slots)
         sampling.initialize(repeating: SamplingParameters())
         lastTokens = .allocate(capacity: limits.slots)
@@ -73,6 +75,17 @@ final class ForwardPass: @unchecked Sendable {
     deinit {
         sampling.deallocate()
         lastTokens.deallocate()
+    }
+
+    static func samplingScratch(threads: Int, vocabularySize: Int) throws(ExecutorError) -> [SamplingScratch] {
+        var scratch: [SamplingScratch] = []
+        for _ in 0..<threads { scratch.append(try SamplingScratch(vocabularySize: vocabularySize)) }
+        return scratch
+    }
+
+    /// Tokens of one attention call. About 48 query rows: enough to share the reading of keys, few enough to balance.
+    static func tileTokens(of model: DecoderDescription) -> Int {
+        max(4, min(32, 48 / (model.queryHeads / model.keyValueHeads)))
     }
 
     /// Applies the step's changes of slots, tables and blocks, and fills in tokens sampled by earlier steps.
@@ -522,7 +535,9 @@ final class ForwardPass: @unchecked Sendable {
             let probabilities = buffers.workers[worker].probabilities
             kernels.softmax_row(logits, vocabulary, 1 / sampling.temperature, probabilities)
             let row = UnsafeBufferPointer(start: probabilities, count: vocabulary)
-            if let token = RowSampler.draw(row, sampling: sampling, position: position) { return token }
+            let token = RowSampler.draw(
+                row, sampling: sampling, position: position, scratch: samplingScratch[worker])
+            if let token { return token }
         }
         return kernels.argmax(logits, vocabulary)
     }

@@ -10,6 +10,7 @@ import LanguageModel
 /// Unchecked: ``extend(to:)`` is called by the coordinator alone, before a step's threads start; they only read.
 final class RotaryTable: @unchecked Sendable {
     private let memory: MappedMemory
+    var byteCount: Int { memory.byteCount }
     private let pairs: Int
     private let frequencies: [Float]
     private let positions: Int

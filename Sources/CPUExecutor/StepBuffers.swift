@@ -47,6 +47,7 @@ final class StepBuffers: @unchecked Sendable {
     static let smallStep = 2
 
     private let memory: MappedMemory
+    var byteCount: Int { memory.byteCount }
 
     init(
         model: DecoderDescription, limits: ExecutorLimits, compute: CPUCompute, threads: Int, tileTokens: Int

@@ -14,6 +14,7 @@ extension DecoderDescription {
             let expected = expectedShape(role)
             known.insert(name)
             guard let tensor = source.tensor(named: name) else {
+                if let refusal = source.refusal(ofTensorNamed: name) { throw LanguageModelError(refusal) }
                 throw LanguageModelError(
                     path: source.path, subject: "tensor \(name)",
                     reason: "missing; the model needs it with the shape \(expected)")

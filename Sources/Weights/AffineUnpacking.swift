@@ -20,8 +20,7 @@ enum AffineUnpacking {
             let source = 34 * block
             scales[block] = BlockDecoding.half(blocks, source)
             minima[block] = -128 * scales[block]
-            let bytes = blocks.loadUnaligned(fromByteOffset: source + 2, as: SIMD32<UInt8>.self)
-            output.storeBytes(of: bytes ^ 0x80, toByteOffset: 32 * block, as: SIMD32<UInt8>.self)
+            store(bytes(blocks, source + 2) ^ 0x80, bytes(blocks, source + 18) ^ 0x80, output, block)
         }
     }
 
@@ -90,10 +89,10 @@ enum AffineUnpacking {
             let source = 144 * block
             scalesOfK(blocks, source, scales, minima, 8 * block)
             for pair in 0..<4 {
-                let bytes = blocks.loadUnaligned(fromByteOffset: source + 16 + 32 * pair, as: SIMD32<UInt8>.self)
-                let start = 256 * block + 64 * pair
-                output.storeBytes(of: bytes & 0x0F, toByteOffset: start, as: SIMD32<UInt8>.self)
-                output.storeBytes(of: bytes &>> 4, toByteOffset: start + 32, as: SIMD32<UInt8>.self)
+                let (low0, high0) = nibbles(blocks, source + 16 + 32 * pair)
+                let (low1, high1) = nibbles(blocks, source + 32 + 32 * pair)
+                store(low0, low1, output, 8 * block + 2 * pair)
+                store(high0, high1, output, 8 * block + 2 * pair + 1)
             }
         }
     }
@@ -107,15 +106,16 @@ enum AffineUnpacking {
             let source = 176 * block
             scalesOfK(blocks, source, scales, minima, 8 * block)
             // Shifted by two a pair of runs, so that bits 0 and 1 are always those of the two runs at hand.
-            var fifth = blocks.loadUnaligned(fromByteOffset: source + 16, as: SIMD32<UInt8>.self)
+            var fifth0 = bytes(blocks, source + 16)
+            var fifth1 = bytes(blocks, source + 32)
             for pair in 0..<4 {
-                let bytes = blocks.loadUnaligned(fromByteOffset: source + 48 + 32 * pair, as: SIMD32<UInt8>.self)
-                let low = bytes & 0x0F | (fifth & 1) &<< 4
-                let high = bytes &>> 4 | (fifth & 2) &<< 3
-                let start = 256 * block + 64 * pair
-                output.storeBytes(of: low, toByteOffset: start, as: SIMD32<UInt8>.self)
-                output.storeBytes(of: high, toByteOffset: start + 32, as: SIMD32<UInt8>.self)
-                fifth = fifth &>> 2
+                let (low0, high0) = nibbles(blocks, source + 48 + 32 * pair)
+                let (low1, high1) = nibbles(blocks, source + 64 + 32 * pair)
+                let run = 8 * block + 2 * pair
+                store(low0 | (fifth0 & 1) &<< 4, low1 | (fifth1 & 1) &<< 4, output, run)
+                store(high0 | (fifth0 & 2) &<< 3, high1 | (fifth1 & 2) &<< 3, output, run + 1)
+                fifth0 = fifth0 &>> 2
+                fifth1 = fifth1 &>> 2
             }
         }
     }
@@ -139,10 +139,15 @@ enum AffineUnpacking {
         }
     }
 
+    // Vectors of 16: the compiler has instructions for them everywhere, and takes wider ones apart element by element.
+    private static func bytes(_ blocks: UnsafeRawBufferPointer, _ offset: Int) -> SIMD16<UInt8> {
+        blocks.loadUnaligned(fromByteOffset: offset, as: SIMD16<UInt8>.self)
+    }
+
     private static func nibbles(
         _ blocks: UnsafeRawBufferPointer, _ offset: Int
     ) -> (low: SIMD16<UInt8>, high: SIMD16<UInt8>) {
-        let pairs = blocks.loadUnaligned(fromByteOffset: offset, as: SIMD16<UInt8>.self)
+        let pairs = bytes(blocks, offset)
         return (pairs & 0x0F, pairs &>> 4)
     }
 
@@ -154,10 +159,11 @@ enum AffineUnpacking {
         return (bytes &>> shifts & 1) &<< 4
     }
 
+    /// Stores the two halves of a run of 32.
     private static func store(
-        _ low: SIMD16<UInt8>, _ high: SIMD16<UInt8>, _ output: UnsafeMutableRawBufferPointer, _ block: Int
+        _ first: SIMD16<UInt8>, _ second: SIMD16<UInt8>, _ output: UnsafeMutableRawBufferPointer, _ run: Int
     ) {
-        output.storeBytes(of: low, toByteOffset: 32 * block, as: SIMD16<UInt8>.self)
-        output.storeBytes(of: high, toByteOffset: 32 * block + 16, as: SIMD16<UInt8>.self)
+        output.storeBytes(of: first, toByteOffset: 32 * run, as: SIMD16<UInt8>.self)
+        output.storeBytes(of: second, toByteOffset: 32 * run + 16, as: SIMD16<UInt8>.self)
     }
 }

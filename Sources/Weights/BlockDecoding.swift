@@ -120,7 +120,14 @@ enum BlockDecoding {
         Word(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: Word.self))
     }
 
+    /// A half-precision number by integer arithmetic: without instructions for the conversion, which the oldest machines
+    /// of the architecture lack, the standard library calls a function a number.
     static func half(_ bytes: UnsafeRawBufferPointer, _ offset: Int) -> Float {
-        Float(Float16(bitPattern: word(bytes, offset)))
+        let bits = UInt32(word(bytes, offset) as UInt16)
+        let magnitude = bits & 0x7FFF
+        let subnormal = (Float(Int32(truncatingIfNeeded: magnitude)) * 0x1p-24).bitPattern
+        // Exponents are biased by 127 instead of 15; the greatest, of infinity and NaN, by as much again.
+        let rebased = magnitude << 13 &+ (magnitude < 0x7C00 ? 112 << 23 : 224 << 23)
+        return Float(bitPattern: (magnitude < 0x0400 ? subnormal : rebased) | (bits & 0x8000) << 16)
     }
 }

@@ -39,7 +39,9 @@ struct TinyGGUF {
         }
     }
 
-    func open() throws -> GGUFFile {
+    func open() throws -> GGUFFile { try GGUFFile(bytes: bytes(), name: "tiny.gguf") }
+
+    func bytes() -> [UInt8] {
         var builder = GGUFBuilder()
         for (key, value) in strings { builder.add(key, .string(value)) }
         for (key, value) in integers { builder.add(key, .uint64(value)) }
@@ -50,7 +52,7 @@ struct TinyGGUF {
         for (name, shape) in shapes.sorted(by: { $0.key < $1.key }) {
             builder.addTensor(name, shape: shape, values: [Float](repeating: 0, count: shape.reduce(1, *)))
         }
-        return try GGUFFile(bytes: builder.build(), name: "tiny.gguf")
+        return builder.build()
     }
 
     func describe() throws -> DecoderDescription { try DecoderDescription(gguf: open()) }
