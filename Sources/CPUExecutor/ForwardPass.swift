@@ -382,7 +382,7 @@ final class ForwardPass: @unchecked Sendable {
         let dimension = model.headDimension
         let share = model.queryHeads / model.keyValueHeads
         let table = keyValues.table(group: place.group, slot: tile.slot)
-        let store = compute == .f32 ? kernels.kv_store_f32 : kernels.kv_store_f16
+        let store = compute == .f32 ? kernels.kv_store_f32 : kernels.kv_store_bf16
         for index in 0..<Int(tile.count) {
             let position = tile.position + Int32(index)
             let row = buffers.queryKeyValue + (Int(tile.firstToken) + index) * buffers.queryKeyValueStride
@@ -447,7 +447,7 @@ final class ForwardPass: @unchecked Sendable {
         if compute == .f32 {
             kernels.attention_f32(&call, rows, count)
         } else {
-            kernels.attention_f16(&call, rows, count)
+            kernels.attention_bf16(&call, rows, count)
         }
     }
 

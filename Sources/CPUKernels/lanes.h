@@ -16,8 +16,9 @@
 /* 64-byte vectors pass only between always-inlined functions, so no calling convention is involved. */
 #pragma clang diagnostic ignored "-Wpsabi"
 
-/* The largest finite f16. */
+/* The largest finite f16 and bf16. */
 #define HALF_LARGEST 65504.0f
+#define BF16_LARGEST 0x1.fep127f
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -54,8 +55,8 @@ INLINE vi vi_select(vi mask, vi a, vi b) { return (mask & a) | (~mask & b); }
 INLINE vf vf_select(vi mask, vf a, vf b) { return as_vf(vi_select(mask, as_vi(a), as_vi(b))); }
 
 /* b where either is NaN. */
-INLINE vf vf_max(vf a, vf b) { return vf_select(a > b, a, b); }
-INLINE vf vf_min(vf a, vf b) { return vf_select(a < b, a, b); }
+INLINE vf vf_max(vf a, vf b) { return a > b ? a : b; }
+INLINE vf vf_min(vf a, vf b) { return a < b ? a : b; }
 /* NaN becomes the lower bound. */
 INLINE vf vf_clamp(vf x, float bound) { return vf_min(vf_max(x, vf_splat(-bound)), vf_splat(bound)); }
 INLINE vf vf_abs(vf v) { return as_vf(as_vi(v) & 0x7fffffff); }
@@ -78,9 +79,12 @@ INLINE float vf_sum(vf v) {
 }
 
 INLINE float vf_largest(vf v) {
-    float best = v[0];
-    UNROLL for (int i = 1; i < 16; i++) best = v[i] > best ? v[i] : best;
-    return best;
+    typedef float f8 __attribute__((ext_vector_type(8)));
+    typedef float f4 __attribute__((ext_vector_type(4)));
+    const f8 a = v.lo > v.hi ? v.lo : v.hi;
+    const f4 b = a.lo > a.hi ? a.lo : a.hi;
+    const float c = b.x > b.z ? b.x : b.z, d = b.y > b.w ? b.y : b.w;
+    return c > d ? c : d;
 }
 
 INLINE float float_of_bits(uint32_t bits) {
@@ -167,6 +171,34 @@ INLINE vi vi_bf16(vf v) {
     const vi rounded = ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) & 0xffff;
     const vi nan = ((bits >> 16) & 0xffff) | 0x40;
     return vi_select((bits & 0x7fffffff) > 0x7f800000, nan, rounded);
+}
+
+INLINE void store_bf16(void *p, vf v) {
+#if TANDEM_LEVEL >= 2
+    const __m256bh halves = _mm512_cvtneps_pbh(__builtin_bit_cast(__m512, v));
+#else
+    const vh halves = __builtin_convertvector(vi_bf16(v), vh);
+#endif
+    memcpy(p, &halves, sizeof halves);
+}
+
+/* Four bytes in every lane. */
+INLINE vf splat_at(const uint8_t *p) {
+    float x;
+    memcpy(&x, p, 4);
+    return vf_splat(x);
+}
+
+/* sum + the products of one pair of bf16. */
+INLINE vf dot_bf16(vf sum, vi weights, vi activations) {
+#if TANDEM_LEVEL >= 2
+    return __builtin_bit_cast(vf, _mm512_dpbf16_ps(__builtin_bit_cast(__m512, sum),
+                                                   __builtin_bit_cast(__m512bh, weights),
+                                                   __builtin_bit_cast(__m512bh, activations)));
+#else
+    sum = vf_fma(as_vf(weights << 16), as_vf(activations << 16), sum);
+    return vf_fma(as_vf(weights & (int32_t)0xffff0000), as_vf(activations & (int32_t)0xffff0000), sum);
+#endif
 }
 
 /* Rows r of 16 lanes become columns. */

@@ -100,12 +100,6 @@ INLINE void matmul_tiles(const struct tile_set *set, const void *packed, ptrdiff
     }
 }
 
-INLINE vf splat_at(const uint8_t *p) {
-    float x;
-    memcpy(&x, p, 4);
-    return vf_splat(x);
-}
-
 INLINE void tile_f32(const int R, const int P, const struct tile *t) {
     vf sums[MAX_TILE_ROWS][4];
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++) sums[r][p] = vf_splat(0.0f);
@@ -123,18 +117,6 @@ INLINE void tile_f32(const int R, const int P, const struct tile *t) {
         }
     }
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++) store_outputs(t, r, p, sums[r][p]);
-}
-
-/* sum + the products of one pair of bf16. */
-INLINE vf dot_bf16(vf sum, vi weights, vi activations) {
-#if TANDEM_LEVEL >= 2
-    return __builtin_bit_cast(vf, _mm512_dpbf16_ps(__builtin_bit_cast(__m512, sum),
-                                                   __builtin_bit_cast(__m512bh, weights),
-                                                   __builtin_bit_cast(__m512bh, activations)));
-#else
-    sum = vf_fma(as_vf(weights << 16), as_vf(activations << 16), sum);
-    return vf_fma(as_vf(weights & (int32_t)0xffff0000), as_vf(activations & (int32_t)0xffff0000), sum);
-#endif
 }
 
 INLINE void tile_bf16(const int R, const int P, const struct tile *t) {

@@ -35,8 +35,7 @@ static void round_row_bf16(const float *x, ptrdiff_t k, void *out) {
     for (ptrdiff_t i = 0; i < padded; i += 16) {
         const ptrdiff_t left = k - i;
         const vf v = left >= 16 ? vf_load(x + i) : left > 0 ? vf_load_partial(x + i, left, 0.0f) : vf_splat(0.0f);
-        const vh halves = __builtin_convertvector(vi_bf16(v), vh);
-        memcpy((uint16_t *)out + i, &halves, sizeof halves);
+        store_bf16((uint16_t *)out + i, v);
     }
 }
 

@@ -34,9 +34,9 @@
         .f16_from_f32 = f16_from_f32, \
         .f32_from_f16 = f32_from_f16, \
         .f32_from_bf16 = f32_from_bf16, \
-        .kv_store_f16 = kv_store_f16, \
+        .kv_store_bf16 = kv_store_bf16, \
         .kv_store_f32 = kv_store_f32, \
-        .attention_f16 = attention_f16, \
+        .attention_bf16 = attention_bf16, \
         .attention_f32 = attention_f32, \
         .argmax = argmax, \
         .max = row_max, \

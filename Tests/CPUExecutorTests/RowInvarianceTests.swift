@@ -110,7 +110,7 @@ import Weights
         }
         let file = try tiny.file()
         try Self.check(
-            try tiny.model(file), file, compute, length: 75, newTokens: 6, longest: 60, chunks: [1, 2, 19, 48],
+            tiny.model(), file, compute, length: 75, newTokens: 6, longest: 60, chunks: [1, 2, 19, 48],
             blocks: 1024)
     }
 
@@ -118,7 +118,7 @@ import Weights
     @Test func windowsForgetWhatIsBeforeThem() throws {
         let tiny = TinyModel(family: .gemma3, layers: 2)
         let file = try tiny.file()
-        let model = try tiny.model(file)
+        let model = tiny.model()
         let harness = try Harness(model: model, file: file, options: CPUExecutor.Options(compute: .f32, threads: 2))
         let tail = Self.request(60, vocabulary: model.vocabularySize, seed: 3, newTokens: 1, sampled: false)
         let outcomes: [Outcome] = try [UInt64(4), 5].map { seed in
@@ -161,7 +161,7 @@ import Weights
         var seen: Set<[UInt32]> = []
         var fingerprints: Set<Digest128> = []
         for ablation in Ablation.allCases {
-            let model = try tiny.model(file, ablation: ablation)
+            let model = tiny.model(ablation: ablation)
             let harness = try Harness(
                 model: model, file: file, options: CPUExecutor.Options(compute: .int8, threads: 1))
             let outcomes = try [4, 1].map {

@@ -54,9 +54,16 @@ struct TinyModel {
         try GGUFFile(bytes: bytes(), name: "tiny.gguf")
     }
 
-    /// The file's description, with the family's features.
-    func model(_ file: GGUFFile, ablation: Ablation = .full) throws -> DecoderDescription {
-        var model = try DecoderDescription(gguf: file, ablation: ablation)
+    /// What the file holds, with the family's features.
+    func model(ablation: Ablation = .full) -> DecoderDescription {
+        var model = DecoderDescription(
+            architecture: architecture, name: "tiny", vocabularySize: vocabulary, hiddenSize: hidden,
+            intermediateSize: intermediate, queryHeads: queryHeads, keyValueHeads: keyValueHeads,
+            headDimension: headDimension, contextLength: context, normEpsilon: 1e-5, tiedHead: tied,
+            ropes: [RotaryDescription(base: ropeBase, dimensions: headDimension, fileLayout: .interleaved)],
+            layers: Array(
+                repeating: LayerDescription(attentionScale: 1 / Float(headDimension).squareRoot()), count: layers),
+            ablation: ablation)
         for index in model.layers.indices { feature(&model.layers[index], index) }
         if family == .gemma3 {
             model.embeddingScale = Float(hidden).squareRoot()

@@ -90,14 +90,15 @@ static inline ptrdiff_t tandem_row_bytes_bf16(ptrdiff_t k) { return (2 * k + 63)
 
 /* MARK: - KV blocks
  *
- * One block of one layer and KV head holds 16 tokens: keys as [head_dim][16 tokens], values as [16 tokens][head_dim],
- * both of f16 or both of f32. Pools are zeroed by the caller once; stored values are always finite (the store clamps),
- * so stale slots are harmless.
+ * One block of one layer and KV head holds 16 tokens, in bf16 or f32. f32: keys as [head_dim][16 tokens], values as
+ * [16 tokens][head_dim]. bf16, in pairs: keys as [head_dim / 2][16 tokens][2 components], values as
+ * [8 pairs of tokens][head_dim][2 tokens]. Pools are zeroed by the caller once; stored values are always finite (the
+ * store clamps), so stale slots are harmless.
  */
 
 /** Bytes of the keys (and as many for the values) of one block of one KV head. */
-static inline ptrdiff_t tandem_kv_block_bytes_f16(ptrdiff_t head_dim) { return head_dim * 16 * 2; }
-/** See `tandem_kv_block_bytes_f16`. */
+static inline ptrdiff_t tandem_kv_block_bytes_bf16(ptrdiff_t head_dim) { return head_dim * 16 * 2; }
+/** See `tandem_kv_block_bytes_bf16`. */
 static inline ptrdiff_t tandem_kv_block_bytes_f32(ptrdiff_t head_dim) { return head_dim * 16 * 4; }
 
 /** One query row of an attention call: one token and one query head. */
@@ -253,18 +254,19 @@ struct tandem_kernels {
     void (*f32_from_bf16)(const uint16_t *x, ptrdiff_t n, float *out);
 
     /* Attention. */
-    /** Stores one token's key and value (head_dim floats each) of one KV head into slot 0..<16 of a block. Values
-     *  beyond f16's range, and NaN, are clamped to finite ones. */
-    void (*kv_store_f16)(const float *key, const float *value, ptrdiff_t head_dim, ptrdiff_t slot, void *key_block,
-                         void *value_block);
+    /** Stores one token's key and value (head_dim floats each) of one KV head into slot 0..<16 of a block, rounded to
+     *  nearest even. Infinity and NaN are clamped to finite values. Different slots may be stored at the same time. */
+    void (*kv_store_bf16)(const float *key, const float *value, ptrdiff_t head_dim, ptrdiff_t slot, void *key_block,
+                          void *value_block);
     /** The same for f32 blocks. */
     void (*kv_store_f32)(const float *key, const float *value, ptrdiff_t head_dim, ptrdiff_t slot, void *key_block,
                          void *value_block);
-    /** Softmax attention of `count` query rows over f16 KV blocks. Neighbouring rows share the reading of keys and
-     *  values, so order rows by position, with the query heads of one token together. */
-    void (*attention_f16)(const struct tandem_attention *attention, const struct tandem_attention_row *rows,
-                          ptrdiff_t count);
-    /** The same over f32 blocks. */
+    /** Softmax attention of `count` query rows over bf16 KV blocks; queries (times `scale`) and probabilities are
+     *  rounded to bf16 too, sums are f32. Neighbouring rows share the reading of keys and values (48 rows from memory,
+     *  6 from the cache), so order rows by position, with the query heads of one token together. */
+    void (*attention_bf16)(const struct tandem_attention *attention, const struct tandem_attention_row *rows,
+                           ptrdiff_t count);
+    /** The same over f32 blocks, nothing rounded. */
     void (*attention_f32)(const struct tandem_attention *attention, const struct tandem_attention_row *rows,
                           ptrdiff_t count);
 
