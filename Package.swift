@@ -92,9 +92,12 @@ let package = Package(
             ] + nio,
             swiftSettings: swiftSettings
         ),
+        .target(name: "BenchmarkKernels", path: "Benchmarks/Kernels", cSettings: cSettings),
         .executableTarget(
             name: "engine-benchmark",
-            dependencies: ["CPUExecutor", "InferenceEngine", "LanguageModel", "Requests", "Weights"],
+            dependencies: [
+                "BenchmarkKernels", "CPUExecutor", "InferenceEngine", "LanguageModel", "Requests", "Weights",
+            ],
             path: "Benchmarks/Engine",
             swiftSettings: swiftSettings
         ),
