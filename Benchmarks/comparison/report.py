@@ -7,12 +7,18 @@ ARMS = {
 }
 # What the project set out to reach: (model or None for any other, part, row, over which arm, factor).
 TARGETS = [
-    ("smollm2", "offline", "prompt 512", "llama.cpp", 5), ("smollm2", "offline", "prompt 512", "llama.cpp best format", 2),
-    ("smollm2", "offline", "prompt 512", "vllm", 1), ("smollm2", "offline", "decode 1", "llama.cpp", 1.7),
-    ("smollm2", "offline", "decode 16", "llama.cpp", 3), ("smollm2", "offline", "decode 64", "llama.cpp", 5),
-    ("smollm2", "served", "1", "llama.cpp", 2.5), ("smollm2", "served", "64", "vllm", 1.2),
-    (None, "offline", "prompt 512", "llama.cpp", 2), (None, "offline", "decode 1", "llama.cpp", 1.5),
-    (None, "offline", "decode 16", "llama.cpp", 2), (None, "offline", "decode 64", "llama.cpp", 2),
+    ("smollm2", "offline", "prompt 512", "llama.cpp", 5),
+    ("smollm2", "offline", "prompt 512", "llama.cpp best format", 2),
+    ("smollm2", "offline", "prompt 512", "vllm", 1),
+    ("smollm2", "offline", "decode 1", "llama.cpp", 1.7),
+    ("smollm2", "offline", "decode 16", "llama.cpp", 3),
+    ("smollm2", "offline", "decode 64", "llama.cpp", 5),
+    ("smollm2", "served", "1", "llama.cpp", 2.5),
+    ("smollm2", "served", "64", "vllm", 1.2),
+    (None, "offline", "prompt 512", "llama.cpp", 2),
+    (None, "offline", "decode 1", "llama.cpp", 1.5),
+    (None, "offline", "decode 16", "llama.cpp", 2),
+    (None, "offline", "decode 64", "llama.cpp", 2),
 ]
 
 
@@ -88,12 +94,14 @@ def served_table(result):
     rows = []
     for key, row in throughput.items():
         for arm, cell in row.items():
-            ours = row.get("tandem")
+            multiples = [
+                f"**{row[ours].median / cell.median:.2f}**" if ours in row and not arm.startswith("tandem") else ""
+                for ours in ("tandem", "tandem, 1 engine")
+            ]
             rows.append(
                 [key, ARMS[arm].replace("llama.cpp", "llama-server"), str(cell), f"{ttft[key][arm].median:.0f}",
-                 f"{tpot[key][arm].median:.1f}",
-                 "" if arm.startswith("tandem") or not ours else f"**{ours.median / cell.median:.2f}**"])
-    header = ["clients", "server", "generated tokens/s", "TTFT, ms", "TPOT, ms", "Tandem's multiple"]
+                 f"{tpot[key][arm].median:.1f}", *multiples])
+    header = ["clients", "server", "generated tokens/s", "TTFT, ms", "TPOT, ms", "Tandem over it", "1 engine over it"]
     return markdown(header, rows) if rows else ""
 
 
@@ -122,11 +130,12 @@ def targets(result):
             collect(result, "offline", threads=min(2, cores)) if part == "offline"
             else collect(result, "served", field="output_throughput"))
         ours, theirs = table.get(key, {}).get("tandem"), table.get(key, {}).get(arm)
-        what = label(key) if part == "offline" else f"served, {key} clients"
+        what = label(key) if part == "offline" else f"served, {key} client" + ("s" if key != "1" else "")
         if ours and theirs:
             reached = ours.median / theirs.median
-            rows.append(
-                [what, ARMS[arm], f"{factor:g}x", f"{reached:.2f}x", "met" if reached >= factor else "**missed**"])
+            verdict = "met" if reached >= factor else "**missed**"
+            provisional = " (provisional)" if noisy(loads(result)) else ""
+            rows.append([what, ARMS[arm], f"{factor:g}x", f"{reached:.2f}x", verdict + provisional])
         else:
             rows.append([what, ARMS[arm], f"{factor:g}x", "not measured", "open"])
     return markdown(["", "over", "wanted", "reached", ""], rows)
@@ -146,17 +155,17 @@ def rates(floors):
 
 def sections(result, figures):
     """The Markdown of one model; `figures` are (title, path) of its pictures."""
-    machine = result["machine"]
-    loads = [sample["others"] for sample in result["samples"] if sample["others"] is not None]
+    machine, others = result["machine"], loads(result)
     when = sorted({sample["time"] for sample in result["samples"]})
     parts = [f"### {result['title']}\n"]
-    if when and loads:
+    if when and others:
+        sets = ", ".join(machine["instruction_sets"])
+        made = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+        quiet = "" if not noisy(others) else ", so **the machine was not quiet and the figures are provisional**"
         parts.append(
-            f"`{result['file']}`. {machine['cpu']}, {machine['cores']} cores ({', '.join(machine['instruction_sets'])}), "
-            f"{when[0].replace('T', ' ')} to {when[-1][11:]} UTC. Other processes took {statistics.mean(loads):.2f} cores on "
-            f"average, {max(loads):.2f} at most"
-            + (", so **the machine was not quiet and the figures are provisional**" if noisy(loads) else "") + ". "
-            + ", ".join(f"{name} {version}" for name, version in result["versions"].items()) + ".\n")
+            f"`{result['file']}`. {machine['cpu']}, {machine['cores']} cores ({sets}), {when[0].replace('T', ' ')} to "
+            f"{when[-1][11:]} UTC. Other processes took {statistics.mean(others):.2f} cores on average, "
+            f"{max(others):.2f} at most{quiet}. {made}.\n")
     for reason in result.get("left_out", []):
         parts.append(f"Left out: {reason}\n")
     for threads in sorted({s["threads"] for s in result["samples"] if s["part"] == "offline"}, reverse=True):
@@ -175,5 +184,10 @@ def sections(result, figures):
     return "\n".join(parts)
 
 
-def noisy(loads):
-    return statistics.mean(loads) > 0.15
+def loads(result):
+    """Cores that others kept busy before each sample; a contention sample with its own disturber has none."""
+    return [sample["others"] for sample in result["samples"] if sample["others"] is not None]
+
+
+def noisy(others):
+    return statistics.mean(others) > 0.15

@@ -3,7 +3,7 @@
     vllm_worker.py MODEL_FOLDER
 
 Reads orders as JSON lines from standard input and answers each with {"figures": {"prompt 512": …, "decode 16": …}}.
-Prompts are timed with one token of answer; decoding as the time of longer answers less the time of answers of one token.
+Prompts are timed with one token of answer; decoding as the time of longer answers less that of answers of one token.
 """
 import json
 import os
