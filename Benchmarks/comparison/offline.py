@@ -2,6 +2,7 @@
 
 Every engine decodes after prompts of `PROMPT` tokens, `shape.decode` tokens a sequence.
 """
+import ctypes.util
 import json
 import pathlib
 import select
@@ -128,9 +129,10 @@ VLLM_ENVIRONMENT = {
 
 def vllm_environment(python, cores):
     environment = {**VLLM_ENVIRONMENT, "VLLM_CPU_OMP_THREADS_BIND": f"0-{cores - 1}" if cores > 1 else "0"}
-    # The OpenMP library that vLLM asks to be loaded first; its package comes with vLLM's.
-    library = pathlib.Path(python).parent.parent / "lib/libiomp5.so"
-    return {**environment, "LD_PRELOAD": str(library)} if library.exists() else environment
+    # What vLLM asks to be loaded first, "for best performance": the OpenMP of a package it depends on, and an allocator.
+    openmp = pathlib.Path(python).parent.parent / "lib/libiomp5.so"
+    libraries = [str(openmp) if openmp.exists() else None, ctypes.util.find_library("tcmalloc_minimal")]
+    return {**environment, "LD_PRELOAD": ":".join(library for library in libraries if library)}
 
 
 class VLLM:
