@@ -129,7 +129,7 @@ VLLM_ENVIRONMENT = {
 
 def vllm_environment(python, cores):
     environment = {**VLLM_ENVIRONMENT, "VLLM_CPU_OMP_THREADS_BIND": f"0-{cores - 1}" if cores > 1 else "0"}
-    # What vLLM asks to be loaded first, "for best performance": the OpenMP of a package it depends on, and an allocator.
+    # What vLLM asks to be loaded first for best performance: the OpenMP of a package it depends on, and an allocator.
     openmp = pathlib.Path(python).parent.parent / "lib/libiomp5.so"
     libraries = [str(openmp) if openmp.exists() else None, ctypes.util.find_library("tcmalloc_minimal")]
     return {**environment, "LD_PRELOAD": ":".join(library for library in libraries if library)}
