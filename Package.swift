@@ -92,10 +92,12 @@ let package = Package(
             swiftSettings: swiftSettings
         ),
         .target(name: "AllocationCounter", path: "Benchmarks/AllocationCounter", cSettings: cSettings),
+        .target(name: "BenchmarkKernels", path: "Benchmarks/Kernels", cSettings: cSettings),
         .executableTarget(
             name: "engine-benchmark",
             dependencies: [
-                "AllocationCounter", "CPUExecutor", "InferenceEngine", "LanguageModel", "Requests", "Weights",
+                "AllocationCounter", "BenchmarkKernels", "CPUExecutor", "InferenceEngine", "LanguageModel", "Requests",
+                "Weights",
             ],
             path: "Benchmarks/Engine",
             swiftSettings: swiftSettings

@@ -17,6 +17,8 @@ import Weights
 ///
 /// `--stalls` adds so many microseconds of host work to every step, one measurement each. `--profile` ends with a table
 /// of where the time went. `--count-allocations` measures nothing else; see `AllocationCount`.
+///
+/// `engine-benchmark floor` measures the machine instead; see `Floor`.
 @main
 struct EngineBenchmark {
     struct Options {
@@ -36,12 +38,29 @@ struct EngineBenchmark {
         var stalls: [UInt64] = [0]
         var profile = false
         var countsAllocations = false
+
+        /// Tokens to ask of each of `batch` sequences so that all of them generate for `decode` steps together: the
+        /// first ones begin while the prompts of the last ones are still computed.
+        func newTokens(batch: Int) -> Int {
+            let promptTokensPerStep = max(1, EngineBenchmark.tokensPerStep - batch)
+            return decode + 2 + (batch * promptLength + promptTokensPerStep - 1) / promptTokensPerStep
+        }
     }
+
+    /// The engine's token budget of a step.
+    static let tokensPerStep = 512
 
     static func main() {
         do {
-            let options = try parse(Array(CommandLine.arguments.dropFirst()))
-            try run(options)
+            var arguments = Array(CommandLine.arguments.dropFirst())
+            if arguments.first == "floor" {
+                arguments.removeFirst()
+                try Floor.run(parse(arguments))
+            } else {
+                let options = try parse(arguments)
+                guard !options.model.isEmpty else { throw Failure(description: "give the path of a model") }
+                try run(options)
+            }
         } catch {
             fputs("engine-benchmark: \(error)\n", stderrStream)
             exit(1)
@@ -89,7 +108,6 @@ struct EngineBenchmark {
             default: throw Failure(description: "unknown option \(argument)")
             }
         }
-        guard !options.model.isEmpty else { throw Failure(description: "give the path of a model") }
         return options
     }
 
@@ -113,12 +131,14 @@ struct EngineBenchmark {
         var executorOptions = CPUExecutor.Options(compute: options.compute, threads: options.threads)
         if let spin = options.spinNanoseconds { executorOptions.spinNanoseconds = spin }
         let executor = try CPUExecutor(model: model, file: checkpoint.tensors, options: executorOptions)
-        let longest = max(options.prompts.max() ?? 0, options.promptLength + options.decode) + 16
         let batch = max(1, options.batches.max() ?? 1)
-        let tokens = max(batch, batch * (options.promptLength + options.decode + 16), longest)
+        let sequence = options.promptLength + options.newTokens(batch: batch) + 16
+        let longest = max((options.prompts.max() ?? 0) + 16, sequence)
+        let tokens = max(batch * sequence, longest)
         let bytes = tokens * 2 * model.kvBytesPerToken(elementBytes: options.compute.keyValueElementBytes)
         let prepared = try executor.prepare(
-            limits: ExecutorLimits(slots: batch, tokensPerStep: 512, contextLength: longest, keyValueBytes: bytes),
+            limits: ExecutorLimits(
+                slots: batch, tokensPerStep: Self.tokensPerStep, contextLength: longest, keyValueBytes: bytes),
             groups: model.kvGroups)
         report("start", size: 0, seconds: now() - began, tokens: 0, options)
         var bench = try Run(executor, model, prepared, options, slots: batch, context: longest)
@@ -131,13 +151,14 @@ struct EngineBenchmark {
             for batch in options.batches {
                 for stall in options.stalls {
                     bench.stallNanoseconds = stall * 1000
-                    for _ in 0..<batch { try bench.add(length: options.promptLength, newTokens: options.decode + 1) }
+                    for _ in 0..<batch {
+                        try bench.add(length: options.promptLength, newTokens: options.newTokens(batch: batch))
+                    }
                     try bench.untilAllGenerate()
-                    let before = bench.generated
-                    let seconds = try bench.untilDone()
+                    let (seconds, tokens) = try bench.whileAllGenerate(steps: options.decode)
                     report(
-                        "decode", size: batch, seconds: seconds, tokens: bench.generated - before, options,
-                        stallMicroseconds: stall)
+                        "decode", size: batch, seconds: seconds, tokens: tokens, options, stallMicroseconds: stall)
+                    _ = try bench.untilDone()
                 }
                 bench.stallNanoseconds = 0
             }
@@ -185,7 +206,8 @@ struct EngineBenchmark {
             asynchronous = options.asynchronous
             scheduler = try Scheduler(
                 configuration: SchedulerConfiguration(
-                    slots: slots, tokensPerStep: 512, contextLength: context, asynchronous: options.asynchronous,
+                    slots: slots, tokensPerStep: EngineBenchmark.tokensPerStep, contextLength: context,
+                    asynchronous: options.asynchronous,
                     prefixCaching: false),
                 groups: model.kvGroups, prepared: prepared)
         }
@@ -230,6 +252,15 @@ struct EngineBenchmark {
             while started < Int(nextID) - 1 { try advance() }
         }
 
+        /// Runs `steps` steps in which every sequence decodes; their time and the tokens they generated.
+        mutating func whileAllGenerate(steps: Int) throws -> (seconds: Double, tokens: Int) {
+            let before = generated
+            let began = EngineBenchmark.now()
+            for _ in 0..<steps { try advance() }
+            return (EngineBenchmark.now() - began, generated - before)
+        }
+
+        /// Runs until nothing is left; the time it took.
         mutating func untilDone() throws -> Double {
             let began = EngineBenchmark.now()
             while scheduler.unfinishedCount > 0 || !tickets.isEmpty { try advance() }

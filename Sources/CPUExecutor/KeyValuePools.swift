@@ -68,6 +68,12 @@ final class KeyValuePools: @unchecked Sendable {
         }
     }
 
+    /// Bytes of all blocks.
+    var byteCount: Int { memory.byteCount }
+
+    /// Bytes of all block tables.
+    var tableByteCount: Int { tables.byteCount }
+
     /// The block table of a slot.
     func table(group: Int, slot: SlotIndex) -> UnsafeMutablePointer<Int32> {
         tables.base.assumingMemoryBound(to: Int32.self) + (group * slots + Int(slot)) * entriesPerSlot

@@ -10,8 +10,8 @@ public struct MemoryNeeds: Sendable, Equatable {
     public var weights: Int
     /// Keys and values.
     public var keyValues: Int
-    /// Blocks in the pool of each KV group.
-    public var blockCounts: [Int]
+    /// Blocks of the pool that all KV groups share.
+    public var blockCount: Int
     /// Intermediate numbers of a step.
     public var workspaces: Int
     /// Block tables and rotary tables.
@@ -21,11 +21,10 @@ public struct MemoryNeeds: Sendable, Equatable {
         weights: Int, buffers: StepBuffers, scratch: [SamplingScratch], keyValues: KeyValuePools, ropes: [RotaryTable]
     ) {
         self.weights = weights
-        self.keyValues = keyValues.groups.reduce(0) { $0 + $1.memory.byteCount }
-        blockCounts = keyValues.groups.map(\.blockCount)
+        self.keyValues = keyValues.byteCount
+        blockCount = keyValues.blockCount
         workspaces = buffers.byteCount + scratch.reduce(0) { $0 + $1.byteCount }
-        tables =
-            keyValues.groups.reduce(0) { $0 + $1.tables.byteCount } + ropes.reduce(0) { $0 + $1.byteCount }
+        tables = keyValues.tableByteCount + ropes.reduce(0) { $0 + $1.byteCount }
     }
 }
 

@@ -74,17 +74,17 @@ public struct MemoryPlan: Sendable, Equatable {
     ///   - requested: what the user asked for, an engine; null for the default: a fifth of the available memory shared
     ///     by all engines, at most ``defaultMaximumBytes`` each, but room for one full sequence in any case.
     ///   - availableBytes: what is there for KV caches and for nothing else.
-    ///   - bytesPerToken: KV bytes of one token over all layers.
+    ///   - sequenceBytes: KV bytes of the longest sequence over all layers.
     ///   - contextLength: tokens of the longest sequence.
     /// - Throws: ``SupervisionError`` if one full sequence does not fit.
     public static func keyValueBytes(
         requested: UInt64?,
         availableBytes: UInt64,
         engines: Int,
-        bytesPerToken: UInt64,
+        sequenceBytes: UInt64,
         contextLength: Int
     ) throws(SupervisionError) -> UInt64 {
-        let needed = product(bytesPerToken, max(1, contextLength))
+        let needed = sequenceBytes
         if let requested {
             guard requested >= needed else {
                 throw .keyValueMemoryTooSmall(

@@ -21,8 +21,10 @@ struct ServeMemory {
                 usable: CorePlan.usableCores(), engines: settings.engines, threads: settings.threads
             ).threads.max() ?? 1
         // Whatever is asked for, an answer costs no more address space than one sequence.
-        let bytesPerToken = file.keyValueBytesPerToken(compute)
-        let smallest = MemoryPlan.product(bytesPerToken, (file.contextLength / Self.blockTokens + 1) * Self.blockTokens)
+        let sequenceBytes = UInt64(
+            file.description.kvBytes(
+                forSequenceOf: file.contextLength, tokensPerStep: settings.maximumBatchedTokens,
+                elementBytes: compute.keyValueElementBytes, blockSize: Self.blockTokens))
         func needs(keyValueBytes: UInt64) throws -> MemoryNeeds {
             try CPUExecutor.memoryNeeds(
                 model: file.description, file: file.tensors, compute: compute, threads: threads,
@@ -32,7 +34,7 @@ struct ServeMemory {
                     keyValueBytes: Int(clamping: keyValueBytes)),
                 groups: file.description.kvGroups)
         }
-        let fixed = try needs(keyValueBytes: smallest)
+        let fixed = try needs(keyValueBytes: sequenceBytes)
         var plan = MemoryPlan(
             engines: settings.engines,
             engine: MemoryPlan.Engine(
@@ -42,14 +44,16 @@ struct ServeMemory {
             requested: settings.keyValueBytes,
             availableBytes: plan.roomForKeyValues,
             engines: settings.engines,
-            bytesPerToken: bytesPerToken,
+            sequenceBytes: sequenceBytes,
             contextLength: file.contextLength)
         try plan.check()
-        let counts = try needs(keyValueBytes: plan.keyValueBytes).blockCounts
+        let blocks = try needs(keyValueBytes: plan.keyValueBytes).blockCount
+        // Each group of layers has blocks of its own for a token; those behind a window come back.
+        let blocksOfAllLayers = blocks / max(1, file.description.kvGroups.count)
         self.plan = plan
         notes = MemoryPlan.Notes(
-            mode: compute.rawValue, contextLength: file.contextLength, blocks: counts.reduce(0, +),
-            blockTokens: Self.blockTokens, tokens: (counts.min() ?? 0) * Self.blockTokens)
+            mode: compute.rawValue, contextLength: file.contextLength, blocks: blocks,
+            blockTokens: Self.blockTokens, tokens: blocksOfAllLayers * Self.blockTokens)
     }
 
     /// The plan for people.

@@ -19,7 +19,7 @@ import Weights
             model: model, file: file, options: CPUExecutor.Options(compute: compute, threads: 2))
         defer { executor.shutdown() }
         #expect(needs.weights == executor.weightBytes)
-        #expect(try executor.prepare(limits: limits, groups: model.kvGroups).blockCounts == needs.blockCounts)
+        #expect(try executor.prepare(limits: limits, groups: model.kvGroups).blockCount == needs.blockCount)
         #expect(needs.keyValues <= limits.keyValueBytes)
         #expect(needs.keyValues > limits.keyValueBytes / 2)
     }
