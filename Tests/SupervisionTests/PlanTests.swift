@@ -48,7 +48,7 @@ import Testing
         throws(SupervisionError) -> UInt64
     {
         try MemoryPlan.keyValueBytes(
-            requested: requested, availableBytes: available, engines: engines, bytesPerToken: perToken,
+            requested: requested, availableBytes: available, engines: engines, sequenceBytes: MemoryPlan.product(perToken, 8192),
             contextLength: 8192)
     }
 
@@ -114,7 +114,7 @@ import Testing
         for available in stride(from: UInt64(420), through: 4000, by: 97) {
             var plan = plan(keyValues: 0, available: available * mebibyte)
             plan.keyValueBytes = try MemoryPlan.keyValueBytes(
-                requested: nil, availableBytes: plan.roomForKeyValues, engines: 2, bytesPerToken: 1024,
+                requested: nil, availableBytes: plan.roomForKeyValues, engines: 2, sequenceBytes: 8192 * 1024,
                 contextLength: 8192)
             try plan.check()
         }
