@@ -27,6 +27,7 @@ public struct BlockHash: Hashable, Sendable {
     /// The hash of the block that follows this one.
     ///
     /// - Parameter tokens: exactly one block of token ids.
+    @inlinable
     public func next(tokens: some Sequence<TokenID>) -> BlockHash {
         var hash = StableHash(seed: digest.high)
         hash.combine(digest.low)

@@ -6,9 +6,9 @@
 /// pseudorandom number generators", 2014). It is not cryptographic: where an adversary may choose the input, the seed
 /// must be secret.
 public struct StableHash: Sendable {
-    private var high: UInt64
-    private var low: UInt64
-    private var count: UInt64 = 0
+    @usableFromInline var high: UInt64
+    @usableFromInline var low: UInt64
+    @usableFromInline var count: UInt64 = 0
 
     /// - Parameter seed: different seeds give unrelated hash functions.
     public init(seed: UInt64 = 0) {
@@ -17,13 +17,16 @@ public struct StableHash: Sendable {
     }
 
     /// Mixes one word in.
+    @inlinable
     public mutating func combine(_ word: UInt64) {
         count &+= 1
         high = StableHash.mix(high ^ word)
         low = StableHash.mix(low &+ (word &* 0xFF51_AFD7_ED55_8CCD) &+ count)
     }
 
-    /// Mixes token ids in, in order.
+    /// Mixes token ids in, in order. Inlinable because schedulers hash in their steps: elsewhere it would allocate for
+    /// every token.
+    @inlinable
     public mutating func combine(_ tokens: some Sequence<TokenID>) {
         for token in tokens { combine(UInt64(UInt32(bitPattern: token))) }
     }
@@ -65,6 +68,7 @@ public struct StableHash: Sendable {
     }
 
     /// The finalizer of SplitMix64: a bijection of 64-bit words whose output bits each depend on every input bit.
+    @inlinable
     public static func mix(_ word: UInt64) -> UInt64 {
         var z = word
         z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
