@@ -8,16 +8,23 @@ import Requests
 import Weights
 
 /// Measures one CPU engine without server and link: prompt processing and decoding at several batch sizes. Prints one
-/// JSON object a line, with the fields of `Measurement`.
+/// JSON object a line.
 ///
-///     engine-benchmark MODEL.gguf [--threads T] [--compute f32|bf16|int8] [--prompts 128,512] [--batches 1,4,16,64]
+///     engine-benchmark MODEL [--threads T] [--compute f32|bf16|int8] [--prompts 128,512] [--batches 1,4,16,64]
 ///                      [--prompt-length 128] [--decode 64] [--repetitions 3] [--spin NANOSECONDS] [--async]
+///                      [--load-format auto|dummy] [--ablation full|attentionOnly|mlpOnly]
+///                      [--stalls 0,2000,5000] [--profile] [--count-allocations]
+///
+/// `--stalls` adds so many microseconds of host work to every step, one measurement each. `--profile` ends with a table
+/// of where the time went. `--count-allocations` measures nothing else; see `AllocationCount`.
 ///
 /// `engine-benchmark floor` measures the machine instead; see `Floor`.
 @main
 struct EngineBenchmark {
     struct Options {
         var model = ""
+        var loadFormat = LoadFormat.auto
+        var ablation = Ablation.full
         var threads = 2
         var compute = CPUCompute.int8
         var prompts = [512]
@@ -27,6 +34,10 @@ struct EngineBenchmark {
         var repetitions = 3
         var spinNanoseconds: UInt64?
         var asynchronous = false
+        /// Host work added to each step, in microseconds.
+        var stalls: [UInt64] = [0]
+        var profile = false
+        var countsAllocations = false
 
         /// Tokens to ask of each of `batch` sequences so that all of them generate for `decode` steps together: the
         /// first ones begin while the prompts of the last ones are still computed.
@@ -69,6 +80,14 @@ struct EngineBenchmark {
                 options.asynchronous = true
                 continue
             }
+            if argument == "--profile" {
+                options.profile = true
+                continue
+            }
+            if argument == "--count-allocations" {
+                options.countsAllocations = true
+                continue
+            }
             guard argument.hasPrefix("--") else {
                 options.model = argument
                 continue
@@ -82,6 +101,9 @@ struct EngineBenchmark {
             case "--prompt-length": options.promptLength = Int(value) ?? 128
             case "--decode": options.decode = Int(value) ?? 64
             case "--repetitions": options.repetitions = Int(value) ?? 3
+            case "--load-format": options.loadFormat = LoadFormat(rawValue: value) ?? .auto
+            case "--ablation": options.ablation = Ablation(rawValue: value) ?? .full
+            case "--stalls": options.stalls = list(value).map { UInt64(clamping: $0) }
             case "--spin": options.spinNanoseconds = UInt64(value)
             default: throw Failure(description: "unknown option \(argument)")
             }
@@ -89,19 +111,26 @@ struct EngineBenchmark {
         return options
     }
 
-    static func now() -> Double {
+    static func now() -> Double { Double(nanoseconds()) * 1e-9 }
+
+    @Sendable static func nanoseconds() -> UInt64 {
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)
-        return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+        return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
     }
 
     static func run(_ options: Options) throws {
         let began = now()
-        let file = try GGUFFile(path: options.model)
-        let model = try DecoderDescription(gguf: file)
+        let checkpoint = try Checkpoint(
+            path: options.model, loadFormat: options.loadFormat, ablation: options.ablation)
+        let model = checkpoint.description
+        if options.countsAllocations {
+            try AllocationCount(model: model, file: checkpoint.tensors, options: options).run()
+            return
+        }
         var executorOptions = CPUExecutor.Options(compute: options.compute, threads: options.threads)
         if let spin = options.spinNanoseconds { executorOptions.spinNanoseconds = spin }
-        let executor = try CPUExecutor(model: model, file: file, options: executorOptions)
+        let executor = try CPUExecutor(model: model, file: checkpoint.tensors, options: executorOptions)
         let batch = max(1, options.batches.max() ?? 1)
         let sequence = options.promptLength + options.newTokens(batch: batch) + 16
         let longest = max((options.prompts.max() ?? 0) + 16, sequence)
@@ -120,13 +149,17 @@ struct EngineBenchmark {
                 report("prompt", size: length, seconds: seconds, tokens: length, options)
             }
             for batch in options.batches {
-                for _ in 0..<batch {
-                    try bench.add(length: options.promptLength, newTokens: options.newTokens(batch: batch))
+                for stall in options.stalls {
+                    bench.stallNanoseconds = stall * 1000
+                    for _ in 0..<batch {
+                        try bench.add(length: options.promptLength, newTokens: options.newTokens(batch: batch))
+                    }
+                    try bench.untilAllGenerate()
+                    let (seconds, tokens) = try bench.whileAllGenerate(steps: options.decode)
+                    report("decode", size: batch, seconds: seconds, tokens: tokens, options, stallMicroseconds: stall)
+                    bench.stallNanoseconds = 0
+                    _ = try bench.untilDone()
                 }
-                try bench.untilAllGenerate()
-                let (seconds, tokens) = try bench.whileAllGenerate(steps: options.decode)
-                report("decode", size: batch, seconds: seconds, tokens: tokens, options)
-                _ = try bench.untilDone()
             }
         }
         let profile = executor.profile()
@@ -134,13 +167,17 @@ struct EngineBenchmark {
         print(
             #"{"kind":"profile","attention":\#(Double(profile.attention) / total),"mlp":\#(Double(profile.mlp) / total),"#
                 + #""rest":\#(Double(profile.rest) / total)}"#)
+        if options.profile { print(profile.table, terminator: "") }
         executor.shutdown()
     }
 
-    static func report(_ kind: String, size: Int, seconds: Double, tokens: Int, _ options: Options) {
+    static func report(
+        _ kind: String, size: Int, seconds: Double, tokens: Int, _ options: Options, stallMicroseconds: UInt64 = 0
+    ) {
+        let stall = options.stalls == [0] ? "" : #""stall_us":\#(stallMicroseconds),"async":\#(options.asynchronous),"#
         print(
             #"{"kind":"\#(kind)","size":\#(size),"threads":\#(options.threads),"compute":"\#(options.compute.rawValue)","#
-                + #""seconds":\#(seconds),"tokens_per_second":\#(seconds > 0 ? Double(tokens) / seconds : 0)}"#)
+                + stall + #""seconds":\#(seconds),"tokens_per_second":\#(seconds > 0 ? Double(tokens) / seconds : 0)}"#)
     }
 
     /// Batches of sequences, one after the other, driven step by step.
@@ -156,6 +193,8 @@ struct EngineBenchmark {
         var nextID: RequestID = 1
         var generated = 0
         var started = 0
+        /// Host work added to each step.
+        var stallNanoseconds: UInt64 = 0
 
         init(
             _ executor: CPUExecutor, _ model: DecoderDescription, _ prepared: PreparedExecutor, _ options: Options,
@@ -182,6 +221,7 @@ struct EngineBenchmark {
         mutating func advance() throws {
             let planned = scheduler.schedule(into: &plan)
             if planned {
+                stall()
                 let ticket = try executor.submit(plan)
                 try executor.sample(ticket, masks: nil)
                 tickets.append(ticket)
@@ -197,6 +237,13 @@ struct EngineBenchmark {
                     if output.tokens.count > 0, output.id > UInt64(started) { started = Int(output.id) }
                 }
             }
+        }
+
+        /// Burns time as a slow host would.
+        private func stall() {
+            guard stallNanoseconds > 0 else { return }
+            let began = EngineBenchmark.nanoseconds()
+            while EngineBenchmark.nanoseconds() - began < stallNanoseconds {}
         }
 
         /// Runs until every sequence has its first token.

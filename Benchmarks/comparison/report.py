@@ -172,6 +172,10 @@ def sections(result, figures):
         table = collect(result, "offline", threads=threads)
         parts.append(f"Engines, {threads} {'thread' if threads == 1 else 'threads'}, tokens/s:\n")
         parts.append(ratio_table(table, result.get("floors", {}).get(str(threads))))
+        profile = result.get("profiles", {}).get(str(threads))
+        if profile:
+            shares = f"attention {profile['attention']:.0%}, MLP {profile['mlp']:.0%}, the rest {profile['rest']:.0%}"
+            parts.append(f"Tandem's compute time over this table: {shares} (the head counts as the rest).\n")
     for title, body in (
         ("Served, 128 tokens in and 64 out:", served_table(result)),
         ("With another process busy on one core:", contention_table(result)), ("Targets:", targets(result)),
