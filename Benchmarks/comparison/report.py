@@ -27,6 +27,10 @@ def label(key):
     return f"prompt, {size} tokens" if kind == "prompt" else f"decode, batch {size}"
 
 
+def clients(key):
+    return f"{key} client" + ("" if key == "1" else "s")
+
+
 def order(key):
     kind, size = key.split() if " " in key else ("", key)
     return (kind != "prompt", int(size))
@@ -130,7 +134,7 @@ def targets(result):
             collect(result, "offline", threads=min(2, cores)) if part == "offline"
             else collect(result, "served", field="output_throughput"))
         ours, theirs = table.get(key, {}).get("tandem"), table.get(key, {}).get(arm)
-        what = label(key) if part == "offline" else f"served, {key} client" + ("s" if key != "1" else "")
+        what = label(key) if part == "offline" else f"served, {clients(key)}"
         if ours and theirs:
             reached = ours.median / theirs.median
             verdict = "met" if reached >= factor else "**missed**"
