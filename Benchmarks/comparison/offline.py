@@ -179,5 +179,9 @@ class VLLM:
             return self.answer(LIMIT)["figures"]
         except BrokenPipeError:
             raise Failed(f"vLLM ended: {self.group.tail()}") from None
+        except Failed:
+            # A late answer must not be taken for the next order's.
+            self.group.end()
+            raise
         finally:
             self.group.pause()
