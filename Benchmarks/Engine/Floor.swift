@@ -39,7 +39,8 @@ enum Floor {
         var model: DecoderDescription?
         var weightBytes = 256 << 20
         if !options.model.isEmpty {
-            let checkpoint = try Checkpoint(path: options.model)
+            let checkpoint = try Checkpoint(
+                path: options.model, loadFormat: options.loadFormat, ablation: options.ablation)
             model = checkpoint.description
             weightBytes = try Self.weightBytes(of: checkpoint, options)
             print(#"{"kind":"weights","bytes_per_step":\#(weightBytes),"compute":"\#(options.compute.rawValue)"}"#)

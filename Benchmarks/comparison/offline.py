@@ -54,6 +54,8 @@ class Tandem:
     def __init__(self, program, model):
         self.program, self.model = program, model
         self.setup = "engine-benchmark, one engine, int8"
+        # Shares of the compute time of the last measurement.
+        self.profile = None
 
     def measure(self, shape):
         command = [
@@ -62,6 +64,9 @@ class Tandem:
             shape.decode, "--repetitions", 1,
         ]
         rows = [json.loads(line) for line in output(command).splitlines()]
+        for row in rows:
+            if row["kind"] == "profile":
+                self.profile = {part: round(row[part], 3) for part in ("attention", "mlp", "rest")}
         return {
             f"{row['kind']} {row['size']}": row["tokens_per_second"]
             for row in rows if row["kind"] in ("prompt", "decode")
@@ -174,5 +179,9 @@ class VLLM:
             return self.answer(LIMIT)["figures"]
         except BrokenPipeError:
             raise Failed(f"vLLM ended: {self.group.tail()}") from None
+        except Failed:
+            # A late answer must not be taken for the next order's.
+            self.group.end()
+            raise
         finally:
             self.group.pause()

@@ -27,6 +27,10 @@ def label(key):
     return f"prompt, {size} tokens" if kind == "prompt" else f"decode, batch {size}"
 
 
+def clients(key):
+    return f"{key} client" + ("" if key == "1" else "s")
+
+
 def order(key):
     kind, size = key.split() if " " in key else ("", key)
     return (kind != "prompt", int(size))
@@ -130,7 +134,7 @@ def targets(result):
             collect(result, "offline", threads=min(2, cores)) if part == "offline"
             else collect(result, "served", field="output_throughput"))
         ours, theirs = table.get(key, {}).get("tandem"), table.get(key, {}).get(arm)
-        what = label(key) if part == "offline" else f"served, {key} client" + ("s" if key != "1" else "")
+        what = label(key) if part == "offline" else f"served, {clients(key)}"
         if ours and theirs:
             reached = ours.median / theirs.median
             verdict = "met" if reached >= factor else "**missed**"
@@ -172,6 +176,10 @@ def sections(result, figures):
         table = collect(result, "offline", threads=threads)
         parts.append(f"Engines, {threads} {'thread' if threads == 1 else 'threads'}, tokens/s:\n")
         parts.append(ratio_table(table, result.get("floors", {}).get(str(threads))))
+        profile = result.get("profiles", {}).get(str(threads))
+        if profile:
+            shares = f"attention {profile['attention']:.0%}, MLP {profile['mlp']:.0%}, the rest {profile['rest']:.0%}"
+            parts.append(f"Tandem's compute time over this table: {shares} (the head counts as the rest).\n")
     for title, body in (
         ("Served, 128 tokens in and 64 out:", served_table(result)),
         ("With another process busy on one core:", contention_table(result)), ("Targets:", targets(result)),

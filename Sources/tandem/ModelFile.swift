@@ -85,10 +85,6 @@ struct ModelFile {
         return try Tokenizer(directory: checkpoint.path)
     }
 
-    /// KV bytes of one token.
-    func keyValueBytesPerToken(_ compute: CPUCompute) -> UInt64 {
-        UInt64(max(1, description.kvBytesPerToken(elementBytes: compute.keyValueElementBytes)))
-    }
 
     /// Finds a model, fetches it if needed and shows the progress of that.
     static func resolve(_ nameOrPath: String?) throws -> ResolvedModel {
