@@ -85,7 +85,6 @@ struct ModelFile {
         return try Tokenizer(directory: checkpoint.path)
     }
 
-
     /// Finds a model, fetches it if needed and shows the progress of that.
     static func resolve(_ nameOrPath: String?) throws -> ResolvedModel {
         let wanted = nameOrPath ?? ModelCatalogue.defaultModelName
