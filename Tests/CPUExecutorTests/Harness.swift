@@ -39,7 +39,7 @@ struct Outcome: Equatable {
 final class Harness {
     let executor: CPUExecutor
     let limits: ExecutorLimits
-    private let groups: Int
+    private let groupCount: Int
     private var step: UInt64 = 0
     private var plan = StepPlan()
     private var result = StepResult()
@@ -49,11 +49,11 @@ final class Harness {
         tokensPerStep: Int = 1024, contextLength: Int = 256, blocks: Int = 512
     ) throws {
         executor = try CPUExecutor(model: model, file: file, options: options)
-        groups = model.kvGroups.count
         let elementBytes = options.compute.keyValueElementBytes
         limits = ExecutorLimits(
             slots: slots, tokensPerStep: tokensPerStep, contextLength: contextLength,
             keyValueBytes: blocks * 16 * model.kvBytesPerToken(elementBytes: elementBytes))
+        groupCount = model.kvGroups.count
         _ = try executor.prepare(limits: limits, groups: model.kvGroups)
     }
 
@@ -106,7 +106,7 @@ final class Harness {
                     plan.removedSlots.append(SlotIndex(index))
                     plan.addedSlots.append(SlotAddition(slot: SlotIndex(index), sampling: request.sampling))
                     let count = (request.tokens.count + request.newTokens + 15) / 16
-                    for group in 0..<groups {
+                    for group in 0..<groupCount {
                         plan.blockTableUpdates.append(
                             BlockTableUpdate(
                                 slot: SlotIndex(index), group: Int32(group), firstEntry: 0,
