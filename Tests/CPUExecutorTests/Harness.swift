@@ -39,21 +39,21 @@ struct Outcome: Equatable {
 final class Harness {
     let executor: CPUExecutor
     let limits: ExecutorLimits
-    private let groupCount: Int
+    private let groups: Int
     private var step: UInt64 = 0
     private var plan = StepPlan()
     private var result = StepResult()
 
     init(
-        model: DecoderDescription, file: any TensorSource, options: CPUExecutor.Options, slots: Int = 80,
+        model: DecoderDescription, file: GGUFFile, options: CPUExecutor.Options, slots: Int = 80,
         tokensPerStep: Int = 1024, contextLength: Int = 256, blocks: Int = 512
     ) throws {
         executor = try CPUExecutor(model: model, file: file, options: options)
+        groups = model.kvGroups.count
         let elementBytes = options.compute.keyValueElementBytes
         limits = ExecutorLimits(
             slots: slots, tokensPerStep: tokensPerStep, contextLength: contextLength,
             keyValueBytes: blocks * 16 * model.kvBytesPerToken(elementBytes: elementBytes))
-        groupCount = model.kvGroups.count
         _ = try executor.prepare(limits: limits, groups: model.kvGroups)
     }
 
@@ -106,7 +106,7 @@ final class Harness {
                     plan.removedSlots.append(SlotIndex(index))
                     plan.addedSlots.append(SlotAddition(slot: SlotIndex(index), sampling: request.sampling))
                     let count = (request.tokens.count + request.newTokens + 15) / 16
-                    for group in 0..<groupCount {
+                    for group in 0..<groups {
                         plan.blockTableUpdates.append(
                             BlockTableUpdate(
                                 slot: SlotIndex(index), group: Int32(group), firstEntry: 0,
