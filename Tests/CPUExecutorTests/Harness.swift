@@ -45,7 +45,7 @@ final class Harness {
     private var result = StepResult()
 
     init(
-        model: DecoderDescription, file: GGUFFile, options: CPUExecutor.Options, slots: Int = 80,
+        model: DecoderDescription, file: any TensorSource, options: CPUExecutor.Options, slots: Int = 80,
         tokensPerStep: Int = 1024, contextLength: Int = 256, blocks: Int = 512
     ) throws {
         executor = try CPUExecutor(model: model, file: file, options: options)
