@@ -9,7 +9,7 @@ public enum CPUCompute: String, Sendable, Equatable, CaseIterable {
     case f32
     /// Weights and activations rounded to bfloat16, keys and values too.
     case bf16
-    /// Weights of 4 or 8 bits with a scale and a minimum for each 32, activations 8 bits with a scale for each 32; keys
+    /// Weights of 4, 5 or 8 bits with a scale and a minimum for each 32, activations 8 bits with a scale for each 32; keys
     /// and values bfloat16. Query, key and value projections are bfloat16, which brings the error below that of engines
     /// with 8-bit activations throughout.
     case int8

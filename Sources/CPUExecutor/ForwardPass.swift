@@ -33,12 +33,12 @@ final class ForwardPass: @unchecked Sendable {
     let totalTime = Atomic<UInt64>(0)
     let stepCount = Atomic<UInt64>(0)
 
-    private let sampling: UnsafeMutableBufferPointer<SamplingParameters>
-    private let lastTokens: UnsafeMutableBufferPointer<TokenID>
+    let sampling: UnsafeMutableBufferPointer<SamplingParameters>
+    let lastTokens: UnsafeMutableBufferPointer<TokenID>
     private let queryWidth: Int
     private let keyWidth: Int
-    private let layerCount: Int
-    private let inspection: StepInspection?
+    let layerCount: Int
+    let inspection: StepInspection?
 
     init(
         model: DecoderDescription, compute: CPUCompute, kernels: tandem_kernels, packed: PackedModel,
@@ -123,7 +123,8 @@ final class ForwardPass: @unchecked Sendable {
         }
     }
 
-    private struct Step {
+    /// What threads read of a job, without the arrays' checks.
+    struct Step {
         var tokens: UnsafeBufferPointer<TokenID>
         var positions: UnsafeBufferPointer<Int32>
         var tiles: UnsafeBufferPointer<AttentionTile>
@@ -197,7 +198,7 @@ final class ForwardPass: @unchecked Sendable {
     ///
     /// Most models' products add to the residual stream as they go. Where outputs are normalised first, they need all
     /// features of a row: the next stage that reads the row adds them, which saves a barrier.
-    private enum PendingOutput {
+    enum PendingOutput {
         case none
         /// In ``StepBuffers/blockOutput``, as it is.
         case plain
@@ -232,7 +233,7 @@ final class ForwardPass: @unchecked Sendable {
     }
 
     /// The residual stream's row with the pending output added, in the thread's row; the stream stays as it is.
-    private func settled(_ step: Step, _ token: Int, _ pending: PendingOutput, _ worker: Int) -> UnsafePointer<Float> {
+    func settled(_ step: Step, _ token: Int, _ pending: PendingOutput, _ worker: Int) -> UnsafePointer<Float> {
         let width = model.hiddenSize
         let residual = residualRow(step, token, worker)
         let row = buffers.workers[worker].row
@@ -294,7 +295,7 @@ final class ForwardPass: @unchecked Sendable {
         return UnsafeRawPointer(output)
     }
 
-    private func store(
+    func store(
         _ row: UnsafePointer<Float>, columns: Int, _ kind: CPUCompute, _ output: UnsafeMutableRawPointer
     ) {
         switch kind {
@@ -451,102 +452,11 @@ final class ForwardPass: @unchecked Sendable {
         }
     }
 
-    // MARK: - Head and sampling
-
-    private func finish(_ step: Step, job: StepJob, _ pending: PendingOutput, worker: Int) {
-        let row = buffers.workers[worker].row
-        let width = model.hiddenSize
-        let head = packed.head
-        let stride = head.activations.rowBytes(columns: width)
-        var start = 0
-        while start < step.heads.count {
-            let count = min(buffers.logitRows, step.heads.count - start)
-            let isSmall = count <= StepBuffers.smallStep
-            let activations = isSmall ? buffers.workers[worker].activations : buffers.activations
-            let normalise = { [self] (index: Int) in
-                let token = Int(step.heads[start + index].token)
-                kernels.rmsnorm(
-                    settled(step, token, pending, worker), packed.outputNorm, width, model.normEpsilon, row)
-                inspection?.hidden(
-                    layerCount, Int(step.positions[token]), UnsafeBufferPointer(start: row, count: width))
-                store(row, columns: width, head.activations, activations + index * stride)
-            }
-            if isSmall {
-                for index in 0..<count { normalise(index) }
-            } else {
-                forEachRow(count, normalise)
-                pool.barrier()
-            }
-            forEachTile(panels: head.panels, panelBytes: head.panelBytes, rows: count) { panels, tile in
-                head.multiply(
-                    head.base, width, head.rows, panels.lowerBound, panels.upperBound,
-                    activations + tile.lowerBound * stride, tile.count, stride,
-                    buffers.logits + tile.lowerBound * buffers.vocabularyStride, buffers.vocabularyStride, 0)
-            }
-            pool.barrier()
-            let (chosen, topCounts, top) = (job.chosen.base, job.topCounts.base, job.top.base)
-            forEachItem(count) { index in
-                let position = step.heads[start + index]
-                choose(
-                    position, logits: buffers.logits + index * buffers.vocabularyStride, worker,
-                    &chosen[start + index], &topCounts[start + index], top + position.topOffset)
-            }
-            pool.barrier()
-            start += count
-        }
-    }
-
-    /// Samples or scores one position.
-    private func choose(
-        _ head: HeadPosition, logits: UnsafeMutablePointer<Float>, _ worker: Int,
-        _ chosen: inout TokenLogProbability, _ topCount: inout Int32,
-        _ top: UnsafeMutablePointer<TokenLogProbability>
-    ) {
-        let vocabulary = model.vocabularySize
-        inspection?.logits(Int(head.position) - 1, UnsafeBufferPointer(start: logits, count: vocabulary))
-        var token = Int(head.target)
-        if head.target < 0 {
-            token = sample(logits, sampling[Int(head.slot)], position: Int(head.position), worker)
-            lastTokens[Int(head.slot)] = TokenID(token)
-        }
-        chosen = TokenLogProbability(token: TokenID(token), logProbability: 0)
-        guard head.top >= 0 else { return }
-        let total = kernels.log_sum_exp(logits, vocabulary, 1)
-        chosen.logProbability = logits[token] - total
-        guard head.top > 0 else { return }
-        withUnsafeTemporaryAllocation(of: Int32.self, capacity: PlanChecker.mostLikeliest) { indices in
-            withUnsafeTemporaryAllocation(of: Float.self, capacity: PlanChecker.mostLikeliest) { values in
-                guard let indexBase = indices.baseAddress, let valueBase = values.baseAddress else { return }
-                let found = kernels.top_k(logits, vocabulary, Int(head.top), indexBase, valueBase)
-                for place in 0..<found {
-                    top[place] = TokenLogProbability(
-                        token: indexBase[place], logProbability: valueBase[place] - total)
-                }
-                topCount = Int32(found)
-            }
-        }
-    }
-
-    private func sample(
-        _ logits: UnsafeMutablePointer<Float>, _ sampling: SamplingParameters, position: Int, _ worker: Int
-    ) -> Int {
-        let vocabulary = model.vocabularySize
-        if !RowSampler.isGreedy(sampling) {
-            let probabilities = buffers.workers[worker].probabilities
-            kernels.softmax_row(logits, vocabulary, 1 / sampling.temperature, probabilities)
-            let row = UnsafeBufferPointer(start: probabilities, count: vocabulary)
-            let token = RowSampler.draw(
-                row, sampling: sampling, position: position, scratch: samplingScratch[worker])
-            if let token { return token }
-        }
-        return kernels.argmax(logits, vocabulary)
-    }
-
     // MARK: - Division of work
 
     /// Items of a stage, taken one by one.
     @inline(__always)
-    private func forEachItem(_ count: Int, _ body: (Int) -> Void) {
+    func forEachItem(_ count: Int, _ body: (Int) -> Void) {
         if pool.threads == 1 {
             for item in 0..<count { body(item) }
             return
@@ -560,7 +470,7 @@ final class ForwardPass: @unchecked Sendable {
 
     /// Rows of a stage, a few at a time.
     @inline(__always)
-    private func forEachRow(_ count: Int, _ body: (Int) -> Void) {
+    func forEachRow(_ count: Int, _ body: (Int) -> Void) {
         let run = max(1, min(8, count / (2 * pool.threads)))
         forEachItem((count + run - 1) / run) { item in
             for row in item * run..<min(count, (item + 1) * run) { body(row) }
@@ -569,7 +479,7 @@ final class ForwardPass: @unchecked Sendable {
 
     /// Pieces of a product: some panels times some rows.
     @inline(__always)
-    private func forEachTile(
+    func forEachTile(
         panels: Int, panelBytes: Int, rows: Int, _ body: (Range<Int>, Range<Int>) -> Void
     ) {
         let tileRows = 128
