@@ -189,9 +189,11 @@ typedef void (*group_chunk_function)(struct attention_pass *, const struct atten
     }
 ATTENTION_GROUP(1)
 ATTENTION_GROUP(2)
-#if ATTENTION_ROWS >= 6
+#if ATTENTION_ROWS >= 4
 ATTENTION_GROUP(3)
 ATTENTION_GROUP(4)
+#endif
+#if ATTENTION_ROWS >= 6
 ATTENTION_GROUP(5)
 ATTENTION_GROUP(6)
 #endif
@@ -275,8 +277,11 @@ static void attention_bf16(const struct tandem_attention *attention, const struc
                            ptrdiff_t count) {
     static const group_chunk_function functions[] = {
         group_chunk_bf16_1, group_chunk_bf16_2,
+#if ATTENTION_ROWS >= 4
+        group_chunk_bf16_3, group_chunk_bf16_4,
+#endif
 #if ATTENTION_ROWS >= 6
-        group_chunk_bf16_3, group_chunk_bf16_4, group_chunk_bf16_5, group_chunk_bf16_6,
+        group_chunk_bf16_5, group_chunk_bf16_6,
 #endif
     };
     attention_passes(true, functions, attention, rows, count);
@@ -286,8 +291,11 @@ static void attention_f32(const struct tandem_attention *attention, const struct
                           ptrdiff_t count) {
     static const group_chunk_function functions[] = {
         group_chunk_f32_1, group_chunk_f32_2,
+#if ATTENTION_ROWS >= 4
+        group_chunk_f32_3, group_chunk_f32_4,
+#endif
 #if ATTENTION_ROWS >= 6
-        group_chunk_f32_3, group_chunk_f32_4, group_chunk_f32_5, group_chunk_f32_6,
+        group_chunk_f32_5, group_chunk_f32_6,
 #endif
     };
     attention_passes(false, functions, attention, rows, count);

@@ -3,7 +3,7 @@
 
 #define TANDEM_LEVEL 1
 #define MAX_TILE_ROWS 4
-#define ATTENTION_ROWS 6
+#define ATTENTION_ROWS 4
 #define ATTENTION_VECTORS 1
 
 #include <immintrin.h>
