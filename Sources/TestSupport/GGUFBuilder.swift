@@ -56,8 +56,27 @@ public struct GGUFBuilder: Sendable {
         // swift-format-ignore: AlwaysUseLowerCamelCase
         case q4_1 = 3
         // swift-format-ignore: AlwaysUseLowerCamelCase
+        case q5_0 = 6
+        // swift-format-ignore: AlwaysUseLowerCamelCase
+        case q5_1 = 7
+        // swift-format-ignore: AlwaysUseLowerCamelCase
         case q8_0 = 8
+        // swift-format-ignore: AlwaysUseLowerCamelCase
+        case q4_K = 12
+        // swift-format-ignore: AlwaysUseLowerCamelCase
+        case q5_K = 13
+        // swift-format-ignore: AlwaysUseLowerCamelCase
+        case q6_K = 14
         case bf16 = 30
+
+        /// Elements in a block.
+        public var blockElements: Int {
+            switch self {
+            case .f32, .f16, .bf16: 1
+            case .q4_0, .q4_1, .q5_0, .q5_1, .q8_0: 32
+            case .q4_K, .q5_K, .q6_K: 256
+            }
+        }
     }
 
     private struct Tensor {
@@ -91,8 +110,7 @@ public struct GGUFBuilder: Sendable {
     /// - Parameter shape: in GGUF order, contiguous dimension first; its product is the number of values.
     public mutating func addTensor(_ name: String, shape: [Int], _ encoding: Encoding = .f32, values: [Float]) {
         precondition(values.count == shape.reduce(1, *), "\(values.count) values for the shape \(shape)")
-        addTensor(
-            name, code: encoding.rawValue, shape: shape.map(UInt64.init), bytes: GGUFBuilder.encode(values, encoding))
+        addTensor(name, code: encoding.rawValue, shape: shape.map(UInt64.init), bytes: encoding.encode(values))
     }
 
     /// Adds a tensor from bytes, as stated, checked by nobody.
@@ -158,45 +176,6 @@ public struct GGUFBuilder: Sendable {
         case .uint64(let value): append(value, to: &file)
         case .int64(let value): append(value, to: &file)
         case .float64(let value): append(value.bitPattern, to: &file)
-        }
-    }
-
-    // MARK: - Encoding numbers
-
-    /// Numbers in a stored format, rounded to nearest; blocks of the quantized formats span their extreme values.
-    public static func encode(_ values: [Float], _ encoding: Encoding) -> [UInt8] {
-        var bytes: [UInt8] = []
-        switch encoding {
-        case .f32: for value in values { append(value.bitPattern, to: &bytes) }
-        case .f16: for value in values { append(Float16(value).bitPattern, to: &bytes) }
-        case .bf16: for value in values { append(UInt16(value.bitPattern >> 16), to: &bytes) }
-        case .q4_0, .q4_1, .q8_0:
-            precondition(values.count.isMultiple(of: 32), "\(values.count) values are not whole blocks of 32")
-            for start in stride(from: 0, to: values.count, by: 32) {
-                appendBlock(values[start..<start + 32], encoding, to: &bytes)
-            }
-        }
-        return bytes
-    }
-
-    private static func appendBlock(_ values: ArraySlice<Float>, _ encoding: Encoding, to bytes: inout [UInt8]) {
-        let magnitude = values.map { $0.magnitude }.max() ?? 0
-        let minimum = encoding == .q4_1 ? values.min() ?? 0 : 0
-        let scale =
-            switch encoding {
-            case .q4_0: magnitude / 7
-            case .q4_1: ((values.max() ?? 0) - minimum) / 15
-            default: magnitude / 127
-            }
-        append(Float16(scale).bitPattern, to: &bytes)
-        if encoding == .q4_1 { append(Float16(minimum).bitPattern, to: &bytes) }
-        let steps = values.map { scale == 0 ? 0 : (($0 - minimum) / scale).rounded() }
-        switch encoding {
-        case .q8_0:
-            for step in steps { bytes.append(UInt8(bitPattern: Int8(step))) }
-        default:
-            let nibbles = steps.map { UInt8($0 + (encoding == .q4_0 ? 8 : 0)) }
-            for index in 0..<16 { bytes.append(nibbles[index] | nibbles[index + 16] << 4) }
         }
     }
 }

@@ -57,10 +57,7 @@ public struct GGUFFile: TensorSource {
     /// See ``TensorSource/bytes(of:)``. In a mapped file they begin at an address that is a multiple of ``alignment``; do
     /// not count on more than 8.
     public func bytes(of tensor: TensorDescription) -> UnsafeRawBufferPointer {
-        let all = storage.bytes
-        precondition(tensor.byteCount <= all.count && tensor.offset <= UInt64(all.count - tensor.byteCount))
-        let start = Int(tensor.offset)
-        return UnsafeRawBufferPointer(rebasing: all[start..<start + tensor.byteCount])
+        storage.bytes(of: tensor)
     }
 
     /// The bytes of every metadata pair whose key begins with `prefix`, key, type and value as they are stored, in file

@@ -42,14 +42,21 @@ public protocol TensorSource: Sendable {
     /// The tensor with a name.
     func tensor(named name: String) -> TensorDescription?
 
-    /// The stored bytes of one of this source's tensors; valid while the source, or a copy of it, lives. Do not count on
-    /// an alignment of more than 8.
+    /// Why a tensor that is stored under a name cannot be read, such as a number format that is not supported. Nil if it
+    /// can be read, and if there is none.
+    func refusal(ofTensorNamed name: String) -> WeightsError?
+
+    /// The stored bytes of one of this source's tensors; valid while the source, or a copy of it, lives. They may begin at
+    /// any address.
     ///
     /// - Precondition: the description comes from this source.
     func bytes(of tensor: TensorDescription) -> UnsafeRawBufferPointer
 }
 
 extension TensorSource {
+    /// Sources that refuse to open at all with such a tensor have none.
+    public func refusal(ofTensorNamed name: String) -> WeightsError? { nil }
+
     /// The elements of one of this source's tensors in single precision.
     ///
     /// - Precondition: the description comes from this source.

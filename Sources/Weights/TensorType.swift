@@ -15,16 +15,37 @@ public struct TensorType: Sendable, Equatable, CustomStringConvertible {
     public let blockBytes: Int
 
     private let decode: @Sendable (UnsafeRawBufferPointer, UnsafeMutableBufferPointer<Float>) -> Void
+    private let unpack: AffineUnpacking.Function?
+
+    /// Bits of an unsigned integer u if the format can be seen as w = d·u + m with one d and one m for every 32 elements,
+    /// nil otherwise; see ``affine(_:quants:scales:minima:)``.
+    public let affineBits: Int?
 
     private init(
-        _ ggufCode: UInt32, _ name: String, blockElements: Int, blockBytes: Int,
+        _ ggufCode: UInt32, _ name: String, blockElements: Int, blockBytes: Int, affineBits: Int? = nil,
+        unpack: AffineUnpacking.Function? = nil,
         decode: @escaping @Sendable (UnsafeRawBufferPointer, UnsafeMutableBufferPointer<Float>) -> Void
     ) {
         self.ggufCode = ggufCode
         self.name = name
         self.blockElements = blockElements
         self.blockBytes = blockBytes
+        self.affineBits = affineBits
+        self.unpack = unpack
         self.decode = decode
+    }
+
+    /// A format that has minima and is decoded by its affine view.
+    private init(
+        _ ggufCode: UInt32, _ name: String, blockElements: Int, blockBytes: Int, affineBits: Int,
+        unpack: @escaping AffineUnpacking.Function
+    ) {
+        self.init(
+            ggufCode, name, blockElements: blockElements, blockBytes: blockBytes, affineBits: affineBits, unpack: unpack
+        ) { blocks, output in
+            BlockDecoding.throughAffineView(
+                blocks, output, blockElements: blockElements, blockBytes: blockBytes, unpack: unpack)
+        }
     }
 
     /// IEEE 754 single precision.
@@ -35,17 +56,43 @@ public struct TensorType: Sendable, Equatable, CustomStringConvertible {
     public static let bf16 = TensorType(30, "BF16", blockElements: 1, blockBytes: 2, decode: BlockDecoding.bf16)
     /// Half-precision scale d and 32 signed bytes q: d·q.
     // swift-format-ignore: AlwaysUseLowerCamelCase
-    public static let q8_0 = TensorType(8, "Q8_0", blockElements: 32, blockBytes: 34, decode: BlockDecoding.q8)
+    public static let q8_0 = TensorType(
+        8, "Q8_0", blockElements: 32, blockBytes: 34, affineBits: 8, unpack: AffineUnpacking.q8,
+        decode: BlockDecoding.q8)
     /// Half-precision scale d and 32 nibbles q: d·(q − 8). Byte i holds elements i (low) and i + 16 (high).
     // swift-format-ignore: AlwaysUseLowerCamelCase
-    public static let q4_0 = TensorType(2, "Q4_0", blockElements: 32, blockBytes: 18, decode: BlockDecoding.q4)
+    public static let q4_0 = TensorType(
+        2, "Q4_0", blockElements: 32, blockBytes: 18, affineBits: 4, unpack: AffineUnpacking.q4,
+        decode: BlockDecoding.q4)
     /// Half-precision scale d and minimum m, and 32 nibbles q: d·q + m. Nibbles as in Q4_0.
     // swift-format-ignore: AlwaysUseLowerCamelCase
     public static let q4_1 = TensorType(
-        3, "Q4_1", blockElements: 32, blockBytes: 20, decode: BlockDecoding.q4WithMinimum)
+        3, "Q4_1", blockElements: 32, blockBytes: 20, affineBits: 4, unpack: AffineUnpacking.q4WithMinimum)
+    /// Half-precision scale d, a word whose bit i is the fifth bit of element i, and 32 nibbles as in Q4_0: d·(q − 16).
+    // swift-format-ignore: AlwaysUseLowerCamelCase
+    public static let q5_0 = TensorType(
+        6, "Q5_0", blockElements: 32, blockBytes: 22, affineBits: 5, unpack: AffineUnpacking.q5,
+        decode: BlockDecoding.q5)
+    /// Half-precision scale d and minimum m, and 32 elements of 5 bits as in Q5_0: d·q + m.
+    // swift-format-ignore: AlwaysUseLowerCamelCase
+    public static let q5_1 = TensorType(
+        7, "Q5_1", blockElements: 32, blockBytes: 24, affineBits: 5, unpack: AffineUnpacking.q5WithMinimum)
+    /// 8 runs of 32 elements with a scale s and a minimum m of 6 bits each, half-precision d and e for all of them, and
+    /// nibbles q: d·s·q − e·m. Of each 64 elements, the first 32 are low nibbles, the others high ones.
+    // swift-format-ignore: AlwaysUseLowerCamelCase
+    public static let q4_K = TensorType(
+        12, "Q4_K", blockElements: 256, blockBytes: 144, affineBits: 4, unpack: AffineUnpacking.q4K)
+    /// As Q4_K, with a fifth bit per element: bit r of byte i is that of element i of run r.
+    // swift-format-ignore: AlwaysUseLowerCamelCase
+    public static let q5_K = TensorType(
+        13, "Q5_K", blockElements: 256, blockBytes: 176, affineBits: 5, unpack: AffineUnpacking.q5K)
+    /// 16 runs of 16 elements with a signed scale s of 8 bits each, half-precision d for all of them, and 6 bits q an
+    /// element, 4 in nibbles and 2 apart: d·s·(q − 32).
+    // swift-format-ignore: AlwaysUseLowerCamelCase
+    public static let q6_K = TensorType(14, "Q6_K", blockElements: 256, blockBytes: 210, decode: BlockDecoding.q6K)
 
     /// Every format that can be read.
-    public static let all: [TensorType] = [f32, f16, bf16, q8_0, q4_0, q4_1]
+    public static let all: [TensorType] = [f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_K, q5_K, q6_K]
 
     /// The format with a GGUF type code, or nil if it is not among those that can be read.
     public static func ggufCode(_ code: UInt32) -> TensorType? {
@@ -69,6 +116,29 @@ public struct TensorType: Sendable, Equatable, CustomStringConvertible {
         precondition(rest == 0, "\(blocks.count) bytes are not whole \(name) blocks of \(blockBytes)")
         precondition(output.count == blockCount * blockElements, "\(output.count) floats for \(blockCount) blocks")
         decode(blocks, output)
+    }
+
+    /// Takes whole blocks apart into unsigned integers u and, for every 32 elements, d and m, so that each element is
+    /// d·u + m: exactly, but for the rounding of the sum.
+    ///
+    /// - Parameters:
+    ///   - blocks: whole blocks, at any address.
+    ///   - quants: u of each element in the order of elements, below 2 to the power of ``affineBits``.
+    ///   - scales: d of every 32 elements.
+    ///   - minima: m of every 32 elements.
+    /// - Precondition: the format has an affine view, and the sizes fit each other exactly.
+    public func affine(
+        _ blocks: UnsafeRawBufferPointer, quants: UnsafeMutableBufferPointer<UInt8>,
+        scales: UnsafeMutableBufferPointer<Float>, minima: UnsafeMutableBufferPointer<Float>
+    ) {
+        guard let unpack else { preconditionFailure("\(name) has no affine view") }
+        let (blockCount, rest) = blocks.count.quotientAndRemainder(dividingBy: blockBytes)
+        precondition(rest == 0, "\(blocks.count) bytes are not whole \(name) blocks of \(blockBytes)")
+        precondition(quants.count == blockCount * blockElements, "\(quants.count) integers for \(blockCount) blocks")
+        precondition(
+            scales.count == quants.count / 32 && minima.count == scales.count,
+            "\(scales.count) scales and \(minima.count) minima for \(quants.count) elements")
+        unpack(blocks, quants, scales, minima)
     }
 
     /// The name of any ggml type code that ever stood in a GGUF file, readable here or not, for messages.

@@ -33,8 +33,9 @@ import Weights
             .array(9, [.strings(["x"]), .array(9, [.int32s([4, 5]), .array(8, [])]), .array(0, [.uint8(9)])]))
         var generator = SeededGenerator(seed: 1)
         for (index, encoding) in GGUFBuilder.Encoding.allCases.enumerated() {
-            let values = (0..<64 * 3).map { _ in Float.random(in: -1...1, using: &generator) }
-            builder.addTensor("blk.\(index).weight", shape: [64, 3], encoding, values: values)
+            let width = max(64, encoding.blockElements)
+            let values = (0..<width * 3).map { _ in Float.random(in: -1...1, using: &generator) }
+            builder.addTensor("blk.\(index).weight", shape: [width, 3], encoding, values: values)
         }
         builder.addTensor("norm.weight", shape: [5], values: [1, 2, 3, 4, 5])
         return builder
@@ -102,20 +103,22 @@ import Weights
 
     @Test func tensorsOfEveryFormat() throws {
         let file = try parse(GGUFFileTests.everything())
-        #expect(file.tensors.count == 7)
+        #expect(file.tensors.count == 12)
         var generator = SeededGenerator(seed: 1)
         // Half a step of each format for values in −1…1, and its rounded scale; zero where nothing is lost.
         let tolerances: [GGUFBuilder.Encoding: Float] = [
-            .f32: 0, .f16: 0x1p-12, .bf16: 0x1p-7, .q8_0: 0.0045, .q4_0: 0.08, .q4_1: 0.08,
+            .f32: 0, .f16: 0x1p-12, .bf16: 0x1p-7, .q8_0: 0.0045, .q4_0: 0.08, .q4_1: 0.08, .q5_0: 0.04,
+            .q5_1: 0.04, .q4_K: 0.1, .q5_K: 0.06, .q6_K: 0.025,
         ]
         for (index, encoding) in GGUFBuilder.Encoding.allCases.enumerated() {
-            let values = (0..<64 * 3).map { _ in Float.random(in: -1...1, using: &generator) }
+            let width = max(64, encoding.blockElements)
+            let values = (0..<width * 3).map { _ in Float.random(in: -1...1, using: &generator) }
             let tensor = try #require(file.tensor(named: "blk.\(index).weight"))
             #expect(tensor.type.ggufCode == encoding.rawValue)
-            #expect(tensor.shape == [64, 3])
-            #expect(tensor.elementCount == 192)
+            #expect(tensor.shape == [width, 3])
+            #expect(tensor.elementCount == 3 * width)
             #expect(tensor.offset.isMultiple(of: 32))
-            #expect(tensor.byteCount == 192 / tensor.type.blockElements * tensor.type.blockBytes)
+            #expect(tensor.byteCount == 3 * width / tensor.type.blockElements * tensor.type.blockBytes)
             let tolerance = try #require(tolerances[encoding])
             let error = zip(file.floats(of: tensor), values).map { ($0 - $1).magnitude }.max() ?? .nan
             #expect(error <= tolerance, "\(encoding)")

@@ -153,7 +153,7 @@ import Weights
     @Test func typesThatAreNotReadAreNamed() {
         let supported = "F32, F16, BF16, Q8_0, Q4_0, Q4_1"
         expectRefusal(
-            withTensor(code: 12, shape: [256]), at: shapeOffset + 12, "\"blk.0.x\"", "Q4_K (code 12)", supported)
+            withTensor(code: 10, shape: [256]), at: shapeOffset + 12, "\"blk.0.x\"", "Q2_K (code 10)", supported)
         expectRefusal(withTensor(code: 4, shape: [32]), at: shapeOffset + 12, "Q4_2 (code 4)", supported)
         expectRefusal(withTensor(code: 1000, shape: [32]), at: shapeOffset + 12, "unknown (code 1000)", supported)
     }

@@ -36,6 +36,16 @@ import Weights
         #expect(decode(.f16, [0x01, 0x7E])[0].isNaN)
     }
 
+    @Test func everyHalfPrecisionNumberIsConvertedExactly() {
+        let patterns = UInt16.min...UInt16.max
+        let values = decode(.f16, patterns.flatMap { [UInt8(truncatingIfNeeded: $0), UInt8($0 >> 8)] })
+        let wrong = zip(patterns, values).filter { pattern, value in
+            let expected = Float(Float16(bitPattern: pattern))
+            return expected.isNaN ? !value.isNaN : value.bitPattern != expected.bitPattern
+        }
+        #expect(wrong.isEmpty, "\(wrong.prefix(4))")
+    }
+
     @Test func brainFloatIsTheUpperHalf() {
         #expect(decode(.bf16, [0x80, 0x3F, 0x49, 0x40, 0x80, 0xFF]) == [1, 3.140625, -.infinity])
         #expect(decode(.bf16, [0x01, 0x00]) == [Float(bitPattern: 0x0001_0000)])
@@ -91,8 +101,8 @@ import Weights
 
     @Test func codesFindTheirFormats() {
         for type in TensorType.all { #expect(TensorType.ggufCode(type.ggufCode) == type) }
-        #expect(Set(TensorType.all.map(\.ggufCode)) == [0, 1, 2, 3, 8, 30])
-        #expect(TensorType.ggufCode(12) == nil)
+        #expect(Set(TensorType.all.map(\.ggufCode)) == [0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 30])
+        #expect(TensorType.ggufCode(10) == nil)
         #expect(TensorType.ggufCode(.max) == nil)
     }
 }
