@@ -56,7 +56,7 @@ let rooms: [[Target]] = [
     room(
         "CPUExecutor", ["InferenceEngine", "LanguageModel", "Weights", "CPUKernels", "CTandemSystem", "Requests"],
         numeric: true, tests: ["JSON"]),
-    room("Telemetry", [product("Metrics", "swift-metrics"), product("CoreMetrics", "swift-metrics")]),
+    room("Telemetry"),
     room("EngineLink", ["Requests"] + nio),
     room(
         "EngineHost",
@@ -78,7 +78,6 @@ let package = Package(
     products: [.executable(name: "tandem", targets: ["tandem"])],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
-        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
@@ -92,9 +91,12 @@ let package = Package(
             ] + nio,
             swiftSettings: swiftSettings
         ),
+        .target(name: "AllocationCounter", path: "Benchmarks/AllocationCounter", cSettings: cSettings),
         .executableTarget(
             name: "engine-benchmark",
-            dependencies: ["CPUExecutor", "InferenceEngine", "LanguageModel", "Requests", "Weights"],
+            dependencies: [
+                "AllocationCounter", "CPUExecutor", "InferenceEngine", "LanguageModel", "Requests", "Weights",
+            ],
             path: "Benchmarks/Engine",
             swiftSettings: swiftSettings
         ),

@@ -10,12 +10,19 @@ import Weights
 /// Measures one CPU engine without server and link: prompt processing and decoding at several batch sizes. Prints one
 /// JSON object a line, with the fields of `Measurement`.
 ///
-///     engine-benchmark MODEL.gguf [--threads T] [--compute f32|bf16|int8] [--prompts 128,512] [--batches 1,4,16,64]
+///     engine-benchmark MODEL [--threads T] [--compute f32|bf16|int8] [--prompts 128,512] [--batches 1,4,16,64]
 ///                      [--prompt-length 128] [--decode 64] [--repetitions 3] [--spin NANOSECONDS] [--async]
+///                      [--load-format auto|dummy] [--ablation full|attentionOnly|mlpOnly]
+///                      [--stalls 0,2000,5000] [--profile] [--count-allocations]
+///
+/// `--stalls` adds so many microseconds of host work to every step, one measurement each. `--profile` ends with a table
+/// of where the time went. `--count-allocations` measures nothing else; see `AllocationCount`.
 @main
 struct EngineBenchmark {
     struct Options {
         var model = ""
+        var loadFormat = LoadFormat.auto
+        var ablation = Ablation.full
         var threads = 2
         var compute = CPUCompute.int8
         var prompts = [512]
@@ -25,6 +32,10 @@ struct EngineBenchmark {
         var repetitions = 3
         var spinNanoseconds: UInt64?
         var asynchronous = false
+        /// Host work added to each step, in microseconds.
+        var stalls: [UInt64] = [0]
+        var profile = false
+        var countsAllocations = false
     }
 
     static func main() {
@@ -50,6 +61,14 @@ struct EngineBenchmark {
                 options.asynchronous = true
                 continue
             }
+            if argument == "--profile" {
+                options.profile = true
+                continue
+            }
+            if argument == "--count-allocations" {
+                options.countsAllocations = true
+                continue
+            }
             guard argument.hasPrefix("--") else {
                 options.model = argument
                 continue
@@ -63,27 +82,37 @@ struct EngineBenchmark {
             case "--prompt-length": options.promptLength = Int(value) ?? 128
             case "--decode": options.decode = Int(value) ?? 64
             case "--repetitions": options.repetitions = Int(value) ?? 3
+            case "--load-format": options.loadFormat = LoadFormat(rawValue: value) ?? .auto
+            case "--ablation": options.ablation = Ablation(rawValue: value) ?? .full
+            case "--stalls": options.stalls = list(value).map { UInt64(clamping: $0) }
             case "--spin": options.spinNanoseconds = UInt64(value)
             default: throw Failure(description: "unknown option \(argument)")
             }
         }
-        guard !options.model.isEmpty else { throw Failure(description: "give the path of a GGUF model") }
+        guard !options.model.isEmpty else { throw Failure(description: "give the path of a model") }
         return options
     }
 
-    static func now() -> Double {
+    static func now() -> Double { Double(nanoseconds()) * 1e-9 }
+
+    @Sendable static func nanoseconds() -> UInt64 {
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)
-        return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+        return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
     }
 
     static func run(_ options: Options) throws {
         let began = now()
-        let file = try GGUFFile(path: options.model)
-        let model = try DecoderDescription(gguf: file)
+        let checkpoint = try Checkpoint(
+            path: options.model, loadFormat: options.loadFormat, ablation: options.ablation)
+        let model = checkpoint.description
+        if options.countsAllocations {
+            try AllocationCount(model: model, file: checkpoint.tensors, options: options).run()
+            return
+        }
         var executorOptions = CPUExecutor.Options(compute: options.compute, threads: options.threads)
         if let spin = options.spinNanoseconds { executorOptions.spinNanoseconds = spin }
-        let executor = try CPUExecutor(model: model, file: file, options: executorOptions)
+        let executor = try CPUExecutor(model: model, file: checkpoint.tensors, options: executorOptions)
         let longest = max(options.prompts.max() ?? 0, options.promptLength + options.decode) + 16
         let batch = max(1, options.batches.max() ?? 1)
         let tokens = max(batch, batch * (options.promptLength + options.decode + 16), longest)
@@ -100,11 +129,17 @@ struct EngineBenchmark {
                 report("prompt", size: length, seconds: seconds, tokens: length, options)
             }
             for batch in options.batches {
-                for _ in 0..<batch { try bench.add(length: options.promptLength, newTokens: options.decode + 1) }
-                try bench.untilAllGenerate()
-                let before = bench.generated
-                let seconds = try bench.untilDone()
-                report("decode", size: batch, seconds: seconds, tokens: bench.generated - before, options)
+                for stall in options.stalls {
+                    bench.stallNanoseconds = stall * 1000
+                    for _ in 0..<batch { try bench.add(length: options.promptLength, newTokens: options.decode + 1) }
+                    try bench.untilAllGenerate()
+                    let before = bench.generated
+                    let seconds = try bench.untilDone()
+                    report(
+                        "decode", size: batch, seconds: seconds, tokens: bench.generated - before, options,
+                        stallMicroseconds: stall)
+                }
+                bench.stallNanoseconds = 0
             }
         }
         let profile = executor.profile()
@@ -112,13 +147,17 @@ struct EngineBenchmark {
         print(
             #"{"kind":"profile","attention":\#(Double(profile.attention) / total),"mlp":\#(Double(profile.mlp) / total),"#
                 + #""rest":\#(Double(profile.rest) / total)}"#)
+        if options.profile { print(profile.table, terminator: "") }
         executor.shutdown()
     }
 
-    static func report(_ kind: String, size: Int, seconds: Double, tokens: Int, _ options: Options) {
+    static func report(
+        _ kind: String, size: Int, seconds: Double, tokens: Int, _ options: Options, stallMicroseconds: UInt64 = 0
+    ) {
+        let stall = options.stalls == [0] ? "" : #""stall_us":\#(stallMicroseconds),"async":\#(options.asynchronous),"#
         print(
             #"{"kind":"\#(kind)","size":\#(size),"threads":\#(options.threads),"compute":"\#(options.compute.rawValue)","#
-                + #""seconds":\#(seconds),"tokens_per_second":\#(seconds > 0 ? Double(tokens) / seconds : 0)}"#)
+                + stall + #""seconds":\#(seconds),"tokens_per_second":\#(seconds > 0 ? Double(tokens) / seconds : 0)}"#)
     }
 
     /// Batches of sequences, one after the other, driven step by step.
@@ -134,6 +173,8 @@ struct EngineBenchmark {
         var nextID: RequestID = 1
         var generated = 0
         var started = 0
+        /// Host work added to each step.
+        var stallNanoseconds: UInt64 = 0
 
         init(
             _ executor: CPUExecutor, _ model: DecoderDescription, _ prepared: PreparedExecutor, _ options: Options,
@@ -159,6 +200,7 @@ struct EngineBenchmark {
         mutating func advance() throws {
             let planned = scheduler.schedule(into: &plan)
             if planned {
+                stall()
                 let ticket = try executor.submit(plan)
                 try executor.sample(ticket, masks: nil)
                 tickets.append(ticket)
@@ -174,6 +216,13 @@ struct EngineBenchmark {
                     if output.tokens.count > 0, output.id > UInt64(started) { started = Int(output.id) }
                 }
             }
+        }
+
+        /// Burns time as a slow host would.
+        private func stall() {
+            guard stallNanoseconds > 0 else { return }
+            let began = EngineBenchmark.nanoseconds()
+            while EngineBenchmark.nanoseconds() - began < stallNanoseconds {}
         }
 
         /// Runs until every sequence has its first token.

@@ -33,6 +33,8 @@ public final class CPUExecutor: StepExecutor {
         public var instructionSet: Int?
         /// Called while weights are packed, on a compute thread, with the fraction done.
         public var progress: (@Sendable (Double) -> Void)?
+        /// For tests.
+        var inspection: StepInspection?
 
         /// Options with the usual defaults.
         public init(
@@ -69,6 +71,7 @@ public final class CPUExecutor: StepExecutor {
     private let kernels: tandem_kernels
     private let packed: PackedModel
     private let pool: ComputePool
+    private let inspection: StepInspection?
 
     private var prepared: Prepared?
     private var inFlight: [UInt64] = []
@@ -123,6 +126,7 @@ public final class CPUExecutor: StepExecutor {
         self.packed = packed
         self.pool = pool
         compute = options.compute
+        inspection = options.inspection
         kernels = table.pointee
         modelFingerprint = ModelFingerprint.model(weights: fingerprint, ablation: model.ablation)
         weightBytes = layout.totalBytes
@@ -163,7 +167,7 @@ public final class CPUExecutor: StepExecutor {
         }
         let forward = try ForwardPass(
             model: model, compute: compute, kernels: kernels, packed: packed, pool: pool, limits: limits,
-            groups: groups)
+            groups: groups, inspection: inspection)
         let blockCounts = forward.keyValues.groups.map(\.blockCount)
         prepared = Prepared(
             checker: PlanChecker(
@@ -248,10 +252,8 @@ public final class CPUExecutor: StepExecutor {
                 message: "\(model.name) (\(model.architecture)): \(what) is not supported on the CPU")
         }
         for layer in model.layers {
-            if layer.queryKeyValueBias { throw refuse("a bias of query, key and value projections") }
-            if layer.queryKeyNorm { throw refuse("a norm of queries and keys") }
-            if layer.postAttentionNorm || layer.postFeedForwardNorm { throw refuse("a norm after a block") }
             guard model.ropes.indices.contains(layer.rope) else { throw refuse("a layer without a rotary embedding") }
+            if let window = layer.window, window < 1 { throw refuse("a window of \(window) tokens") }
         }
         guard
             model.headDimension % 16 == 0, (16...Int(TANDEM_MAX_HEAD_DIM)).contains(model.headDimension),

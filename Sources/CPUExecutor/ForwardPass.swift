@@ -23,6 +23,8 @@ final class ForwardPass: @unchecked Sendable {
     let buffers: StepBuffers
     let keyValues: KeyValuePools
     let ropes: [RotaryTable]
+    /// One a thread.
+    let samplingScratch: [SamplingScratch]
     let tileTokens: Int
 
     /// Nanoseconds of the coordinator since the last profile.
@@ -36,27 +38,31 @@ final class ForwardPass: @unchecked Sendable {
     private let queryWidth: Int
     private let keyWidth: Int
     private let layerCount: Int
+    private let inspection: StepInspection?
 
     init(
         model: DecoderDescription, compute: CPUCompute, kernels: tandem_kernels, packed: PackedModel,
-        pool: ComputePool, limits: ExecutorLimits, groups: [KeyValueGroup]
+        pool: ComputePool, limits: ExecutorLimits, groups: [KeyValueGroup], inspection: StepInspection? = nil
     ) throws(ExecutorError) {
+        self.inspection = inspection
         self.model = model
         self.compute = compute
         self.kernels = kernels
         self.packed = packed
         self.pool = pool
-        // About 48 query rows a call: enough to share the reading of keys, few enough to balance.
-        tileTokens = max(4, min(32, 48 / (model.queryHeads / model.keyValueHeads)))
+        tileTokens = Self.tileTokens(of: model)
         buffers = try StepBuffers(
             model: model, limits: limits, compute: compute, threads: pool.threads, tileTokens: tileTokens)
         keyValues = try KeyValuePools(model: model, groups: groups, limits: limits, compute: compute)
         var ropes: [RotaryTable] = []
         for rope in model.ropes {
             ropes.append(
-                try RotaryTable(rope, factors: packed.rotaryFactors, positions: limits.contextLength))
+                try RotaryTable(
+                    rope, factors: packed.rotaryFactors, positions: limits.contextLength,
+                    rounding: inspection?.rotaryRounding))
         }
         self.ropes = ropes
+        samplingScratch = try Self.samplingScratch(threads: pool.threads, vocabularySize: model.vocabularySize)
         sampling = .allocate(capacity: limits.slots)
         sampling.initialize(repeating: SamplingParameters())
         lastTokens = .allocate(capacity: limits.slots)
@@ -69,6 +75,17 @@ final class ForwardPass: @unchecked Sendable {
     deinit {
         sampling.deallocate()
         lastTokens.deallocate()
+    }
+
+    static func samplingScratch(threads: Int, vocabularySize: Int) throws(ExecutorError) -> [SamplingScratch] {
+        var scratch: [SamplingScratch] = []
+        for _ in 0..<threads { scratch.append(try SamplingScratch(vocabularySize: vocabularySize)) }
+        return scratch
+    }
+
+    /// Tokens of one attention call. About 48 query rows: enough to share the reading of keys, few enough to balance.
+    static func tileTokens(of model: DecoderDescription) -> Int {
+        max(4, min(32, 48 / (model.queryHeads / model.keyValueHeads)))
     }
 
     /// Applies the step's changes of slots, tables and blocks, and fills in tokens sampled by earlier steps.
@@ -120,12 +137,14 @@ final class ForwardPass: @unchecked Sendable {
         let start = monotonicNanoseconds()
         var attention: UInt64 = 0
         var feedForward: UInt64 = 0
+        var pending = PendingOutput.none
         embed(step, worker)
-        pool.barrier()
+        if !keepsResidual(step) { pool.barrier() }
         for index in 0..<layerCount {
+            if let inspection { inspect(step, inspection, layer: index, pending, worker) }
             let layer = packed.layers[index]
             if model.computesAttention {
-                let activations = normalised(step, layer.attentionNorm, layer.query.activations, worker)
+                let activations = normalised(step, layer.attentionNorm, layer.query.activations, pending, worker)
                 multiply(
                     (layer.query, layer.key, layer.value), activations: activations, rows: step.tokens.count,
                     output: buffers.queryKeyValue, stride: buffers.queryKeyValueStride)
@@ -137,12 +156,13 @@ final class ForwardPass: @unchecked Sendable {
                     token in
                     UnsafePointer(buffers.queryKeyValue + token * buffers.queryKeyValueStride)
                 }
-                accumulate(layer.attentionOutput, activations: mixed, rows: step.tokens.count)
+                pending = accumulate(
+                    layer.attentionOutput, norm: layer.postAttentionNorm, activations: mixed, rows: step.tokens.count)
                 pool.barrier()
             }
             if model.computesFeedForward {
                 let before = monotonicNanoseconds()
-                let activations = normalised(step, layer.feedForwardNorm, layer.gate.activations, worker)
+                let activations = normalised(step, layer.feedForwardNorm, layer.gate.activations, pending, worker)
                 multiply(
                     (layer.gate, layer.up, nil), activations: activations, rows: step.tokens.count,
                     output: buffers.gateUp, stride: buffers.gateUpStride)
@@ -156,12 +176,13 @@ final class ForwardPass: @unchecked Sendable {
                     activation(gate, gate + width, width, row)
                     return UnsafePointer(row)
                 }
-                accumulate(layer.down, activations: gated, rows: step.tokens.count)
+                pending = accumulate(
+                    layer.down, norm: layer.postFeedForwardNorm, activations: gated, rows: step.tokens.count)
                 pool.barrier()
                 feedForward &+= monotonicNanoseconds() &- before
             }
         }
-        finish(step, job: job, worker: worker)
+        finish(step, job: job, pending, worker: worker)
         if worker == 0 {
             attentionTime.wrappingAdd(attention, ordering: .relaxed)
             feedForwardTime.wrappingAdd(feedForward, ordering: .relaxed)
@@ -170,32 +191,91 @@ final class ForwardPass: @unchecked Sendable {
         }
     }
 
-    // MARK: - Stages
+    // MARK: - The residual stream
+
+    /// A block's output that is still to be added to the residual stream.
+    ///
+    /// Most models' products add to the residual stream as they go. Where outputs are normalised first, they need all
+    /// features of a row: the next stage that reads the row adds them, which saves a barrier.
+    private enum PendingOutput {
+        case none
+        /// In ``StepBuffers/blockOutput``, as it is.
+        case plain
+        /// The same, to be normalised with these weights.
+        case normalised(UnsafePointer<Float>)
+    }
+
+    /// Whether every thread has its own copy of the residual stream: in a small step of a model that adds outputs
+    /// late, where each thread would otherwise add the same output to the same row.
+    private func keepsResidual(_ step: Step) -> Bool { buffers.addsLate && step.isSmall }
+
+    private func residualRow(_ step: Step, _ token: Int, _ worker: Int) -> UnsafeMutablePointer<Float> {
+        (keepsResidual(step) ? buffers.workers[worker].residual : buffers.residual) + token * buffers.hiddenStride
+    }
 
     private func embed(_ step: Step, _ worker: Int) {
-        let width = model.hiddenSize
-        let scale = model.embeddingScale
-        forEachRow(step.tokens.count) { token in
-            let row = buffers.residual + token * buffers.hiddenStride
-            packed.embedding.unpackRow(packed.embedding.base, width, Int(step.tokens[token]), row)
-            if scale != 1 {
-                for index in 0..<width { row[index] *= scale }
-            }
+        if keepsResidual(step) {
+            for token in step.tokens.indices { embed(step, token, worker) }
+        } else {
+            forEachRow(step.tokens.count) { token in embed(step, token, worker) }
         }
     }
 
-    /// Normalised activation rows of the residual stream, ready for a product.
+    private func embed(_ step: Step, _ token: Int, _ worker: Int) {
+        let width = model.hiddenSize
+        let scale = model.embeddingScale
+        let row = residualRow(step, token, worker)
+        packed.embedding.unpackRow(packed.embedding.base, width, Int(step.tokens[token]), row)
+        if scale != 1 {
+            for index in 0..<width { row[index] *= scale }
+        }
+    }
+
+    /// The residual stream's row with the pending output added, in the thread's row; the stream stays as it is.
+    private func settled(_ step: Step, _ token: Int, _ pending: PendingOutput, _ worker: Int) -> UnsafePointer<Float> {
+        let width = model.hiddenSize
+        let residual = residualRow(step, token, worker)
+        let row = buffers.workers[worker].row
+        let output = buffers.blockOutput + token * buffers.hiddenStride
+        switch pending {
+        case .none: return UnsafePointer(residual)
+        case .plain: memcpy(row, output, width * 4)
+        case .normalised(let weight): kernels.rmsnorm(output, weight, width, model.normEpsilon, row)
+        }
+        kernels.add(row, residual, width)
+        return UnsafePointer(row)
+    }
+
+    /// Normalised activation rows of the residual stream, ready for a product. Adds what is pending to the stream.
     private func normalised(
-        _ step: Step, _ weight: UnsafePointer<Float>, _ kind: CPUCompute, _ worker: Int
+        _ step: Step, _ weight: UnsafePointer<Float>, _ kind: CPUCompute, _ pending: PendingOutput, _ worker: Int
     ) -> UnsafeRawPointer {
         let row = buffers.workers[worker].row
         let width = model.hiddenSize
         return activationRows(step, columns: width, kind, worker) { token in
-            kernels.rmsnorm(
-                buffers.residual + token * buffers.hiddenStride, weight, width, model.normEpsilon, row)
+            let sum = settled(step, token, pending, worker)
+            if case .none = pending {} else { memcpy(residualRow(step, token, worker), sum, width * 4) }
+            kernels.rmsnorm(sum, weight, width, model.normEpsilon, row)
             return UnsafePointer(row)
         }
     }
+
+    /// Shows the residual stream before a layer.
+    private func inspect(
+        _ step: Step, _ inspection: StepInspection, layer: Int, _ pending: PendingOutput, _ worker: Int
+    ) {
+        pool.barrier()
+        if worker == 0 {
+            for token in step.tokens.indices {
+                let row = settled(step, token, pending, worker)
+                inspection.hidden(
+                    layer, Int(step.positions[token]), UnsafeBufferPointer(start: row, count: model.hiddenSize))
+            }
+        }
+        pool.barrier()
+    }
+
+    // MARK: - Stages
 
     /// Makes an activation row of each token. In a small step every thread makes all of them for itself, which costs
     /// less than a barrier.
@@ -251,33 +331,39 @@ final class ForwardPass: @unchecked Sendable {
         }
     }
 
-    /// Adds a product to the residual stream.
-    private func accumulate(_ matrix: PackedMatrix, activations: UnsafeRawPointer, rows: Int) {
+    /// Adds a product to the residual stream, or leaves it to be added.
+    private func accumulate(
+        _ matrix: PackedMatrix, norm: UnsafePointer<Float>?, activations: UnsafeRawPointer, rows: Int
+    ) -> PendingOutput {
         let activationStride = matrix.activations.rowBytes(columns: matrix.columns)
+        let output = buffers.addsLate ? buffers.blockOutput : buffers.residual
+        let flags = buffers.addsLate ? 0 : UInt32(TANDEM_MATMUL_ACCUMULATE)
         forEachTile(panels: matrix.panels, panelBytes: matrix.panelBytes, rows: rows) { panels, tile in
             matrix.multiply(
                 matrix.base, matrix.columns, matrix.rows, panels.lowerBound, panels.upperBound,
                 activations + tile.lowerBound * activationStride, tile.count, activationStride,
-                buffers.residual + tile.lowerBound * buffers.hiddenStride, buffers.hiddenStride,
-                UInt32(TANDEM_MATMUL_ACCUMULATE))
+                output + tile.lowerBound * buffers.hiddenStride, buffers.hiddenStride, flags)
         }
+        guard buffers.addsLate else { return .none }
+        return norm.map { .normalised($0) } ?? .plain
     }
 
-    /// Rotates, stores keys and values, and attends; the output takes the queries' place. Ends at a barrier unless the
-    /// step is small enough that no thread needs what another one wrote.
+    /// Biases, normalises and rotates queries and keys, stores keys and values, and attends; the output takes the
+    /// queries' place. Ends at a barrier.
     private func attend(_ step: Step, layer: Int, _ worker: Int) {
         let heads = model.keyValueHeads
         let description = model.layers[layer]
         let place = keyValues.layers[layer]
+        let weights = packed.layers[layer]
         let rope = ropes[description.rope]
         if step.isSingleTile {
             forEachItem(heads) { head in
-                rotateAndStore(step, tile: step.tiles[0], heads: head..<head + 1, place, rope)
+                rotateAndStore(step, tile: step.tiles[0], heads: head..<head + 1, weights, place, rope)
                 attend(step, tile: step.tiles[0], head: head, place, description, worker)
             }
         } else {
             forEachItem(step.tiles.count) { tile in
-                rotateAndStore(step, tile: step.tiles[tile], heads: 0..<heads, place, rope)
+                rotateAndStore(step, tile: step.tiles[tile], heads: 0..<heads, weights, place, rope)
             }
             pool.barrier()
             forEachItem(step.tiles.count * heads) { item in
@@ -290,7 +376,8 @@ final class ForwardPass: @unchecked Sendable {
     }
 
     private func rotateAndStore(
-        _ step: Step, tile: AttentionTile, heads: Range<Int>, _ place: KeyValuePools.Layer, _ rope: RotaryTable
+        _ step: Step, tile: AttentionTile, heads: Range<Int>, _ weights: PackedLayer, _ place: KeyValuePools.Layer,
+        _ rope: RotaryTable
     ) {
         let dimension = model.headDimension
         let share = model.queryHeads / model.keyValueHeads
@@ -299,11 +386,21 @@ final class ForwardPass: @unchecked Sendable {
         for index in 0..<Int(tile.count) {
             let position = tile.position + Int32(index)
             let row = buffers.queryKeyValue + (Int(tile.firstToken) + index) * buffers.queryKeyValueStride
+            let queries = row + heads.lowerBound * share * dimension
             let keys = row + queryWidth + heads.lowerBound * dimension
+            if let bias = weights.bias {
+                let keyOffset = heads.lowerBound * dimension
+                kernels.add(queries, bias.query + keyOffset * share, heads.count * share * dimension)
+                kernels.add(keys, bias.key + keyOffset, heads.count * dimension)
+                kernels.add(keys + keyWidth, bias.value + keyOffset, heads.count * dimension)
+            }
+            if let norms = weights.headNorms {
+                normaliseHeads(queries, heads.count * share, norms.query)
+                normaliseHeads(keys, heads.count, norms.key)
+            }
             let cosines = rope.cosines(position)
             let sines = rope.sines(position)
-            kernels.rope_rows(
-                row + heads.lowerBound * share * dimension, heads.count * share, dimension, cosines, sines)
+            kernels.rope_rows(queries, heads.count * share, dimension, cosines, sines)
             kernels.rope_rows(keys, heads.count, dimension, cosines, sines)
             let (entry, slot) = Int(position).quotientAndRemainder(dividingBy: Int(TANDEM_KV_BLOCK_TOKENS))
             let block = place.base + Int(table[entry]) * place.blockStride
@@ -313,6 +410,13 @@ final class ForwardPass: @unchecked Sendable {
                 store(
                     keys + offset, keys + keyWidth + offset, dimension, slot, keyBlock, keyBlock + keyValues.headBytes)
             }
+        }
+    }
+
+    private func normaliseHeads(_ heads: UnsafeMutablePointer<Float>, _ count: Int, _ weight: UnsafePointer<Float>) {
+        for head in 0..<count {
+            let vector = heads + head * model.headDimension
+            kernels.rmsnorm(vector, weight, model.headDimension, model.normEpsilon, vector)
         }
     }
 
@@ -349,7 +453,7 @@ final class ForwardPass: @unchecked Sendable {
 
     // MARK: - Head and sampling
 
-    private func finish(_ step: Step, job: StepJob, worker: Int) {
+    private func finish(_ step: Step, job: StepJob, _ pending: PendingOutput, worker: Int) {
         let row = buffers.workers[worker].row
         let width = model.hiddenSize
         let head = packed.head
@@ -362,8 +466,9 @@ final class ForwardPass: @unchecked Sendable {
             let normalise = { [self] (index: Int) in
                 let token = Int(step.heads[start + index].token)
                 kernels.rmsnorm(
-                    buffers.residual + token * buffers.hiddenStride, packed.outputNorm, width, model.normEpsilon,
-                    row)
+                    settled(step, token, pending, worker), packed.outputNorm, width, model.normEpsilon, row)
+                inspection?.hidden(
+                    layerCount, Int(step.positions[token]), UnsafeBufferPointer(start: row, count: width))
                 store(row, columns: width, head.activations, activations + index * stride)
             }
             if isSmall {
@@ -398,6 +503,7 @@ final class ForwardPass: @unchecked Sendable {
         _ top: UnsafeMutablePointer<TokenLogProbability>
     ) {
         let vocabulary = model.vocabularySize
+        inspection?.logits(Int(head.position) - 1, UnsafeBufferPointer(start: logits, count: vocabulary))
         var token = Int(head.target)
         if head.target < 0 {
             token = sample(logits, sampling[Int(head.slot)], position: Int(head.position), worker)
@@ -429,7 +535,9 @@ final class ForwardPass: @unchecked Sendable {
             let probabilities = buffers.workers[worker].probabilities
             kernels.softmax_row(logits, vocabulary, 1 / sampling.temperature, probabilities)
             let row = UnsafeBufferPointer(start: probabilities, count: vocabulary)
-            if let token = RowSampler.draw(row, sampling: sampling, position: position) { return token }
+            let token = RowSampler.draw(
+                row, sampling: sampling, position: position, scratch: samplingScratch[worker])
+            if let token { return token }
         }
         return kernels.argmax(logits, vocabulary)
     }

@@ -13,17 +13,7 @@ enum ModelFingerprint {
     /// The digest of a model's weights and shape; the same for all ablations.
     static func weights(model: DecoderDescription, file: any TensorSource) -> Digest128 {
         var hash = StableHash(seed: 0x7461_6E64_656D)
-        hash.combine(bytes: model.architecture.utf8)
-        for number in [
-            model.vocabularySize, model.hiddenSize, model.intermediateSize, model.queryHeads, model.keyValueHeads,
-            model.headDimension, model.layers.count,
-        ] {
-            hash.combine(UInt64(number))
-        }
-        hash.combine(UInt64(model.normEpsilon.bitPattern))
-        hash.combine(UInt64(model.normOffset.bitPattern))
-        hash.combine(UInt64(model.embeddingScale.bitPattern))
-        for rope in model.ropes { hash.combine(UInt64(rope.base.bitPattern)) }
+        combine(model, into: &hash)
         for role in model.roles {
             guard let tensor = file.tensor(named: model.tensorName(role)) else { continue }
             hash.combine(bytes: tensor.name.utf8)
@@ -36,6 +26,41 @@ enum ModelFingerprint {
             }
         }
         return hash.digest()
+    }
+
+    /// Everything of a description that results depend on, but for the ablation. Optional values are preceded by
+    /// whether they are there.
+    private static func combine(_ model: DecoderDescription, into hash: inout StableHash) {
+        func combine(_ numbers: Int...) { for number in numbers { hash.combine(UInt64(bitPattern: Int64(number))) } }
+        func combine(_ numbers: Float...) { for number in numbers { hash.combine(UInt64(number.bitPattern)) } }
+        func combine(_ flags: Bool...) { for flag in flags { hash.combine(flag ? 1 : 0) } }
+        hash.combine(bytes: model.architecture.utf8)
+        combine(
+            model.vocabularySize, model.hiddenSize, model.intermediateSize, model.queryHeads, model.keyValueHeads,
+            model.headDimension, model.layers.count, model.ropes.count)
+        combine(model.normEpsilon, model.normOffset, model.embeddingScale)
+        combine(model.tiedHead)
+        for rope in model.ropes {
+            combine(rope.base)
+            combine(rope.dimensions)
+            combine(rope.fileLayout == .interleaved, rope.hasFrequencyFactors)
+            switch rope.scaling {
+            case .none: combine(0)
+            case .linear(let factor):
+                combine(1)
+                combine(factor)
+            case .llama3(let factor, let low, let high, let originalContext):
+                combine(2, originalContext)
+                combine(factor, low, high)
+            }
+        }
+        for layer in model.layers {
+            combine(
+                layer.queryKeyValueBias, layer.queryKeyNorm, layer.postAttentionNorm, layer.postFeedForwardNorm,
+                layer.activation == .geluTanh, layer.window != nil)
+            combine(layer.window ?? 0, layer.rope)
+            combine(layer.attentionScale)
+        }
     }
 
     /// The digest of a model as it is run: keys and values of different ablations differ.

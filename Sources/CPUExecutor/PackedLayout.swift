@@ -10,6 +10,7 @@ enum PackedFormat: Equatable {
     /// Plain single-precision numbers.
     case vector
     case u4
+    case u5
     case u8
     case bf16
     case f32
@@ -17,7 +18,7 @@ enum PackedFormat: Equatable {
     /// What the activation rows of such a matrix are rounded to.
     var activations: CPUCompute {
         switch self {
-        case .u4, .u8: .int8
+        case .u4, .u5, .u8: .int8
         case .bf16: .bf16
         case .vector, .f32: .f32
         }
@@ -28,6 +29,7 @@ enum PackedFormat: Equatable {
         switch self {
         case .vector: 0
         case .u4: tandem_panel_bytes_u4(columns)
+        case .u5: tandem_panel_bytes_u5(columns)
         case .u8: tandem_panel_bytes_u8(columns)
         case .bf16: tandem_panel_bytes_bf16(columns)
         case .f32: tandem_panel_bytes_f32(columns)
@@ -56,7 +58,7 @@ struct PackedLayout {
     /// Bytes before the first tensor, kept for the header.
     static let headerBytes = 4096
     /// Counted up whenever panels or this layout change.
-    static let version: UInt64 = 1
+    static let version: UInt64 = 2
 
     let entries: [Entry]
     let totalBytes: Int
@@ -106,7 +108,13 @@ struct PackedLayout {
             switch role {
             // Most of the error of 8-bit activations comes in here, while these are a small part of the weights.
             case .query, .key, .value: return .bf16
-            default: return (type == .q4_0 || type == .q4_1) && columns % 32 == 0 ? .u4 : .u8
+            default: break
+            }
+            guard columns % Int(TANDEM_QUANT_BLOCK) == 0 else { return .u8 }
+            return switch type.affineBits {
+            case 4: .u4
+            case 5: .u5
+            default: .u8
             }
         }
     }

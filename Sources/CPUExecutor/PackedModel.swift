@@ -20,17 +20,22 @@ struct PackedMatrix {
     var activations: CPUCompute
 }
 
-/// One layer's weights.
+/// One layer's weights; `nil` for what the layer does without.
 struct PackedLayer {
     var attentionNorm: UnsafePointer<Float>
     var query: PackedMatrix
     var key: PackedMatrix
     var value: PackedMatrix
+    var bias: (query: UnsafePointer<Float>, key: UnsafePointer<Float>, value: UnsafePointer<Float>)?
+    /// Of one head each.
+    var headNorms: (query: UnsafePointer<Float>, key: UnsafePointer<Float>)?
     var attentionOutput: PackedMatrix
+    var postAttentionNorm: UnsafePointer<Float>?
     var feedForwardNorm: UnsafePointer<Float>
     var gate: PackedMatrix
     var up: PackedMatrix
     var down: PackedMatrix
+    var postFeedForwardNorm: UnsafePointer<Float>?
 }
 
 /// A model ready to run: addresses into packed weights, which it keeps alive.
@@ -54,18 +59,28 @@ final class PackedModel: @unchecked Sendable {
         head = try reader.matrix(model.tiedHead ? .tokenEmbedding : .output)
         outputNorm = try reader.vector(.outputNorm)
         var layers: [PackedLayer] = []
-        for index in model.layers.indices {
+        for (index, layer) in model.layers.enumerated() {
             layers.append(
                 PackedLayer(
                     attentionNorm: try reader.vector(.attentionNorm(index)),
                     query: try reader.matrix(.query(index)),
                     key: try reader.matrix(.key(index)),
                     value: try reader.matrix(.value(index)),
+                    bias: layer.queryKeyValueBias
+                        ? (
+                            try reader.vector(.queryBias(index)), try reader.vector(.keyBias(index)),
+                            try reader.vector(.valueBias(index))
+                        ) : nil,
+                    headNorms: layer.queryKeyNorm
+                        ? (try reader.vector(.queryNorm(index)), try reader.vector(.keyNorm(index))) : nil,
                     attentionOutput: try reader.matrix(.attentionOutput(index)),
+                    postAttentionNorm: layer.postAttentionNorm ? try reader.vector(.postAttentionNorm(index)) : nil,
                     feedForwardNorm: try reader.vector(.feedForwardNorm(index)),
                     gate: try reader.matrix(.gate(index)),
                     up: try reader.matrix(.up(index)),
-                    down: try reader.matrix(.down(index))))
+                    down: try reader.matrix(.down(index)),
+                    postFeedForwardNorm: layer.postFeedForwardNorm
+                        ? try reader.vector(.postFeedForwardNorm(index)) : nil))
         }
         self.layers = layers
         if let entry = layout.entry(.rotaryFactors) {
@@ -111,6 +126,7 @@ final class PackedModel: @unchecked Sendable {
             case .vector:
                 throw ExecutorError(kind: .unsupported, message: "tensor \(model.tensorName(role)) is no matrix")
             case .u4: (multiply, unpackRow) = (kernels.matmul_int8_u4, kernels.unpack_row_u4)
+            case .u5: (multiply, unpackRow) = (kernels.matmul_int8_u5, kernels.unpack_row_u5)
             case .u8: (multiply, unpackRow) = (kernels.matmul_int8_u8, kernels.unpack_row_u8)
             case .bf16: (multiply, unpackRow) = (kernels.matmul_bf16, kernels.unpack_row_bf16)
             case .f32: (multiply, unpackRow) = (kernels.matmul_f32, kernels.unpack_row_f32)

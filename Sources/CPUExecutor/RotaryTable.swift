@@ -10,6 +10,7 @@ import LanguageModel
 /// Unchecked: ``extend(to:)`` is called by the coordinator alone, before a step's threads start; they only read.
 final class RotaryTable: @unchecked Sendable {
     private let memory: MappedMemory
+    var byteCount: Int { memory.byteCount }
     private let pairs: Int
     private let frequencies: [Float]
     private let positions: Int
@@ -19,7 +20,10 @@ final class RotaryTable: @unchecked Sendable {
     /// Positions computed at once.
     private static let run = 1024
 
-    init(_ rope: RotaryDescription, factors: [Float], positions: Int) throws(ExecutorError) {
+    /// - Parameter rounding: changes the frequencies; see ``StepInspection``.
+    init(
+        _ rope: RotaryDescription, factors: [Float], positions: Int, rounding: ((Float) -> Float)? = nil
+    ) throws(ExecutorError) {
         pairs = rope.dimensions / 2
         self.positions = positions
         let (byteCount, overflow) = positions.multipliedReportingOverflow(by: pairs * 8)
@@ -27,7 +31,8 @@ final class RotaryTable: @unchecked Sendable {
             throw ExecutorError(kind: .outOfMemory, message: "rotary tables of \(positions) positions are too large")
         }
         memory = try MappedMemory(byteCount: byteCount, purpose: "rotary tables")
-        frequencies = rope.frequencies(factors: rope.hasFrequencyFactors ? factors : [])
+        let frequencies = rope.frequencies(factors: rope.hasFrequencyFactors ? factors : [])
+        self.frequencies = rounding.map { frequencies.map($0) } ?? frequencies
     }
 
     /// Makes the positions below `end` ready to be read.

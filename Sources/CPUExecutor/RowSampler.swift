@@ -29,11 +29,13 @@ enum RowSampler {
     ///   - probabilities: not negative; they need not sum to 1 exactly.
     ///   - sampling: filters, seed and choice.
     ///   - position: index in the sequence of the token that is drawn.
+    ///   - scratch: of the calling thread.
     /// - Returns: the token, or `nil` if no probability is positive.
     static func draw(
-        _ probabilities: UnsafeBufferPointer<Float>, sampling: SamplingParameters, position: Int
+        _ probabilities: UnsafeBufferPointer<Float>, sampling: SamplingParameters, position: Int,
+        scratch: SamplingScratch
     ) -> Int? {
-        guard let threshold = threshold(probabilities, sampling: sampling) else { return nil }
+        guard let threshold = threshold(probabilities, sampling: sampling, scratch: scratch) else { return nil }
         let uniform = CounterRandom.uniform(
             seed: sampling.seed, choiceIndex: sampling.choiceIndex, position: position)
         return draw(probabilities, threshold: threshold, uniform: uniform)
@@ -75,17 +77,18 @@ enum RowSampler {
     ///
     /// - Returns: `nil` if no probability is positive and finite.
     static func threshold(
-        _ probabilities: UnsafeBufferPointer<Float>, sampling: SamplingParameters
+        _ probabilities: UnsafeBufferPointer<Float>, sampling: SamplingParameters, scratch: SamplingScratch
     ) -> Threshold? {
         var largest: Float = 0
         for value in probabilities where value > largest { largest = value }
         guard largest > 0, largest.isFinite else { return nil }
         var threshold = Threshold(probability: 0, token: .max)
         if sampling.topK > 0, Int(sampling.topK) < probabilities.count {
-            threshold = cut(probabilities, within: threshold, count: Int(sampling.topK), mass: nil)
+            threshold = cut(probabilities, within: threshold, count: Int(sampling.topK), mass: nil, scratch)
         }
         if sampling.topP < 1 {
-            threshold = cut(probabilities, within: threshold, count: nil, mass: Double(sampling.topP))
+            threshold = cut(
+                probabilities, within: threshold, count: nil, mass: Double(sampling.topP), scratch)
         }
         if sampling.minP > 0 {
             // Everything at least this likely; the largest always is.
@@ -99,13 +102,15 @@ enum RowSampler {
 
     /// Keeps the likeliest tokens of those within a threshold: so many, or until they reach a share of the mass.
     private static func cut(
-        _ probabilities: UnsafeBufferPointer<Float>, within: Threshold, count: Int?, mass share: Double?
+        _ probabilities: UnsafeBufferPointer<Float>, within: Threshold, count: Int?, mass share: Double?,
+        _ scratch: SamplingScratch
     ) -> Threshold {
         // Positive floats order as their bits do: the upper 12 bits after the sign (exponent and 4 of the mantissa) are
         // a bin.
-        let bins = 4096
-        var counts = [Int](repeating: 0, count: bins)
-        var masses = [Double](repeating: 0, count: bins)
+        let bins = SamplingScratch.bins
+        let (counts, masses) = (scratch.counts, scratch.masses)
+        counts.update(repeating: 0)
+        masses.update(repeating: 0)
         for token in probabilities.indices {
             let value = probabilities[token]
             guard value > 0, keeps(value, token, within) else { continue }
@@ -124,22 +129,50 @@ enum RowSampler {
             sum += masses[bin]
             bin -= 1
         }
-        var edge: [(value: Float, token: Int)] = []
+        var edgeCount = 0
         for token in probabilities.indices {
             let value = probabilities[token]
             if value > 0, Int(value.bitPattern >> 19) == bin, keeps(value, token, within) {
-                edge.append((value, token))
+                scratch.edge[edgeCount] = Int32(token)
+                edgeCount += 1
             }
         }
-        edge.sort { $0.value != $1.value ? $0.value > $1.value : $0.token < $1.token }
-        for (value, token) in edge {
+        let edge = UnsafeMutableBufferPointer(rebasing: scratch.edge[..<edgeCount])
+        sort(edge, by: probabilities)
+        for token in edge {
+            let value = probabilities[Int(token)]
             kept += 1
             sum += Double(value)
             if kept >= most || (share != nil && sum >= goal) {
-                return Threshold(probability: value, token: token)
+                return Threshold(probability: value, token: Int(token))
             }
         }
         return within
+    }
+
+    /// Sorts tokens by falling probability, equal ones by id. A heap sort: the standard library's takes memory.
+    private static func sort(_ tokens: UnsafeMutableBufferPointer<Int32>, by probabilities: UnsafeBufferPointer<Float>)
+    {
+        func precedes(_ first: Int32, _ second: Int32) -> Bool {
+            let (left, right) = (probabilities[Int(first)], probabilities[Int(second)])
+            return left != right ? left > right : first < second
+        }
+        /// Lets the token at `start` sink below those that follow it, so that the last in order is on top.
+        func sink(_ start: Int, _ end: Int) {
+            var parent = start
+            while 2 * parent + 1 < end {
+                var child = 2 * parent + 1
+                if child + 1 < end, precedes(tokens[child], tokens[child + 1]) { child += 1 }
+                guard precedes(tokens[parent], tokens[child]) else { return }
+                tokens.swapAt(parent, child)
+                parent = child
+            }
+        }
+        for start in stride(from: tokens.count / 2 - 1, through: 0, by: -1) { sink(start, tokens.count) }
+        for end in stride(from: tokens.count - 1, to: 0, by: -1) {
+            tokens.swapAt(0, end)
+            sink(0, end)
+        }
     }
 
     @inline(__always)

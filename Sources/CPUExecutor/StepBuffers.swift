@@ -17,11 +17,18 @@ final class StepBuffers: @unchecked Sendable {
         /// Activation rows of steps so small that every thread makes its own.
         var activations: UnsafeMutableRawPointer
         var attention: UnsafeMutablePointer<tandem_attention_row>
+        /// Residual rows of small steps of models that add late.
+        var residual: UnsafeMutablePointer<Float>
     }
 
     /// Residual stream, `hiddenStride` a token.
     let residual: UnsafeMutablePointer<Float>
     let hiddenStride: Int
+    /// Whether block outputs are normalised before they are added to the residual stream, so that they need a place of
+    /// their own.
+    let addsLate: Bool
+    /// That place, `hiddenStride` a token; not to be used unless ``addsLate``.
+    let blockOutput: UnsafeMutablePointer<Float>
     /// Queries, keys and values of a token; attention overwrites the queries with its output.
     let queryKeyValue: UnsafeMutablePointer<Float>
     let queryKeyValueStride: Int
@@ -40,6 +47,7 @@ final class StepBuffers: @unchecked Sendable {
     static let smallStep = 2
 
     private let memory: MappedMemory
+    var byteCount: Int { memory.byteCount }
 
     init(
         model: DecoderDescription, limits: ExecutorLimits, compute: CPUCompute, threads: Int, tileTokens: Int
@@ -47,6 +55,7 @@ final class StepBuffers: @unchecked Sendable {
         let queryWidth = model.queryHeads * model.headDimension
         let keyWidth = model.keyValueHeads * model.headDimension
         hiddenStride = Self.rounded(model.hiddenSize)
+        addsLate = model.layers.contains { $0.postAttentionNorm || $0.postFeedForwardNorm }
         queryKeyValueStride = Self.rounded(queryWidth + 2 * keyWidth)
         gateUpStride = 2 * Self.rounded(model.intermediateSize)
         let vocabularyStride = Self.rounded(model.vocabularySize)
@@ -61,32 +70,37 @@ final class StepBuffers: @unchecked Sendable {
         var arena = Arena()
         let tokens = limits.tokensPerStep
         let residualOffset = arena.reserve(tokens * hiddenStride, of: Float.self)
+        let outputOffset = arena.reserve(addsLate ? tokens * hiddenStride : 0, of: Float.self)
         let queryOffset = arena.reserve(tokens * queryKeyValueStride, of: Float.self)
         let gateOffset = arena.reserve(tokens * gateUpStride, of: Float.self)
         let activationRows = max(tokens, logitRows)
         let activationOffset = arena.reserve(activationRows * rowBytes, of: UInt8.self)
         let logitOffset = arena.reserve(logitRows * vocabularyStride, of: Float.self)
+        let (addsLate, hiddenStride) = (addsLate, hiddenStride)
         let workerOffsets = (0..<threads).map { _ in
             (
                 arena.reserve(Self.rounded(widest), of: Float.self),
                 arena.reserve(vocabularyStride, of: Float.self),
                 arena.reserve(Self.smallStep * rowBytes, of: UInt8.self),
-                arena.reserve(attentionRows, of: tandem_attention_row.self)
+                arena.reserve(attentionRows, of: tandem_attention_row.self),
+                arena.reserve(addsLate ? Self.smallStep * hiddenStride : 0, of: Float.self)
             )
         }
         memory = try MappedMemory(byteCount: arena.byteCount, purpose: "activations")
         let base = memory.base
         residual = (base + residualOffset).assumingMemoryBound(to: Float.self)
+        blockOutput = (base + outputOffset).assumingMemoryBound(to: Float.self)
         queryKeyValue = (base + queryOffset).assumingMemoryBound(to: Float.self)
         gateUp = (base + gateOffset).assumingMemoryBound(to: Float.self)
         activations = base + activationOffset
         logits = (base + logitOffset).assumingMemoryBound(to: Float.self)
-        workers = workerOffsets.map { row, probabilities, activations, attention in
+        workers = workerOffsets.map { row, probabilities, activations, attention, residual in
             Worker(
                 row: (base + row).assumingMemoryBound(to: Float.self),
                 probabilities: (base + probabilities).assumingMemoryBound(to: Float.self),
                 activations: base + activations,
-                attention: (base + attention).assumingMemoryBound(to: tandem_attention_row.self))
+                attention: (base + attention).assumingMemoryBound(to: tandem_attention_row.self),
+                residual: (base + residual).assumingMemoryBound(to: Float.self))
         }
     }
 

@@ -177,17 +177,14 @@ static void attention_f32(const struct tandem_attention *attention, const struct
     attention_groups(groups, attention, rows, count);
 }
 
-/* NaN becomes the lower bound. */
-INLINE vf vf_clamp(vf x, float bound) { return vf_min(vf_max(x, vf_splat(-bound)), vf_splat(bound)); }
-
 static void kv_store_f16(const float *key, const float *value, ptrdiff_t head_dim, ptrdiff_t slot, void *key_block,
                          void *value_block) {
     uint16_t *keys = (uint16_t *)key_block + slot, *values = (uint16_t *)value_block + slot * head_dim;
     for (ptrdiff_t d = 0; d < head_dim; d += 16) {
         uint16_t halves[16];
-        vf_to_half(halves, vf_clamp(vf_load(key + d), 65504.0f));
+        vf_to_half(halves, vf_clamp(vf_load(key + d), HALF_LARGEST));
         UNROLL for (int i = 0; i < 16; i++) keys[16 * (d + i)] = halves[i];
-        vf_to_half(values + d, vf_clamp(vf_load(value + d), 65504.0f));
+        vf_to_half(values + d, vf_clamp(vf_load(value + d), HALF_LARGEST));
     }
 }
 

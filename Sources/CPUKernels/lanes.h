@@ -16,6 +16,9 @@
 /* 64-byte vectors pass only between always-inlined functions, so no calling convention is involved. */
 #pragma clang diagnostic ignored "-Wpsabi"
 
+/* The largest finite f16. */
+#define HALF_LARGEST 65504.0f
+
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("clang loop unroll(full)")
 
@@ -53,6 +56,8 @@ INLINE vf vf_select(vi mask, vf a, vf b) { return as_vf(vi_select(mask, as_vi(a)
 /* b where either is NaN. */
 INLINE vf vf_max(vf a, vf b) { return vf_select(a > b, a, b); }
 INLINE vf vf_min(vf a, vf b) { return vf_select(a < b, a, b); }
+/* NaN becomes the lower bound. */
+INLINE vf vf_clamp(vf x, float bound) { return vf_min(vf_max(x, vf_splat(-bound)), vf_splat(bound)); }
 INLINE vf vf_abs(vf v) { return as_vf(as_vi(v) & 0x7fffffff); }
 
 INLINE vf vf_fma(vf a, vf b, vf c) {

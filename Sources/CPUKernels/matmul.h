@@ -6,6 +6,9 @@
  * R, P or order of tiles shows in the bits. Rows go in groups whose activations stay in the L2 cache; within a group,
  * each panel meets all tiles while it is in L1. */
 
+/* Bytes of one block of one panel of u4, u5 or u8 weights; the scales start 64 bytes before its end. */
+INLINE ptrdiff_t quant_block_bytes(const int bits) { return bits == 4 ? 320 : bits == 5 ? 384 : 576; }
+
 struct tile {
     const uint8_t *weights;
     ptrdiff_t panel_bytes;

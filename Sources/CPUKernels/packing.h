@@ -96,9 +96,9 @@ static void pack_u8_from_f32(const void *source, ptrdiff_t source_stride, const 
                 largest[f] = vf_largest(vf_max(vf_abs(weights[f][0]), vf_abs(weights[f][1])));
             }
             /* Quants are taken against the scale as stored, so that rounding it costs no accuracy. */
-            vf_to_half(out + 512, vf_min(largest / 127.0f, vf_splat(65504.0f)));
+            vf_to_half(out + 512, vf_min(largest / 127.0f, vf_splat(HALF_LARGEST)));
             const vf scales = vf_from_half(out + 512);
-            vf_to_half(out + 544, vf_max(scales * -128.0f, vf_splat(-65504.0f)));
+            vf_to_half(out + 544, vf_max(scales * -128.0f, vf_splat(-HALF_LARGEST)));
             const vf inverse = vf_select(scales > 0.0f, 1.0f / scales, vf_splat(0.0f));
             for (int f = 0; f < 16; f++) {
                 uint8_t quants[32];
@@ -113,6 +113,60 @@ static void pack_u8_from_f32(const void *source, ptrdiff_t source_stride, const 
         }
     }
 }
+
+/* Makes a block of one panel from 16 rows of 32 quants; quants are taken modulo 2^bits. */
+INLINE void store_quants(const int bits, uint8_t quants[16][32], uint8_t *out) {
+    for (int f = 0; f < 16; f++) {
+        if (bits == 8) {
+            UNROLL for (int j = 0; j < 8; j++) memcpy(out + 64 * j + 4 * f, quants[f] + 4 * j, 4);
+        } else {
+            UNROLL for (int i = 0; i < 16; i++)
+                out[64 * (i / 4) + 4 * f + i % 4] = (uint8_t)((quants[f][i] & 15) | quants[f][16 + i] << 4);
+        }
+    }
+    if (bits == 5) {
+        memset(out + 256, 0, 64);
+        for (int f = 0; f < 16; f++) {
+            for (int i = 0; i < 32; i++)
+                out[256 + 8 * (i / 4) + f / 2] |= (uint8_t)((quants[f][i] >> 4 & 1) << (4 * (f % 2) + i % 4));
+        }
+    }
+}
+
+INLINE void pack_affine(const int bits, const uint8_t *quants, const float *scales, const float *minima,
+                        const int32_t *row_order, ptrdiff_t n, ptrdiff_t k, ptrdiff_t panel_begin,
+                        ptrdiff_t panel_end, void *packed) {
+    const ptrdiff_t blocks = (k + 31) / 32, block_bytes = quant_block_bytes(bits);
+    for (ptrdiff_t panel = panel_begin; panel < panel_end; panel++) {
+        uint8_t *out = (uint8_t *)packed + panel * blocks * block_bytes;
+        for (ptrdiff_t block = 0; block < blocks; block++, out += block_bytes) {
+            const ptrdiff_t count = k - 32 * block < 32 ? k - 32 * block : 32;
+            uint8_t weights[16][32] = {{0}};
+            vf d = vf_splat(0.0f), m = vf_splat(0.0f);
+            for (int f = 0; f < 16; f++) {
+                const ptrdiff_t feature = panel * 16 + f;
+                if (feature >= n) break;
+                const ptrdiff_t row = row_order ? row_order[feature] : feature;
+                memcpy(weights[f], quants + row * k + 32 * block, (size_t)count);
+                d[f] = scales[row * blocks + block];
+                m[f] = minima[row * blocks + block];
+            }
+            store_quants(bits, weights, out);
+            vf_to_half(out + block_bytes - 64, vf_clamp(d, HALF_LARGEST));
+            vf_to_half(out + block_bytes - 32, vf_clamp(m, HALF_LARGEST));
+        }
+    }
+}
+
+#define PACK_AFFINE(BITS) \
+    static void pack_u##BITS##_from_affine(const uint8_t *quants, const float *scales, const float *minima, \
+                                           const int32_t *row_order, ptrdiff_t n, ptrdiff_t k, \
+                                           ptrdiff_t panel_begin, ptrdiff_t panel_end, void *packed) { \
+        pack_affine(BITS, quants, scales, minima, row_order, n, k, panel_begin, panel_end, packed); \
+    }
+PACK_AFFINE(4)
+PACK_AFFINE(5)
+PACK_AFFINE(8)
 
 /* `count` floats, the rest zero. */
 INLINE void load_padded(vf *out, int vectors, const uint8_t *row, ptrdiff_t first, ptrdiff_t count) {
@@ -168,28 +222,28 @@ INLINE float half_at(const uint8_t *p) {
     return vf_from_half(lanes)[0];
 }
 
-INLINE void unpack_row_int8(const bool u4, const void *packed, ptrdiff_t k, ptrdiff_t feature, float *out) {
-    const ptrdiff_t f = feature % 16, scales_at = u4 ? 256 : 512;
-    const ptrdiff_t panel_bytes = u4 ? tandem_panel_bytes_u4(k) : tandem_panel_bytes_u8(k);
-    const uint8_t *in = (const uint8_t *)packed + feature / 16 * panel_bytes;
-    for (ptrdiff_t first = 0; first < k; first += 32, in += scales_at + 64) {
-        const float d = half_at(in + scales_at + 2 * f), m = half_at(in + scales_at + 32 + 2 * f);
+INLINE void unpack_row_int8(const int bits, const void *packed, ptrdiff_t k, ptrdiff_t feature, float *out) {
+    const ptrdiff_t f = feature % 16, block_bytes = quant_block_bytes(bits);
+    const uint8_t *in = (const uint8_t *)packed + feature / 16 * ((k + 31) / 32 * block_bytes);
+    for (ptrdiff_t first = 0; first < k; first += 32, in += block_bytes) {
+        const float d = half_at(in + block_bytes - 64 + 2 * f), m = half_at(in + block_bytes - 32 + 2 * f);
         const ptrdiff_t count = k - first < 32 ? k - first : 32;
         for (ptrdiff_t i = 0; i < count; i++) {
-            const uint8_t byte = in[64 * ((u4 ? i % 16 : i) / 4) + 4 * f + i % 4];
-            const int quant = u4 ? (i < 16 ? byte & 15 : byte >> 4) : byte;
+            int quant = in[64 * ((bits == 8 ? i : i % 16) / 4) + 4 * f + i % 4];
+            if (bits < 8) quant = i < 16 ? quant & 15 : quant >> 4;
+            if (bits == 5) quant += (in[256 + 8 * (i / 4) + f / 2] >> (4 * (f % 2) + i % 4) & 1) << 4;
             out[first + i] = d * (float)quant + m;
         }
     }
 }
 
-static void unpack_row_u4(const void *packed, ptrdiff_t k, ptrdiff_t feature, float *out) {
-    unpack_row_int8(true, packed, k, feature, out);
-}
-
-static void unpack_row_u8(const void *packed, ptrdiff_t k, ptrdiff_t feature, float *out) {
-    unpack_row_int8(false, packed, k, feature, out);
-}
+#define UNPACK_ROW(BITS) \
+    static void unpack_row_u##BITS(const void *packed, ptrdiff_t k, ptrdiff_t feature, float *out) { \
+        unpack_row_int8(BITS, packed, k, feature, out); \
+    }
+UNPACK_ROW(4)
+UNPACK_ROW(5)
+UNPACK_ROW(8)
 
 static void unpack_row_bf16(const void *packed, ptrdiff_t k, ptrdiff_t feature, float *out) {
     const uint8_t *in = (const uint8_t *)packed + feature / 16 * tandem_panel_bytes_bf16(k) + feature % 16 * 4;

@@ -12,6 +12,21 @@ public enum CPUComputeSetting: String, Sendable, CaseIterable, ExpressibleByArgu
     case int8
 }
 
+/// Where a model's numbers come from.
+public enum LoadFormatSetting: String, Sendable, CaseIterable, ExpressibleByArgument {
+    /// The model's files.
+    case auto
+    /// Random numbers; a `config.json` is enough.
+    case dummy
+}
+
+/// Which parts of a model are computed.
+public enum AblationSetting: String, Sendable, CaseIterable, ExpressibleByArgument {
+    case full
+    case attentionOnly
+    case mlpOnly
+}
+
 /// How much is logged.
 public enum LogLevel: String, Sendable, CaseIterable, ExpressibleByArgument {
     /// Also every HTTP request.
@@ -24,10 +39,33 @@ public enum LogLevel: String, Sendable, CaseIterable, ExpressibleByArgument {
     case error
 }
 
+/// Host work that engines do in vain, to study what it costs; at most a second each.
+public struct HostStallSettings: Sendable, Equatable {
+    public var perStep = Duration.zero
+    public var perSequence = Duration.zero
+    public var perRequest = Duration.zero
+    public var perPromptToken = Duration.zero
+
+    /// No stalls unless given.
+    public init(
+        perStep: Duration = .zero, perSequence: Duration = .zero, perRequest: Duration = .zero,
+        perPromptToken: Duration = .zero
+    ) {
+        self.perStep = perStep
+        self.perSequence = perSequence
+        self.perRequest = perRequest
+        self.perPromptToken = perPromptToken
+    }
+}
+
 /// All settings of `tandem serve`, checked.
 public struct ServeConfiguration: Sendable, Equatable {
     /// Name or path; null for the default model.
     public var model: String?
+    /// Path of a `.gguf` file or directory with a tokenizer; null for the model's own.
+    public var tokenizer: String?
+    public var loadFormat = LoadFormatSetting.auto
+    public var ablation = AblationSetting.full
     public var host = "127.0.0.1"
     public var port: UInt16 = 8000
     public var engines = 2
@@ -49,15 +87,20 @@ public struct ServeConfiguration: Sendable, Equatable {
     public var apiKey: String?
     public var shutdownTimeout = Duration.seconds(30)
     public var logLevel = LogLevel.info
+    /// Event loops of the gateway.
+    public var gatewayThreads = 1
+    public var hostStalls = HostStallSettings()
 
     /// The defaults.
     public init() {}
 
     /// Keys of a configuration file; each is also a flag and, as `TANDEM_…`, an environment variable.
     public static let keys = [
-        "model", "host", "port", "engines", "threads", "device", "cpu-compute", "mps", "max-model-len", "max-num-seqs",
+        "model", "tokenizer", "load-format", "ablation",
+        "host", "port", "engines", "threads", "device", "cpu-compute", "mps", "max-model-len", "max-num-seqs",
         "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "served-model-name", "api-key",
-        "shutdown-timeout", "log-level",
+        "shutdown-timeout", "log-level", "gateway-threads", "host-stall-per-step", "host-stall-per-sequence",
+        "host-stall-per-request", "host-stall-per-prompt-token",
     ]
 
     /// Merges flags, environment and file.
@@ -74,6 +117,9 @@ public struct ServeConfiguration: Sendable, Equatable {
     init(_ layers: SettingLayers) throws(ConfigurationError) {
         let defaults = ServeConfiguration()
         model = try layers.text("model")
+        tokenizer = try layers.text("tokenizer")
+        loadFormat = try layers.choice("load-format", of: LoadFormatSetting.self) ?? defaults.loadFormat
+        ablation = try layers.choice("ablation", of: AblationSetting.self) ?? defaults.ablation
         host = try layers.text("host") ?? defaults.host
         port = UInt16(try layers.integer("port", in: 0...65535) ?? Int(defaults.port))
         engines = try layers.integer("engines", in: 1...1024) ?? defaults.engines
@@ -89,8 +135,23 @@ public struct ServeConfiguration: Sendable, Equatable {
         apiKey = try layers.text("api-key")
         shutdownTimeout = try layers.duration("shutdown-timeout") ?? defaults.shutdownTimeout
         logLevel = try layers.choice("log-level", of: LogLevel.self) ?? defaults.logLevel
+        gatewayThreads = try layers.integer("gateway-threads", in: 1...256) ?? defaults.gatewayThreads
+        hostStalls = HostStallSettings(
+            perStep: try Self.stall("host-stall-per-step", layers),
+            perSequence: try Self.stall("host-stall-per-sequence", layers),
+            perRequest: try Self.stall("host-stall-per-request", layers),
+            perPromptToken: try Self.stall("host-stall-per-prompt-token", layers))
         try Self.checkDevice(layers.given("device"))
         try Self.checkMPS(layers.given("mps"))
+    }
+
+    private static func stall(_ key: String, _ layers: SettingLayers) throws(ConfigurationError) -> Duration {
+        guard let stall = try layers.duration(key) else { return .zero }
+        guard stall <= .seconds(1) else {
+            throw layers.given(key)?.error("a stall is at most a second")
+                ?? ConfigurationError(source: key, reason: "a stall is at most a second")
+        }
+        return stall
     }
 
     private static func checkDevice(_ setting: GivenSetting?) throws(ConfigurationError) {

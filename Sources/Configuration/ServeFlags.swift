@@ -5,12 +5,17 @@ public import ArgumentParser
 /// The command line of `tandem serve`. Flags stay texts here: what was not given may come from the environment or a
 /// file, and all three are checked in the same way.
 public struct ServeFlags: ParsableArguments {
-    @Argument(help: "A model's name, or the path of a .gguf file. (default: smollm2-135m-instruct)")
+    @Argument(
+        help:
+            "A model's name, or the path of a .gguf file or of a directory with config.json and safetensors files. (default: smollm2-135m-instruct)"
+    )
     var model: String?
 
+    @OptionGroup(title: "Model") var variant: VariantFlags
     @OptionGroup(title: "Server") var server: ServerFlags
     @OptionGroup(title: "Engines") var engines: EngineFlags
     @OptionGroup(title: "Limits of an engine") var limits: LimitFlags
+    @OptionGroup(title: "Studies of host overhead") var studies: StudyFlags
     @OptionGroup(title: "Other") var other: OtherFlags
 
     public init() {}
@@ -23,16 +28,43 @@ public struct ServeFlags: ParsableArguments {
     /// Texts of the flags that were given, by key.
     private var given: [String: String] {
         let texts: [String: String?] = [
-            "model": model, "host": server.host, "port": server.port, "served-model-name": server.servedModelName,
+            "model": model, "tokenizer": variant.tokenizer, "load-format": variant.loadFormat,
+            "ablation": variant.ablation,
+            "host": server.host, "port": server.port, "served-model-name": server.servedModelName,
             "api-key": server.apiKey, "shutdown-timeout": server.shutdownTimeout, "engines": engines.engines,
             "threads": engines.threads, "device": engines.device, "cpu-compute": engines.cpuCompute,
             "mps": engines.mps, "async-scheduling": engines.asyncScheduling.map { "\($0)" },
             "max-model-len": limits.maxModelLen, "max-num-seqs": limits.maxNumSeqs,
             "max-num-batched-tokens": limits.maxNumBatchedTokens, "kv-cache-memory": limits.kvCacheMemory,
-            "log-level": other.logLevel, "config": other.config,
+            "gateway-threads": server.gatewayThreads, "host-stall-per-step": studies.hostStallPerStep,
+            "host-stall-per-sequence": studies.hostStallPerSequence,
+            "host-stall-per-request": studies.hostStallPerRequest,
+            "host-stall-per-prompt-token": studies.hostStallPerPromptToken, "log-level": other.logLevel,
+            "config": other.config,
         ]
         return texts.compactMapValues { $0 }
     }
+}
+
+/// What is made of the model.
+struct VariantFlags: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "A .gguf file, or a directory with a tokenizer.json, for models without a tokenizer. (default: the model's)",
+            valueName: "path"))
+    var tokenizer: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "auto, or dummy: random weights, of which a directory's config.json is enough. (default: auto)",
+            valueName: "format"))
+    var loadFormat: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "For measurements: full, or attentionOnly or mlpOnly, whose output is noise. (default: full)",
+            valueName: "variant"))
+    var ablation: String?
 }
 
 /// Who is served, and where.
@@ -48,6 +80,9 @@ struct ServerFlags: ParsableArguments {
 
     @Option(help: ArgumentHelp("Key that clients must send; better given as TANDEM_API_KEY.", valueName: "key"))
     var apiKey: String?
+
+    @Option(help: ArgumentHelp("Threads that serve connections. (default: 1)", valueName: "number"))
+    var gatewayThreads: String?
 
     @Option(
         help: ArgumentHelp("How long open requests may take to finish at the end. (default: 30s)", valueName: "time"))
@@ -92,6 +127,22 @@ struct LimitFlags: ParsableArguments {
             "Memory for keys and values, such as 512MiB. (default: a fifth of the free memory for all engines)",
             valueName: "size"))
     var kvCacheMemory: String?
+}
+
+/// Host work that engines do in vain, so that its cost can be studied; it shows as the phase `stall` of
+/// `tandem_engine_host_seconds_total`.
+struct StudyFlags: ParsableArguments {
+    @Option(help: ArgumentHelp("Host work added before each engine step, such as 500us.", valueName: "time"))
+    var hostStallPerStep: String?
+
+    @Option(help: ArgumentHelp("The same, for each sequence of the step.", valueName: "time"))
+    var hostStallPerSequence: String?
+
+    @Option(help: ArgumentHelp("Host work added when an engine admits a request.", valueName: "time"))
+    var hostStallPerRequest: String?
+
+    @Option(help: ArgumentHelp("The same, for each token of its prompt.", valueName: "time"))
+    var hostStallPerPromptToken: String?
 }
 
 /// The rest.

@@ -80,7 +80,7 @@ struct SettingLayers {
     func duration(_ key: String) throws(ConfigurationError) -> Duration? {
         guard let setting = given(key) else { return nil }
         guard let value = TimeSpan.parse(setting.text) else {
-            throw setting.error("\"\(setting.text)\" is not a time such as 30s, 500ms or 2m, at most a day")
+            throw setting.error("\"\(setting.text)\" is not a time such as 30s, 500ms, 20us or 2m, at most a day")
         }
         return value
     }
@@ -112,9 +112,9 @@ enum ByteCount {
 enum TimeSpan {
     /// Null if `text` is no time of at most a day; a number alone is seconds.
     static func parse(_ text: String) -> Duration? {
-        let units = ["": 1.0, "s": 1, "ms": 0.001, "m": 60, "min": 60, "h": 3600]
+        let units = ["": 1.0, "s": 1, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "m": 60, "min": 60, "h": 3600]
         guard let (number, unit) = ByteCount.split(text), let factor = units[unit] else { return nil }
         let seconds = number * factor
-        return seconds <= 86_400 ? .milliseconds(Int64((seconds * 1000).rounded())) : nil
+        return seconds <= 86_400 ? .nanoseconds(Int64((seconds * 1e9).rounded())) : nil
     }
 }

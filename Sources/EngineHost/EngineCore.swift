@@ -150,8 +150,7 @@ final class EngineCore {
             generatedTokens: counters.generatedTokens,
             cachedPromptTokens: counters.cachedPromptTokens,
             preemptions: counters.preemptions,
-            deviceNanoseconds: new.deviceNanoseconds,
-            hostNanoseconds: new.hostNanoseconds
+            times: EngineTimes(new.times, profile: new.profile)
         )
         cachedBlocks.subtract(new.evictedBlocks)
         cachedBlocks.formUnion(new.storedBlocks)
@@ -209,5 +208,23 @@ final class EngineCore {
         guard !hasEnded else { return }
         hasEnded = true
         end.succeed(exit)
+    }
+}
+
+extension EngineTimes {
+    fileprivate init(_ times: StepTimes, profile: StepProfile) {
+        self.init(
+            schedule: times.schedule,
+            prepare: times.prepare,
+            sample: times.sample,
+            report: times.report,
+            stall: times.stall,
+            device: times.device,
+            gap: times.gap,
+            idle: times.idle,
+            attention: profile.attention,
+            mlp: profile.mlp,
+            rest: profile.rest
+        )
     }
 }

@@ -3,8 +3,8 @@
 public import CPUExecutor
 public import EngineLink
 import Glibc
-import InferenceEngine
-import LanguageModel
+public import InferenceEngine
+public import LanguageModel
 public import NIOCore
 import NIOPosix
 public import Requests
@@ -14,8 +14,12 @@ import Weights
 public struct EngineHostOptions: Sendable {
     /// Which of its group's engines this is.
     public var index: UInt32 = 0
-    /// A GGUF file.
+    /// A GGUF file or a directory.
     public var modelPath: String
+    public var loadFormat = LoadFormat.auto
+    public var ablation = Ablation.full
+    /// A GGUF file or a directory with the tokenizer that gateways use; `nil` if it is the model's own.
+    public var tokenizerPath: String?
     /// What the model is called; `nil` takes the name in the file.
     public var modelName: String?
     public var compute: CPUCompute = .int8
@@ -49,6 +53,8 @@ public struct EngineHostOptions: Sendable {
     public var tokenizerFingerprint: Digest128?
     /// How long sequences may run on after a drain began.
     public var drainTimeout: TimeAmount = .seconds(30)
+    /// Host work that is added for a study.
+    public var stalls = HostStalls()
 
     public init(modelPath: String, address: LinkAddress, keyValueBytes: Int) {
         self.modelPath = modelPath
@@ -95,7 +101,16 @@ public enum EngineHost {
     ) throws(EngineHostError) -> EngineService {
         let checkpoint: Checkpoint
         do {
-            checkpoint = try Checkpoint(path: options.modelPath)
+            checkpoint = try Checkpoint(
+                path: options.modelPath, loadFormat: options.loadFormat, ablation: options.ablation)
+        } catch {
+            throw EngineHostError(message: "\(error)", isPermanent: true)
+        }
+        let tokenizerFingerprint: Digest128
+        do {
+            tokenizerFingerprint =
+                try options.tokenizerFingerprint
+                ?? TokenizerFingerprint.of(checkpoint, tokenizerPath: options.tokenizerPath)
         } catch {
             throw EngineHostError(message: "\(error)", isPermanent: true)
         }
@@ -115,10 +130,10 @@ public enum EngineHost {
         } catch {
             throw EngineHostError(message: error.message, isPermanent: error.kind == .unsupported)
         }
-        let serviceOptions = EngineServiceOptions(
+        var serviceOptions = EngineServiceOptions(
             index: options.index,
             modelName: options.modelName ?? model.name,
-            tokenizerFingerprint: options.tokenizerFingerprint ?? TokenizerFingerprint.of(checkpoint),
+            tokenizerFingerprint: tokenizerFingerprint,
             vocabularySize: model.vocabularySize,
             scheduler: SchedulerConfiguration(
                 slots: options.maximumSequences,
@@ -136,6 +151,7 @@ public enum EngineHost {
             statusDescriptor: options.statusDescriptor,
             drainTimeout: options.drainTimeout
         )
+        serviceOptions.stalls = options.stalls
         return try EngineService.start(
             executor: executor,
             options: serviceOptions,

@@ -25,6 +25,8 @@ public struct EngineServiceOptions: Sendable {
     public var statusDescriptor: Int32?
     /// How long sequences may run on after a drain began.
     public var drainTimeout: TimeAmount
+    /// Host work that is added for a study.
+    public var stalls = HostStalls()
 
     public init(
         index: UInt32,
@@ -98,6 +100,7 @@ public final class EngineService: Sendable {
                 configuration: options.scheduler,
                 keyValueBytes: options.keyValueBytes,
                 groups: options.groups,
+                options: StepLoopOptions(stalls: options.stalls),
                 now: now,
                 handlers: handlers
             )

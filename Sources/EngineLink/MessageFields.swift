@@ -134,12 +134,18 @@ extension ByteBuffer {
             statistics.generatedTokens,
             statistics.cachedPromptTokens,
             statistics.preemptions,
-            statistics.deviceNanoseconds,
-            statistics.hostNanoseconds,
             endianness: .little
         )
+        write(statistics.times)
         write(statistics.storedBlocks)
         write(statistics.evictedBlocks)
+    }
+
+    private mutating func write(_ times: EngineTimes) {
+        writeMultipleIntegers(
+            times.schedule, times.prepare, times.sample, times.report, times.stall, endianness: .little)
+        writeMultipleIntegers(times.device, times.gap, times.idle, endianness: .little)
+        writeMultipleIntegers(times.attention, times.mlp, times.rest, endianness: .little)
     }
 
     private mutating func write(_ blocks: [BlockHash]) {
@@ -160,10 +166,25 @@ extension FieldReader {
             generatedTokens: try integer("generatedTokens"),
             cachedPromptTokens: try integer("cachedPromptTokens"),
             preemptions: try integer("preemptions"),
-            deviceNanoseconds: try integer("deviceNanoseconds"),
-            hostNanoseconds: try integer("hostNanoseconds"),
+            times: try times(),
             storedBlocks: try blocks("storedBlocks"),
             evictedBlocks: try blocks("evictedBlocks")
+        )
+    }
+
+    private mutating func times() throws(LinkError) -> EngineTimes {
+        EngineTimes(
+            schedule: try integer("schedule"),
+            prepare: try integer("prepare"),
+            sample: try integer("sample"),
+            report: try integer("report"),
+            stall: try integer("stall"),
+            device: try integer("device"),
+            gap: try integer("gap"),
+            idle: try integer("idle"),
+            attention: try integer("attention"),
+            mlp: try integer("mlp"),
+            rest: try integer("rest")
         )
     }
 

@@ -3,7 +3,7 @@
 public import Requests
 
 /// Version of the engine link; both ends must have the same.
-public let engineLinkVersion: UInt16 = 1
+public let engineLinkVersion: UInt16 = 2
 
 /// Everything that crosses the link between a gateway (client) and an engine (server), and the status channel between
 /// a supervisor and its children. One message is one length-prefixed frame.
@@ -125,9 +125,7 @@ public struct EngineStatistics: Sendable, Equatable {
     public var generatedTokens: UInt64
     public var cachedPromptTokens: UInt64
     public var preemptions: UInt64
-    /// Time inside steps since start, in nanoseconds: on the device, on the host beside it.
-    public var deviceNanoseconds: UInt64
-    public var hostNanoseconds: UInt64
+    public var times: EngineTimes
     /// Prefix blocks that became available and that went away since the last frame.
     public var storedBlocks: [BlockHash]
     public var evictedBlocks: [BlockHash]
@@ -142,8 +140,7 @@ public struct EngineStatistics: Sendable, Equatable {
         generatedTokens: UInt64 = 0,
         cachedPromptTokens: UInt64 = 0,
         preemptions: UInt64 = 0,
-        deviceNanoseconds: UInt64 = 0,
-        hostNanoseconds: UInt64 = 0,
+        times: EngineTimes = EngineTimes(),
         storedBlocks: [BlockHash] = [],
         evictedBlocks: [BlockHash] = []
     ) {
@@ -156,8 +153,7 @@ public struct EngineStatistics: Sendable, Equatable {
         self.generatedTokens = generatedTokens
         self.cachedPromptTokens = cachedPromptTokens
         self.preemptions = preemptions
-        self.deviceNanoseconds = deviceNanoseconds
-        self.hostNanoseconds = hostNanoseconds
+        self.times = times
         self.storedBlocks = storedBlocks
         self.evictedBlocks = evictedBlocks
     }

@@ -14,7 +14,7 @@ public struct Roster: Sendable, Equatable {
 
 /// One engine of a ``Roster``.
 public struct RosterEntry: Sendable, Equatable {
-    public enum State: UInt8, Sendable {
+    public enum State: UInt8, Sendable, CaseIterable {
         /// Its process runs and it is not ready to serve.
         case starting = 1
         case ready = 2

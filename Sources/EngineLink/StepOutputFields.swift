@@ -58,7 +58,7 @@ extension ByteBuffer {
         }
         writeMultipleIntegers(output.id, parts.rawValue, endianness: .little)
         if parts.contains(.oneToken) { writeInteger(output.tokens[0], endianness: .little) }
-        if parts.contains(.tokens) { write(output.tokens) }
+        if parts.contains(.tokens) { write(Array(output.tokens)) }
         if parts.contains(.logProbabilities) { write(output.logProbabilities) }
         if parts.contains(.promptLogProbabilities) { write(output.promptLogProbabilities) }
         if let finish = output.finish { writeInteger(finish.rawValue) }
@@ -101,7 +101,7 @@ extension FieldReader {
             throw malformed("parts", "unknown combination \(parts.rawValue)")
         }
         if parts.contains(.oneToken) { output.tokens = [try integer("token")] }
-        if parts.contains(.tokens) { output.tokens = try tokens("tokens") }
+        if parts.contains(.tokens) { output.tokens = OutputTokens(try tokens("tokens")) }
         if parts.contains(.logProbabilities) { output.logProbabilities = try positions("logProbabilities") }
         if parts.contains(.promptLogProbabilities) {
             output.promptLogProbabilities = try positions("promptLogProbabilities")

@@ -1,11 +1,12 @@
 // Tandem — Apache-2.0
 
 import EngineLink
+import NIOCore
 import Requests
 import Telemetry
 
 /// The gateway's metrics, under vLLM's names, so that existing dashboards and load generators read them, and its own
-/// under `tandem:`.
+/// under `tandem_`.
 final class GatewayMetrics: Sendable {
     private let registry = MetricRegistry()
     private let model: MetricLabel
@@ -20,9 +21,14 @@ final class GatewayMetrics: Sendable {
     let requestPromptTokens: MetricHistogram
     let requestGenerationTokens: MetricHistogram
     let requestChoices: MetricHistogram
+    let requestMaximumTokens: MetricHistogram
+    let decodeTime: MetricHistogram
+    let hostTimes: HostTimes
     private let unfinished: MetricGauge
+    private let configuredEngines: MetricGauge
+    private let servingEngines: MetricGauge
 
-    init(modelName: String) {
+    init(modelName: String, clock: @escaping @Sendable () -> NIODeadline = { .now() }) {
         let model = MetricLabel("model_name", modelName)
         self.model = model
         let registry = registry
@@ -30,7 +36,7 @@ final class GatewayMetrics: Sendable {
             registry.histogram(name, help: help, labels: [model], buckets: buckets)
         }
         retries = registry.counter(
-            "tandem:router_retries_total", help: "Submissions of a sequence beyond its first.", labels: [model])
+            "tandem_router_retries_total", help: "Submissions of a sequence beyond its first.", labels: [model])
         promptTokens = registry.counter(
             "vllm:prompt_tokens_total", help: "Prompt tokens of admitted requests.", labels: [model])
         generationTokens = registry.counter(
@@ -51,8 +57,20 @@ final class GatewayMetrics: Sendable {
         requestGenerationTokens = histogram(
             "vllm:request_generation_tokens", "Generated tokens of a choice.", MetricBuckets.requestTokens)
         requestChoices = histogram("vllm:request_params_n", "Choices of a request.", MetricBuckets.choices)
+        requestMaximumTokens = histogram(
+            "vllm:request_params_max_tokens", "Most tokens a request asked for.", MetricBuckets.requestTokens)
+        decodeTime = histogram(
+            "vllm:request_decode_time_seconds", "From a choice's first token to its last.",
+            MetricBuckets.requestLatency)
+        hostTimes = HostTimes(clock: clock)
+        hostTimes.register(in: registry, labels: [model])
+        configuredEngines = registry.gauge(
+            "tandem_engines", help: "Engines that should serve.", labels: [model])
+        servingEngines = registry.gauge(
+            "tandem_engines_serving", help: "Engines that serve; fewer than tandem_engines is degraded.",
+            labels: [model])
         unfinished = registry.gauge(
-            "tandem:gateway_unfinished_sequences", help: "Sequences admitted and not ended.", labels: [model])
+            "tandem_gateway_unfinished_sequences", help: "Sequences admitted and not ended.", labels: [model])
         for reason in ["stop", "length", "abort", "error"] { _ = success(reason) }
         ProcessMetrics.register(in: registry)
     }
@@ -67,7 +85,7 @@ final class GatewayMetrics: Sendable {
     /// A request was answered with an error before it was admitted, or failed after.
     func refused(status: Int) {
         registry.counter(
-            "tandem:http_errors_total", help: "Requests answered with an error, by status.",
+            "tandem_http_errors_total", help: "Requests answered with an error, by status.",
             labels: [model, MetricLabel("status", String(status))]
         ).add()
     }
@@ -75,6 +93,8 @@ final class GatewayMetrics: Sendable {
     /// Takes what the engines last said of themselves.
     func setEngines(_ engines: [EnginePool.EngineState], unfinished count: Int) {
         unfinished.set(Double(count))
+        configuredEngines.set(Double(engines.count))
+        servingEngines.set(Double(engines.count { $0.isServing }))
         for engine in engines {
             let labels = [model, MetricLabel("engine", String(engine.entry.index))]
             func gauge(_ name: String, _ help: String, _ value: Double) {
@@ -83,9 +103,15 @@ final class GatewayMetrics: Sendable {
             func counter(_ name: String, _ help: String, _ value: UInt64) {
                 registry.counter(name, help: help, labels: labels).set(value)
             }
-            gauge("tandem:engine_serving", "1 if the engine serves.", engine.isServing ? 1 : 0)
+            gauge("tandem_engine_serving", "1 if the engine serves.", engine.isServing ? 1 : 0)
+            for state in RosterEntry.State.allCases {
+                registry.gauge(
+                    "tandem_engine_state", help: "1 for the state that the engine is in.",
+                    labels: labels + [MetricLabel("state", "\(state)")]
+                ).set(engine.entry.state == state ? 1 : 0)
+            }
             counter(
-                "tandem:engine_restarts_total", "How often the engine was started again.",
+                "tandem_engine_restarts_total", "How often the engine was started again.",
                 UInt64(engine.entry.restarts))
             let statistics = engine.statistics ?? EngineStatistics()
             gauge(
@@ -98,22 +124,21 @@ final class GatewayMetrics: Sendable {
                 statistics.totalBlocks == 0 ? 0 : Double(statistics.usedBlocks) / Double(statistics.totalBlocks))
             guard engine.statistics != nil else { continue }
             counter("vllm:num_preemptions_total", "Sequences that gave their KV blocks up.", statistics.preemptions)
-            counter("tandem:engine_steps_total", "Steps since the engine started.", statistics.steps)
+            counter("tandem_engine_steps_total", "Steps since the engine started.", statistics.steps)
             counter(
-                "tandem:engine_prompt_tokens_total", "Prompt tokens the engine was given.", statistics.promptTokens)
+                "tandem_engine_prompt_tokens_total", "Prompt tokens the engine was given.", statistics.promptTokens)
             counter(
-                "tandem:engine_generated_tokens_total", "Tokens the engine generated.", statistics.generatedTokens)
+                "tandem_engine_generated_tokens_total", "Tokens the engine generated.", statistics.generatedTokens)
             counter(
                 "vllm:prompt_tokens_cached_total", "Prompt tokens found in the prefix cache.",
                 statistics.cachedPromptTokens)
-            for (phase, nanoseconds) in [
-                ("device", statistics.deviceNanoseconds), ("host", statistics.hostNanoseconds),
-            ] {
-                registry.sum(
-                    "tandem:engine_step_seconds_total", help: "Time in steps, on the device and on the host beside it.",
-                    labels: labels + [MetricLabel("phase", phase)]
-                ).set(Double(nanoseconds) / 1e9)
-            }
+            counter(
+                "vllm:prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.",
+                statistics.promptTokens)
+            counter(
+                "vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache.",
+                statistics.cachedPromptTokens)
+            setTimes(statistics.times, labels: labels)
             guard let hello = engine.hello else { continue }
             registry.gauge(
                 "vllm:cache_config_info", help: "KV cache layout as labels.",
@@ -122,6 +147,33 @@ final class GatewayMetrics: Sendable {
                     MetricLabel("num_gpu_blocks", String(hello.keyValueBlocks)),
                 ]
             ).set(1)
+        }
+    }
+
+    private func setTimes(_ times: EngineTimes, labels: [MetricLabel]) {
+        func seconds(_ name: String, _ help: String, _ nanoseconds: UInt64, _ label: MetricLabel? = nil) {
+            registry.sum(name, help: help, labels: labels + (label.map { [$0] } ?? []))
+                .set(Double(nanoseconds) / 1e9)
+        }
+        for (phase, nanoseconds) in [
+            ("schedule", times.schedule), ("prepare", times.prepare), ("sample", times.sample),
+            ("report", times.report), ("stall", times.stall),
+        ] {
+            seconds(
+                "tandem_engine_host_seconds_total", "Work of the engine's step thread by phase.", nanoseconds,
+                MetricLabel("phase", phase))
+        }
+        seconds(
+            "tandem_engine_device_seconds_total", "Time in which the engine had a step in flight.", times.device)
+        seconds(
+            "tandem_engine_gap_seconds_total", "Time in which the engine had work but no step in flight.", times.gap)
+        seconds("tandem_engine_idle_seconds_total", "Time in which the engine had nothing to do.", times.idle)
+        for (component, nanoseconds) in [
+            ("attention", times.attention), ("mlp", times.mlp), ("rest", times.rest),
+        ] {
+            seconds(
+                "tandem_engine_component_seconds_total", "Time inside the engine's steps by part of the model.",
+                nanoseconds, MetricLabel("component", component))
         }
     }
 

@@ -52,7 +52,7 @@ public final class GatewayServer: Sendable {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: max(1, configuration.eventLoops))
         let workers = NIOThreadPool(numberOfThreads: 1)
         workers.start()
-        let metrics = GatewayMetrics(modelName: configuration.model.name)
+        let metrics = GatewayMetrics(modelName: configuration.model.name, clock: configuration.clock)
         let shards = ShardTable(
             group: group, configuration: configuration, metrics: metrics, workers: workers)
         var serving = HTTPServerConfiguration()
@@ -63,6 +63,7 @@ public final class GatewayServer: Sendable {
             return ("application/json", ByteBuffer(bytes: error.body))
         }
         let log = configuration.log
+        serving.writeObserver = { HostTimes.add($0, to: metrics.hostTimes.write) }
         serving.incidentLog = { incident in log("http: \(incident)") }
         if configuration.logsAccess {
             serving.accessLog = { entry in

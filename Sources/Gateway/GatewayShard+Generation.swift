@@ -8,25 +8,28 @@ import Tokenization
 
 extension GatewayShard {
     func completions(_ exchange: Exchange) throws(APIError) {
-        let model = model
+        let (model, times) = (model, metrics.hostTimes)
         try process(exchange) { (body) throws(APIError) in
             let request = try GenerationRequest.completion(
                 .body(body), vocabularySize: model.tokenizer.vocabularySize)
             try model.check(request.requestedModel)
-            return PreparedRequest(request: request, tokenizer: model.tokenizer)
+            return PreparedRequest(request: request, tokenizer: model.tokenizer, times: times)
         } finish: { [self] prepared throws(APIError) in
             try start(prepared, exchange)
         }
     }
 
     func chatCompletions(_ exchange: Exchange) throws(APIError) {
-        let model = model
+        let (model, times) = (model, metrics.hostTimes)
         try process(exchange) { (body) throws(APIError) in
             let value = try JSONValue.body(body)
             var request = try GenerationRequest.chat(value, vocabularySize: model.tokenizer.vocabularySize)
             try model.check(request.requestedModel)
-            request.prompts = [.text(try Conversation.render(value, model: model))]
-            return PreparedRequest(request: request, tokenizer: model.tokenizer)
+            let prompt = try times.measure(times.template) { () throws(APIError) in
+                try Conversation.render(value, model: model)
+            }
+            request.prompts = [.text(prompt)]
+            return PreparedRequest(request: request, tokenizer: model.tokenizer, times: times)
         } finish: { [self] prepared throws(APIError) in
             try start(prepared, exchange)
         }
@@ -93,15 +96,17 @@ struct PreparedRequest: Sendable {
     var request: GenerationRequest
     var prompts: [Prompt]
 
-    init(request: GenerationRequest, tokenizer: Tokenizer) {
+    init(request: GenerationRequest, tokenizer: Tokenizer, times: HostTimes) {
         self.request = request
         prompts = request.prompts.map { input in
             var tokens: [TokenID]
             var text: String?
             switch input {
             case .text(let string):
-                tokens = tokenizer.encode(
-                    string, addSpecialTokens: request.addSpecialTokens, parseSpecialTokens: true)
+                tokens = times.measure(times.tokenize) {
+                    tokenizer.encode(
+                        string, addSpecialTokens: request.addSpecialTokens, parseSpecialTokens: true)
+                }
                 text = string
             case .tokens(let ids):
                 tokens = ids

@@ -85,9 +85,9 @@ extension GatewayShard {
     // MARK: Tokens
 
     func tokenize(_ exchange: Exchange) throws(APIError) {
-        let model = model
+        let (model, times) = (model, metrics.hostTimes)
         try process(exchange) { (body) throws(APIError) in
-            try Self.tokenized(.body(body), model: model)
+            try times.measure(times.tokenize) { () throws(APIError) in try Self.tokenized(.body(body), model: model) }
         } finish: { [self] bytes throws(APIError) in
             respond(exchange, bytes)
         }

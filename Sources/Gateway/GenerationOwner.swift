@@ -70,7 +70,9 @@ final class GenerationOwner: SequenceOwner {
 
     /// Starts every choice.
     func start() {
-        observer.admitted(promptTokens: prompts.reduce(0) { $0 + $1.count }, sequences: choices.count)
+        observer.admitted(
+            promptTokens: prompts.reduce(0) { $0 + $1.count }, sequences: choices.count,
+            maximumTokens: request.maximumNewTokens)
         responder.onClose { [weak self] in self?.clientGone() }
         responder.onWritabilityChange { [weak self] writable in self?.writabilityChanged(writable) }
         for choice in choices.indices where !ended {
@@ -111,7 +113,7 @@ final class GenerationOwner: SequenceOwner {
         guard !ended else { return }
         if output.finish != nil { sequences[choice] = nil }
         let before = choices[choice].completionTokens
-        var delta = choices[choice].accept(output)
+        var delta = observer.detokenizing { choices[choice].accept(output) }
         observer.produced(tokens: choices[choice].completionTokens - before, choice: choice)
         if delta.mustCancel, let id = sequences[choice] {
             sequences[choice] = nil
@@ -128,8 +130,8 @@ final class GenerationOwner: SequenceOwner {
         }
         texts[choice] += delta.text
         entries[choice] += newEntries
-        if request.stream { sendChunks(choice, finish: delta.finish) }
-        if choices.allSatisfy({ $0.finish != nil }) { complete() }
+        if request.stream { observer.writing { sendChunks(choice, finish: delta.finish) } }
+        if choices.allSatisfy({ $0.finish != nil }) { observer.writing { complete() } }
     }
 
     func fail(choice: Int, error: APIError) {

@@ -23,10 +23,14 @@ final class RequestObserver {
         unfinished = choices
     }
 
-    func admitted(promptTokens: Int, sequences: Int) {
+    /// - Parameters:
+    ///   - promptTokens: of all prompts.
+    ///   - maximumTokens: what the request asked for; `nil` if it left the limit open.
+    func admitted(promptTokens: Int, sequences: Int, maximumTokens: Int?) {
         metrics.promptTokens.add(UInt64(promptTokens))
         metrics.requestPromptTokens.observe(Double(promptTokens))
         metrics.requestChoices.observe(Double(sequences))
+        if let maximumTokens { metrics.requestMaximumTokens.observe(Double(maximumTokens)) }
     }
 
     /// A choice got tokens.
@@ -51,6 +55,9 @@ final class RequestObserver {
         if tokens > 1, let first = first[choice], let latest = latest[choice] {
             metrics.timePerOutputToken.observe(seconds(latest - first) / Double(tokens - 1))
         }
+        if let first = first[choice], let latest = latest[choice] {
+            metrics.decodeTime.observe(seconds(latest - first))
+        }
     }
 
     func completed() {
@@ -65,6 +72,16 @@ final class RequestObserver {
     /// The client left.
     func aborted() {
         metrics.success("abort").add(UInt64(max(0, unfinished)))
+    }
+
+    /// Turns tokens into text, on the gateway's account.
+    func detokenizing<Value>(_ body: () -> Value) -> Value {
+        metrics.hostTimes.measure(metrics.hostTimes.detokenize, body)
+    }
+
+    /// Writes to the client, on the gateway's account.
+    func writing(_ body: () -> Void) {
+        metrics.hostTimes.measure(metrics.hostTimes.write, body)
     }
 
     private func seconds(_ amount: TimeAmount) -> Double { Double(amount.nanoseconds) / 1e9 }

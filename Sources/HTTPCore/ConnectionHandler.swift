@@ -223,6 +223,8 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     private func flush() {
         isFlushScheduled = false
         guard let context, !isOutputClosed, outbound.readableBytes > 0 else { return }
+        let observer = shared.configuration.writeObserver
+        let began = observer == nil ? nil : NIODeadline.now()
         var bytes = outbound
         outbound = ByteBuffer()
         while let piece = bytes.readSlice(length: min(bytes.readableBytes, Self.maximumWriteBytes)),
@@ -234,6 +236,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
             context.write(wrapOutboundOut(piece), promise: promise)
         }
         context.flush()
+        if let observer, let began { observer(.now() - began) }
         armTimer()
     }
 

@@ -20,6 +20,9 @@ public struct HTTPServerConfiguration: Sendable {
     /// Called on the event loop when something went wrong that no client can be blamed for, or told. Must not block.
     public var incidentLog: (@Sendable (HTTPIncident) -> Void)?
 
+    /// Called on the event loop after bytes were handed to the system, with the time that took. Must not block.
+    public var writeObserver: (@Sendable (TimeAmount) -> Void)?
+
     /// The defaults.
     public init() {}
 }

@@ -39,10 +39,15 @@ public struct StepLoopOptions: Sendable, Equatable {
     public var statisticsIntervalNanoseconds: UInt64
     /// How often a call that asks to be retried is repeated before its step is given up.
     public var maximumRetries: Int
+    /// Host work that is added for a study.
+    public var stalls: HostStalls
 
-    public init(statisticsIntervalNanoseconds: UInt64 = 250_000_000, maximumRetries: Int = 3) {
+    public init(
+        statisticsIntervalNanoseconds: UInt64 = 250_000_000, maximumRetries: Int = 3, stalls: HostStalls = HostStalls()
+    ) {
         self.statisticsIntervalNanoseconds = statisticsIntervalNanoseconds
         self.maximumRetries = maximumRetries
+        self.stalls = stalls
     }
 }
 
@@ -71,7 +76,7 @@ public final class StepLoop: Sendable {
     /// - Parameters:
     ///   - executor: handed over; all its methods are called on the step thread.
     ///   - keyValueBytes: memory for keys and values, in bytes.
-    ///   - now: a monotonic clock in nanoseconds, for statistics.
+    ///   - now: a monotonic clock in nanoseconds, for statistics and stalls.
     /// - Throws: what the executor's `prepare` threw, or ``ExecutorError/Kind/unsupported`` if no sequence fits.
     public init(
         executor: sending any StepExecutor,

@@ -20,11 +20,8 @@ public struct StepReport: Sendable, Equatable {
 /// The state of a step loop.
 public struct StepStatistics: Sendable, Equatable {
     public var counters: SchedulerCounters
-    /// Time since start in which at least one step was in flight.
-    public var deviceNanoseconds: UInt64
-    /// Time since start in which the step thread worked: planning, applying results, reporting. With asynchronous
-    /// scheduling it overlaps ``deviceNanoseconds``.
-    public var hostNanoseconds: UInt64
+    /// Where the time since start went.
+    public var times: StepTimes
     /// Time by component as the executor counts it, since start.
     public var profile: StepProfile
     /// Prefix blocks that became available and that went away since the last statistics.
@@ -33,15 +30,13 @@ public struct StepStatistics: Sendable, Equatable {
 
     public init(
         counters: SchedulerCounters = SchedulerCounters(),
-        deviceNanoseconds: UInt64 = 0,
-        hostNanoseconds: UInt64 = 0,
+        times: StepTimes = StepTimes(),
         profile: StepProfile = StepProfile(),
         storedBlocks: [BlockHash] = [],
         evictedBlocks: [BlockHash] = []
     ) {
         self.counters = counters
-        self.deviceNanoseconds = deviceNanoseconds
-        self.hostNanoseconds = hostNanoseconds
+        self.times = times
         self.profile = profile
         self.storedBlocks = storedBlocks
         self.evictedBlocks = evictedBlocks

@@ -15,7 +15,6 @@ final class StepWorker {
 
     private let executor: any StepExecutor
     private let options: StepLoopOptions
-    private let now: @Sendable () -> UInt64
     private let handlers: StepLoopHandlers
 
     let description: StepLoopDescription
@@ -30,10 +29,7 @@ final class StepWorker {
     private var statistics = StepStatistics()
     private var reportedStatistics = StepStatistics()
     private var lastStatistics: UInt64?
-    /// When the first of the steps in flight was submitted, or time was last added up.
-    private var deviceSince: UInt64?
-    /// When the thread last began to work.
-    private var hostSince: UInt64 = 0
+    private var timer: StepTimer
 
     init(
         executor: any StepExecutor,
@@ -46,8 +42,8 @@ final class StepWorker {
     ) throws(ExecutorError) {
         self.executor = executor
         self.options = options
-        self.now = now
         self.handlers = handlers
+        timer = StepTimer(now: now)
         var configuration = configuration
         if executor.capabilities.maximumStepsInFlight < 2 { configuration.asynchronous = false }
         let limits = ExecutorLimits(
@@ -70,12 +66,11 @@ final class StepWorker {
     /// Runs until ``StepCommand/stop``.
     func run(_ inbox: CommandInbox<StepCommand>) {
         var commands: [StepCommand] = []
-        hostSince = now()
         var isIdle = true
         while true {
-            if isIdle { stopHostClock() }
+            if isIdle { timer.enter(.idle) }
             inbox.receive(into: &commands, wait: isIdle)
-            if isIdle { hostSince = now() }
+            timer.enter(.schedule)
             for command in commands { apply(command) }
             if case .stopped = state { break }
             reportReady()
@@ -115,6 +110,7 @@ final class StepWorker {
         }
         do throws(RequestFailure) {
             try scheduler.add(request)
+            timer.stall(nanoseconds: options.stalls.admission(promptTokens: request.tokens.count))
             return nil
         } catch {
             return error
@@ -136,6 +132,7 @@ final class StepWorker {
         }
         scheduler.failAll(RequestFailure(kind: .engine, message: "the engine ended"))
         reportReady()
+        reportStatistics(force: true)
         completeDrain()
         executor.shutdown()
     }
@@ -147,8 +144,13 @@ final class StepWorker {
     /// - Returns: `false` if there was nothing to do.
     private func runStep() -> Bool {
         if case .dead = state { return false }
+        timer.enter(.schedule)
         let submitted = scheduler.schedule(into: &plan)
-        if submitted { submit() }
+        if submitted {
+            timer.stall(nanoseconds: options.stalls.step(sequences: plan.rows.count))
+            timer.enter(.prepare)
+            submit()
+        }
         // With nothing new to submit, or as much in flight as permitted, it is time to wait for the device.
         let depth = scheduler.configuration.asynchronous ? 2 : 1
         let takes = !tickets.isEmpty && (!submitted || tickets.count == depth)
@@ -160,7 +162,10 @@ final class StepWorker {
     private func submit() {
         do throws(ExecutorError) {
             let ticket = try retrying { () throws(ExecutorError) in try executor.submit(plan) }
-            if deviceSince == nil { deviceSince = now() }
+            if tickets.isEmpty {
+                timer.update()
+                timer.setDevice(busy: true)
+            }
             tickets.append(ticket)
         } catch {
             switch error.kind {
@@ -180,7 +185,7 @@ final class StepWorker {
 
     private func takeResult() {
         let ticket = tickets[0]
-        stopHostClock()
+        timer.enter(.wait)
         let error = resultError(of: ticket)
         resultArrived()
         do throws(ExecutorError) {
@@ -206,12 +211,9 @@ final class StepWorker {
     }
 
     private func resultArrived() {
-        guard !tickets.isEmpty, let since = deviceSince else { return }
+        timer.enter(.sample)
         tickets.removeFirst()
-        let time = now()
-        hostSince = time
-        statistics.deviceNanoseconds &+= time &- since
-        deviceSince = tickets.isEmpty ? nil : time
+        if tickets.isEmpty { timer.setDevice(busy: false) }
     }
 
     /// Repeats a call that asks for it, so often as ``StepLoopOptions/maximumRetries`` says.
@@ -234,7 +236,8 @@ final class StepWorker {
     private func die(_ error: ExecutorError) {
         state = .dead(error)
         tickets.removeAll()
-        deviceSince = nil
+        timer.update()
+        timer.setDevice(busy: false)
         scheduler.failAll(failure(error))
         reportReady()
         handlers.fatal(error)
@@ -243,6 +246,7 @@ final class StepWorker {
     // MARK: - Reports
 
     private func reportReady() {
+        timer.enter(.report)
         scheduler.drainReady(into: &outputs)
         let statistics = dueStatistics(force: false)
         guard !outputs.isEmpty || statistics != nil else { return }
@@ -254,25 +258,19 @@ final class StepWorker {
     }
 
     private func report(_ statistics: StepStatistics?) {
-        // The receiver keeps the outputs; the next step starts with a new array.
-        let report = StepReport(step: scheduler.counters.steps, outputs: outputs, statistics: statistics)
-        outputs = []
-        handlers.report(report)
-    }
-
-    private func stopHostClock() {
-        statistics.hostNanoseconds &+= now() &- hostSince
-        hostSince = now()
+        handlers.report(StepReport(step: scheduler.counters.steps, outputs: outputs, statistics: statistics))
+        // Used again if the receiver kept nothing, else replaced by one of the same capacity: at most one allocation.
+        outputs.removeAll(keepingCapacity: true)
     }
 
     /// Statistics if something changed and enough time passed since the last ones.
     private func dueStatistics(force: Bool) -> StepStatistics? {
         let counters = scheduler.counters
         guard counters != reportedStatistics.counters else { return nil }
-        let time = now()
+        let time = timer.update()
         if !force, let last = lastStatistics, time &- last < options.statisticsIntervalNanoseconds { return nil }
         lastStatistics = time
-        stopHostClock()
+        statistics.times = timer.times
         let profile = executor.profile()
         statistics.profile.steps &+= profile.steps
         statistics.profile.attention &+= profile.attention

@@ -40,11 +40,23 @@ extension DecoderDescription {
         return roles.reduce(0) { $0 + (source.tensor(named: tensorName($1))?.byteCount ?? 0) }
     }
 
-    /// Bytes of keys and values that one token takes in all layers.
+    /// Bytes of keys and values that one token takes in all layers, for as long as no window has passed it. An ablation
+    /// does not change it: the caches are there.
     ///
     /// - Parameter elementBytes: bytes of one stored number, 2 for f16.
     public func kvBytesPerToken(elementBytes: Int) -> Int {
         layers.count * 2 * keyValueHeads * headDimension * elementBytes
+    }
+
+    /// Bytes of keys and values that attention reads for one token.
+    ///
+    /// - Parameters:
+    ///   - context: how many keys the token sees; a layer with a window reads no more than that.
+    ///   - elementBytes: bytes of one stored number, 2 for f16.
+    public func kvBytesRead(context: Int, elementBytes: Int) -> Int {
+        guard computesAttention else { return 0 }
+        let keys = layers.reduce(0) { $0 + min(context, $1.window ?? context) }
+        return keys * 2 * keyValueHeads * headDimension * elementBytes
     }
 
     private func computedRoles(ofLayer index: Int) -> [TensorRole] {

@@ -72,7 +72,10 @@ extension DecoderDescription {
         return switch role {
         case .tokenEmbedding: "\(prefix)embed_tokens.weight"
         case .outputNorm: "\(prefix)norm.weight"
-        case .output: "lm_head.weight"
+        // Beside the decoder, whose own prefix ends in one more name.
+        case .output:
+            prefix.hasSuffix("language_model.model.")
+                ? "\(prefix.dropLast("model.".count))lm_head.weight" : "lm_head.weight"
         // No such tensor exists there: scaled frequencies are computed from the configuration.
         case .rotaryFactors: "\(prefix)rope_freqs.weight"
         case .attentionNorm(let index): layer(index, "input_layernorm.weight")

@@ -48,6 +48,14 @@ enum Files {
         return names(in: path).reduce(0) { $0 &+ totalBytes(under: path + "/" + $1) }
     }
 
+    /// The name of a directory, links and dots resolved; null for the root.
+    static func lastComponent(ofDirectory path: String) -> String? {
+        let full = realpath(path, nil)
+        defer { free(full) }
+        let text = full.map { String(cString: $0) } ?? path
+        return text.split(separator: "/").last.map(String.init)
+    }
+
     /// Names of the entries of a directory, sorted; empty if it cannot be read.
     static func names(in directory: String) -> [String] {
         guard let stream = opendir(directory) else { return [] }

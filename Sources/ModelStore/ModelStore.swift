@@ -4,7 +4,7 @@
 public struct ResolvedModel: Sendable, Equatable {
     /// The name it is served under if the user gives no other.
     public var name: String
-    /// A GGUF file.
+    /// A GGUF file, or a directory.
     public var path: String
 
     public init(name: String, path: String) {
@@ -38,7 +38,8 @@ public struct ModelStore: Sendable {
 
     /// Finds the model, fetching it if needed.
     ///
-    /// - Parameter nameOrPath: a path if it contains `/`, ends with `.gguf` or exists as a file; else a name.
+    /// - Parameter nameOrPath: a path if it contains `/`, ends with `.gguf`, exists as a file, or exists as a directory
+    ///   and is not in the catalogue; else a name.
     public func resolve(_ nameOrPath: String, progress: (PullEvent) -> Void) throws(ModelStoreError) -> ResolvedModel {
         if isPath(nameOrPath) { return try resolveFile(nameOrPath) }
         let entry = try entry(named: nameOrPath)
@@ -54,15 +55,21 @@ public struct ModelStore: Sendable {
 
     private func isPath(_ nameOrPath: String) -> Bool {
         nameOrPath.contains("/") || nameOrPath.lowercased().hasSuffix(".gguf")
-            || FileStatus(path: nameOrPath)?.isRegular == true
+            || FileStatus(path: nameOrPath).map { status in
+                status.isRegular || status.isDirectory && catalogue.entry(named: nameOrPath) == nil
+            } ?? false
     }
 
     private func resolveFile(_ path: String) throws(ModelStoreError) -> ResolvedModel {
         guard let status = FileStatus(path: path) else {
             throw .unusableFile(path: path, reason: "there is no such file")
         }
+        if status.isDirectory {
+            return ResolvedModel(name: Files.lastComponent(ofDirectory: path) ?? "model", path: path)
+        }
         guard status.isRegular else {
-            throw .unusableFile(path: path, reason: "it is not a file; give the path of a .gguf file")
+            throw .unusableFile(
+                path: path, reason: "it is neither a .gguf file nor a directory with a model's files")
         }
         var name = String(path.split(separator: "/").last ?? "model")
         if name.lowercased().hasSuffix(".gguf") { name.removeLast(5) }

@@ -26,7 +26,7 @@ public enum ModelStoreError: Error, Sendable, Equatable, CustomStringConvertible
         switch self {
         case .unknownModel(let name, let known):
             return "unknown model \"\(name)\": it is neither a file nor one of the known names "
-                + "(\(known.joined(separator: ", "))); a local model is given as a path to its .gguf file"
+                + "(\(known.joined(separator: ", "))); a local model is given as the path of its .gguf file or directory"
         case .unusableFile(let path, let reason):
             return "model file \(path): \(reason)"
         case .noCacheDirectory:

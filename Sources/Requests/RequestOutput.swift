@@ -66,7 +66,7 @@ public struct RequestFailure: Error, Sendable, Equatable {
 public struct SequenceOutput: Sendable, Equatable {
     public var id: RequestID
     /// New tokens, in order; at most one a step unless a step speculates.
-    public var tokens: [TokenID]
+    public var tokens: OutputTokens
     /// One entry a new token if log-probabilities were asked for, else empty.
     public var logProbabilities: [PositionLogProbabilities]
     /// Prompt log-probabilities that became known in this step, in order of position; the first prompt token has none.
@@ -80,7 +80,7 @@ public struct SequenceOutput: Sendable, Equatable {
 
     public init(
         id: RequestID,
-        tokens: [TokenID] = [],
+        tokens: some Sequence<TokenID> = OutputTokens(),
         logProbabilities: [PositionLogProbabilities] = [],
         promptLogProbabilities: [PositionLogProbabilities] = [],
         finish: FinishReason? = nil,
@@ -88,7 +88,7 @@ public struct SequenceOutput: Sendable, Equatable {
         cachedPromptTokens: Int? = nil
     ) {
         self.id = id
-        self.tokens = tokens
+        self.tokens = OutputTokens(tokens)
         self.logProbabilities = logProbabilities
         self.promptLogProbabilities = promptLogProbabilities
         self.finish = finish

@@ -8,6 +8,7 @@ public enum SupervisionError: Error, Sendable, Equatable, CustomStringConvertibl
     case cannotListen(host: String, port: UInt16, reason: String)
     case notEnoughMemory(neededBytes: UInt64, availableBytes: UInt64, contextLength: Int)
     case keyValueMemoryTooSmall(givenBytes: UInt64, neededBytes: UInt64, contextLength: Int)
+    case planDoesNotFit(MemoryPlan)
     case system(operation: String, subject: String, errno: Int32)
 
     public var description: String {
@@ -18,11 +19,21 @@ public enum SupervisionError: Error, Sendable, Equatable, CustomStringConvertibl
             return "cannot listen on host \(host), port \(port): \(reason); choose others with --host and --port"
         case .notEnoughMemory(let needed, let available, let length):
             return "the KV cache of one sequence of \(length) tokens takes \(ByteCountText.text(needed)), and "
-                + "\(ByteCountText.text(available)) an engine can be had: lower --max-model-len or --engines, or set "
-                + "--kv-cache-memory yourself"
+                + "\(ByteCountText.text(available)) an engine are left beside weights and workspaces: lower "
+                + "--max-model-len or --engines, or free memory"
         case .keyValueMemoryTooSmall(let given, let needed, let length):
             return "--kv-cache-memory \(ByteCountText.text(given)) is less than what one sequence of \(length) tokens "
                 + "takes, \(ByteCountText.text(needed)): raise it or lower --max-model-len"
+        case .planDoesNotFit(let plan):
+            let engines = plan.engines == 1 ? "1 engine takes" : "\(plan.engines) engines take"
+            let keyValues = MemoryPlan.product(plan.keyValueBytes, plan.engines)
+            return "\(engines) \(ByteCountText.text(plan.totalBytes)) of memory "
+                + "(weights \(ByteCountText.text(plan.engine.weights)), KV caches \(ByteCountText.text(keyValues)), "
+                + "the rest \(ByteCountText.text(plan.fixedBytes - min(plan.fixedBytes, plan.engine.weights)))), and "
+                + "\(ByteCountText.text(plan.availableBytes)) are available, of which "
+                + "\(ByteCountText.text(MemoryPlan.margin(of: plan.availableBytes))) are kept free: lower --engines, "
+                + "--kv-cache-memory, --max-model-len, --max-num-batched-tokens or --max-num-seqs, or take a smaller "
+                + "number format with --cpu-compute"
         case .system(let operation, let subject, let code):
             return "cannot \(operation) \(subject): \(String(cString: strerror(code)))"
         }

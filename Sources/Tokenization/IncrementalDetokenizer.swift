@@ -4,22 +4,33 @@ public import Requests
 
 /// Turns tokens into text one at a time, never cutting a character in two.
 ///
-/// The concatenation of what `append` and `finish` return is what `Tokenizer.decode` makes of the whole.
+/// The concatenation of what `append` and `finish` return is what `Tokenizer.decode` makes of the whole, with the same
+/// `startsText`.
 public struct IncrementalDetokenizer: Sendable {
     private let tokenizer: Tokenizer
     private let skipSpecialTokens: Bool
     /// The start of a character whose end has not come yet: three bytes at most.
     private var pending: [UInt8] = []
+    private let stripsLeadingSpace: Bool
+    /// Whether a leading space is still to be left out.
+    private var isAtStart: Bool
 
-    public init(tokenizer: Tokenizer, skipSpecialTokens: Bool) {
+    /// - Parameter startsText: whether the first token begins a text; the answer to a prompt does not.
+    public init(tokenizer: Tokenizer, skipSpecialTokens: Bool, startsText: Bool = false) {
         self.tokenizer = tokenizer
         self.skipSpecialTokens = skipSpecialTokens
+        stripsLeadingSpace = startsText && tokenizer.stripsLeadingSpace
+        isAtStart = stripsLeadingSpace
     }
 
     /// The characters that `token` completes; empty if there is none. Broken bytes that no further token can mend
     /// become U+FFFD at once.
     public mutating func append(_ token: TokenID) -> String {
         tokenizer.appendBytes(of: token, skipSpecialTokens: skipSpecialTokens, to: &pending)
+        if isAtStart, let first = pending.first {
+            if first == SpaceMark.space { pending.removeFirst() }
+            isAtStart = false
+        }
         let complete = pending.count - Self.incompleteTail(pending)
         let text = String(decoding: pending[..<complete], as: UTF8.self)
         pending.removeFirst(complete)
@@ -28,7 +39,10 @@ public struct IncrementalDetokenizer: Sendable {
 
     /// What was held back: U+FFFD for a character that never ended. Afterwards the detokenizer is as new.
     public mutating func finish() -> String {
-        defer { pending.removeAll() }
+        defer {
+            pending.removeAll()
+            isAtStart = stripsLeadingSpace
+        }
         return String(decoding: pending, as: UTF8.self)
     }
 

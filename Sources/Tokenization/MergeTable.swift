@@ -57,3 +57,34 @@ struct Merge: Equatable {
     var rank: UInt32 { UInt32(truncatingIfNeeded: bits >> 32) }
     var token: TokenID { TokenID(truncatingIfNeeded: bits) }
 }
+
+/// Merges that a vocabulary lists.
+struct RankedPairs: PairRanking, Sendable {
+    let merges: MergeTable
+
+    @inline(__always)
+    func merge(_ left: Symbol, _ right: Symbol, in text: ArraySlice<UInt8>) -> Merge {
+        merges.find(left: left.token, right: right.token)
+    }
+}
+
+/// Merges that follow from a vocabulary with scores, as in SentencePiece: two neighbours merge if their text is a token,
+/// the one of highest score first.
+struct ScoredPairs: PairRanking, Sendable {
+    let table: TokenTable
+    let ranks: [UInt32]
+
+    @inline(__always)
+    func merge(_ left: Symbol, _ right: Symbol, in text: ArraySlice<UInt8>) -> Merge {
+        guard let token = table.find(text[Int(left.start)..<Int(right.end)]) else { return .none }
+        return Merge(bits: UInt64(ranks[Int(token)]) << 32 | UInt64(UInt32(bitPattern: token)))
+    }
+
+    /// Smaller for higher scores, and more than any token id, so that ids can go before all scores.
+    static func rank(of score: Float) -> UInt32 {
+        // Floats of one sign compare as their bits do; adding zero makes -0 the same as 0.
+        let bits = (score + 0).bitPattern
+        let ascending = bits >> 31 == 1 ? ~bits : bits | 0x8000_0000
+        return ~ascending
+    }
+}

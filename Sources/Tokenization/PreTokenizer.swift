@@ -13,56 +13,11 @@ struct PreTokenizer: Sendable {
         case llama3(digits: Int)
     }
 
-    /// The value of `tokenizer.ggml.pre`.
-    let name: String
     /// Every character of `\p{N}` is a word of its own, split off before the pattern is applied to what lies between.
-    let isolatesDigits: Bool
-    let pattern: Pattern
+    var isolatesDigits = false
+    var pattern: Pattern
     /// A word that is a token is that token, whatever the merges say.
-    let ignoresMerges: Bool
-    /// What holds where the file does not say whether a text begins with BOS.
-    let addsBOSByDefault: Bool
-
-    /// One entry for each name that model files may use.
-    ///
-    /// Text is not normalized. For `qwen2` Hugging Face applies Unicode's form C first, so that decomposed characters
-    /// have other tokens there.
-    static let known: [PreTokenizer] = [
-        PreTokenizer(
-            name: "smollm", isolatesDigits: true, pattern: .gpt2, ignoresMerges: false,
-            addsBOSByDefault: false),
-        PreTokenizer(
-            name: "gpt-2", isolatesDigits: false, pattern: .gpt2, ignoresMerges: false,
-            addsBOSByDefault: false),
-        PreTokenizer(
-            name: "qwen2", isolatesDigits: false, pattern: .llama3(digits: 1), ignoresMerges: false,
-            addsBOSByDefault: false),
-        PreTokenizer(
-            name: "llama-bpe", isolatesDigits: false, pattern: .llama3(digits: 3), ignoresMerges: true,
-            addsBOSByDefault: true),
-    ]
-
-    /// - Throws: `TokenizationError` for a name that is not in the table.
-    init(named name: String) throws(TokenizationError) {
-        guard let entry = Self.known.first(where: { $0.name == name }) else {
-            let names = Self.known.map(\.name).joined(separator: ", ")
-            throw TokenizationError(
-                field: "tokenizer.ggml.pre", reason: "unknown pre-tokenizer \"\(name)\"; known are \(names)"
-            )
-        }
-        self = entry
-    }
-
-    private init(
-        name: String, isolatesDigits: Bool, pattern: Pattern, ignoresMerges: Bool,
-        addsBOSByDefault: Bool
-    ) {
-        self.name = name
-        self.isolatesDigits = isolatesDigits
-        self.pattern = pattern
-        self.ignoresMerges = ignoresMerges
-        self.addsBOSByDefault = addsBOSByDefault
-    }
+    var ignoresMerges = false
 
     /// Calls `body` with the byte range of each word, in order; the ranges are not empty and cover the text.
     ///

@@ -48,3 +48,34 @@ enum ScalarClass: UInt8 {
         return classes
     }
 }
+
+extension ScalarClass {
+    /// The number of bytes of white space that `text` begins with.
+    static func whitespaceAtStart(of text: ArraySlice<UInt8>) -> Int {
+        var index = text.startIndex
+        while index < text.endIndex {
+            let end = min(index + length(ofScalarStartingWith: text[index]), text.endIndex)
+            guard classify(text[index..<end]).first == .whitespace else { break }
+            index = end
+        }
+        return index - text.startIndex
+    }
+
+    /// The number of bytes of white space that `text` ends with.
+    static func whitespaceAtEnd(of text: ArraySlice<UInt8>) -> Int {
+        var end = text.endIndex
+        while end > text.startIndex {
+            var start = end - 1
+            while start > text.startIndex, text[start] & 0xC0 == 0x80 { start -= 1 }
+            guard classify(text[start..<end]).first == .whitespace else { break }
+            end = start
+        }
+        return text.endIndex - end
+    }
+
+    /// How many bytes a character has, from its first.
+    @inline(__always)
+    static func length(ofScalarStartingWith first: UInt8) -> Int {
+        first < 0x80 ? 1 : first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : first >= 0xC0 ? 2 : 1
+    }
+}

@@ -7,6 +7,13 @@ struct SpecialTokenMatcher: Sendable {
     private struct Node: Sendable {
         var token: TokenID = -1
         var isUserDefined = false
+        var stripsLeft = false
+        var stripsRight = false
+    }
+
+    struct Match {
+        var range: Range<Int>
+        var token: TokenID
     }
 
     /// A trie; node 0 is its root.
@@ -25,7 +32,10 @@ struct SpecialTokenMatcher: Sendable {
 
     /// - Parameter text: the bytes of a special token; an empty one is never found.
     /// - Returns: false if another token has this text.
-    mutating func insert(_ text: ArraySlice<UInt8>, token: TokenID, isUserDefined: Bool) -> Bool {
+    mutating func insert(
+        _ text: ArraySlice<UInt8>, token: TokenID, isUserDefined: Bool, stripsLeft: Bool = false,
+        stripsRight: Bool = false
+    ) -> Bool {
         guard let first = text.first else { return true }
         startsToken[Int(first)] = true
         var node = 0
@@ -40,21 +50,30 @@ struct SpecialTokenMatcher: Sendable {
             }
         }
         guard nodes[node].token < 0 else { return false }
-        nodes[node] = Node(token: token, isUserDefined: isUserDefined)
+        nodes[node] = Node(
+            token: token, isUserDefined: isUserDefined, stripsLeft: stripsLeft, stripsRight: stripsRight)
         return true
     }
 
-    /// The next special token at or after `start`.
+    /// The token with exactly this text, and whether it is user-defined.
+    func find(_ text: some Sequence<UInt8>) -> (token: TokenID, isUserDefined: Bool)? {
+        var node = 0
+        for byte in text {
+            guard let child = edges[UInt64(node) << 8 | UInt64(byte)] else { return nil }
+            node = child
+        }
+        return nodes[node].token >= 0 ? (nodes[node].token, nodes[node].isUserDefined) : nil
+    }
+
+    /// The next special token at or after `start`, with the white space around it that it takes.
     ///
     /// - Parameter includingControl: false to find user-defined tokens only.
-    func next(in text: [UInt8], from start: Int, includingControl: Bool) -> (
-        range: Range<Int>, token: TokenID
-    )? {
+    func next(in text: ArraySlice<UInt8>, from start: Int, includingControl: Bool) -> Match? {
         if isEmpty { return nil }
         var position = start
-        while position < text.count {
+        while position < text.endIndex {
             if startsToken[Int(text[position])],
-                let match = longest(in: text, at: position, includingControl: includingControl)
+                let match = longest(in: text, at: position, from: start, includingControl: includingControl)
             {
                 return match
             }
@@ -64,18 +83,26 @@ struct SpecialTokenMatcher: Sendable {
     }
 
     private func longest(
-        in text: [UInt8], at start: Int, includingControl: Bool
-    ) -> (range: Range<Int>, token: TokenID)? {
-        var found: (range: Range<Int>, token: TokenID)?
+        in text: ArraySlice<UInt8>, at position: Int, from start: Int, includingControl: Bool
+    ) -> Match? {
+        var found: (node: Node, end: Int)?
         var node = 0
-        var index = start
-        while index < text.count, let child = edges[UInt64(node) << 8 | UInt64(text[index])] {
+        var index = position
+        while index < text.endIndex, let child = edges[UInt64(node) << 8 | UInt64(text[index])] {
             node = child
             index += 1
             if nodes[node].token >= 0, includingControl || nodes[node].isUserDefined {
-                found = (start..<index, nodes[node].token)
+                found = (nodes[node], index)
             }
         }
-        return found
+        guard let found else { return nil }
+        var range = position..<found.end
+        if found.node.stripsLeft {
+            range = (position - ScalarClass.whitespaceAtEnd(of: text[start..<position]))..<range.upperBound
+        }
+        if found.node.stripsRight {
+            range = range.lowerBound..<(found.end + ScalarClass.whitespaceAtStart(of: text[found.end...]))
+        }
+        return Match(range: range, token: found.node.token)
     }
 }

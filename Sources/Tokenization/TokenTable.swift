@@ -2,7 +2,7 @@
 
 import Requests
 
-/// The bytes of every token, in one array, and a hash table from bytes to the token that byte-pair encoding may yield.
+/// The bytes of every token, in one array, and a hash table from bytes to the token that merging may yield.
 struct TokenTable: Sendable {
     private(set) var bytes: [UInt8] = []
     /// Token `i` is `bytes[starts[i] ..< starts[i + 1]]`.
@@ -22,14 +22,20 @@ struct TokenTable: Sendable {
 
     func range(of token: Int) -> Range<Int> { starts[token]..<starts[token + 1] }
 
-    /// Appends the next token: the bytes of the byte-level text `text`, or `text` itself where it is not of that
-    /// alphabet or `literal` says so.
+    /// Appends a token that is `text` itself.
+    mutating func append(literal text: String) {
+        var text = text
+        text.withUTF8 { bytes.append(contentsOf: $0) }
+        starts.append(bytes.count)
+    }
+
+    /// Appends the bytes of the byte-level text `text`, or `text` itself where it is not of that alphabet.
     ///
     /// - Returns: true if the token's bytes were decoded.
-    mutating func append(_ text: String, literal: Bool) -> Bool {
+    mutating func append(byteLevel text: String) -> Bool {
         var text = text
         let decoded = text.withUTF8 { utf8 in
-            if !literal, ByteAlphabet.decode(utf8, into: &bytes) { return true }
+            if ByteAlphabet.decode(utf8, into: &bytes) { return true }
             bytes.append(contentsOf: utf8)
             return false
         }
@@ -37,11 +43,26 @@ struct TokenTable: Sendable {
         return decoded
     }
 
-    /// Makes `token` findable by its bytes.
+    /// Appends `text` with spaces for U+2581.
+    mutating func append(spaced text: String) {
+        var text = text
+        text.withUTF8 { SpaceMark.replace(in: $0, into: &bytes) }
+        starts.append(bytes.count)
+    }
+
+    /// Appends a token of one byte.
+    mutating func append(byte: UInt8) {
+        bytes.append(byte)
+        starts.append(bytes.count)
+    }
+
+    /// Makes `token` findable by its bytes, unless it has none.
     ///
     /// - Returns: the token that already has these bytes, if there is one; then nothing changes.
     mutating func index(_ token: Int) -> TokenID? {
-        let slot = slot(of: bytes[range(of: token)])
+        let range = range(of: token)
+        if range.isEmpty { return nil }
+        let slot = slot(of: bytes[range])
         if slots[slot] >= 0 { return slots[slot] }
         slots[slot] = TokenID(token)
         return nil
@@ -73,5 +94,32 @@ struct TokenTable: Sendable {
             index += 1
         }
         return true
+    }
+}
+
+/// U+2581, which SentencePiece writes for a space. Here a space stands for both, in texts and tokens alike: the two are
+/// the same token everywhere, and decoding wants the space.
+enum SpaceMark {
+    /// In UTF-8.
+    static let utf8: [UInt8] = [0xE2, 0x96, 0x81]
+    static let space = UInt8(ascii: " ")
+
+    /// Appends `text` with spaces for U+2581.
+    static func replace(in text: UnsafeBufferPointer<UInt8>, into result: inout [UInt8]) {
+        var index = 0
+        while index < text.count {
+            if isMark(text, at: index) {
+                result.append(space)
+                index += 3
+            } else {
+                result.append(text[index])
+                index += 1
+            }
+        }
+    }
+
+    @inline(__always)
+    static func isMark(_ text: UnsafeBufferPointer<UInt8>, at index: Int) -> Bool {
+        text[index] == 0xE2 && index + 2 < text.count && text[index + 1] == 0x96 && text[index + 2] == 0x81
     }
 }

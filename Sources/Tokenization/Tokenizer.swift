@@ -1,11 +1,11 @@
 // Tandem — Apache-2.0
 
 public import Requests
-public import Weights
 
 /// Turns text into the tokens of one model, and back.
 ///
-/// Byte-level BPE as GPT-2 introduced it. It is immutable: any number of threads may use it at once.
+/// Byte-level BPE as GPT-2 introduced it, and the BPE of SentencePiece. It is immutable: any number of threads may use it
+/// at once.
 public final class Tokenizer: Sendable {
     /// The number of tokens; ids are `0 ..< vocabularySize`.
     public let vocabularySize: Int
@@ -23,54 +23,44 @@ public final class Tokenizer: Sendable {
     public let endOfGenerationTokens: Set<TokenID>
     /// The Jinja source of the model's chat template, if it has one.
     public let chatTemplateSource: String?
-    /// Over the model file's `tokenizer.ggml.*` metadata as it is stored: equal fingerprints mean equal token ids for any
-    /// text. An engine computes the same without reading a vocabulary.
+    /// Over the model file's `tokenizer.ggml.*` metadata, or the whole `tokenizer.json`, as it is stored: equal
+    /// fingerprints mean equal token ids for any text. An engine computes the same without reading a vocabulary.
     public let fingerprint: Digest128
 
-    private let preTokenizer: PreTokenizer
+    private let encoder: TextEncoder
     private let table: TokenTable
-    private let merges: MergeTable
-    private let byteTokens: [TokenID]
-    private let specials: SpecialTokenMatcher
     private let kinds: [TokenKind]
-
-    /// Reads the tokenizer of a model file.
-    ///
-    /// - Throws: `TokenizationError` if the file has none, one of an unknown kind, or one that contradicts itself.
-    public convenience init(gguf: GGUFFile) throws(TokenizationError) {
-        var hash = StableHash()
-        for bytes in gguf.rawMetadata(ofKeysWithPrefix: "tokenizer.ggml.") { hash.combine(buffer: bytes) }
-        try self.init(TokenizerDefinition(metadata: gguf.metadata), fingerprint: hash.digest())
-    }
+    private let prefix: [TokenID]
+    private let suffix: [TokenID]
+    /// Whether a text that is decoded from its start loses one leading space.
+    let stripsLeadingSpace: Bool
 
     /// - Throws: `TokenizationError` if the definition contradicts itself.
     init(
         _ definition: TokenizerDefinition, fingerprint: Digest128 = Digest128(high: 0, low: 0)
     ) throws(TokenizationError) {
-        guard definition.model == "gpt2" else {
-            throw TokenizationError(
-                field: "tokenizer.ggml.model", reason: "\"\(definition.model)\" is not gpt2")
-        }
-        let preTokenizer = try PreTokenizer(named: definition.preTokenizer)
-        var builder = try VocabularyBuilder(definition)
-        let merges = try builder.merges(definition.merges)
-
-        self.preTokenizer = preTokenizer
-        self.merges = merges
+        let builder = try VocabularyBuilder(definition)
+        let fields = definition.fields
+        encoder = try TextEncoder(definition, builder)
         table = builder.table
         kinds = builder.kinds
-        specials = builder.specials
-        byteTokens = builder.byteTokens()
         vocabularySize = builder.table.count
-        bosToken = try builder.token(definition.bosToken, field: "tokenizer.ggml.bos_token_id")
-        eosToken = try builder.token(definition.eosToken, field: "tokenizer.ggml.eos_token_id")
-        let endOfTurn = try builder.token(
-            definition.endOfTurnToken, field: "tokenizer.ggml.eot_token_id")
-        addsBOS = bosToken != nil && (definition.addsBOS ?? preTokenizer.addsBOSByDefault)
-        addsEOS = eosToken != nil && (definition.addsEOS ?? false)
+        bosToken = try builder.token(definition.bosToken, field: fields.bos)
+        eosToken = try builder.token(definition.eosToken, field: fields.eos)
+        let endOfTurn = try builder.token(definition.endOfTurnToken, field: fields.endOfTurn)
+        if let surroundings = definition.surroundings {
+            prefix = try builder.tokens(surroundings.prefix, field: fields.surroundings)
+            suffix = try builder.tokens(surroundings.suffix, field: fields.surroundings)
+        } else {
+            prefix = [bosToken].compactMap { definition.addsBOS == true ? $0 : nil }
+            suffix = [eosToken].compactMap { definition.addsEOS == true ? $0 : nil }
+        }
+        addsBOS = bosToken != nil && prefix.first == bosToken
+        addsEOS = eosToken != nil && suffix.last == eosToken
         endOfGenerationTokens = builder.endOfGenerationTokens(
-            also: [eosToken, endOfTurn].compactMap { $0 })
+            also: [eosToken, endOfTurn].compactMap { $0 } + definition.furtherEndTokens)
         chatTemplateSource = definition.chatTemplate
+        stripsLeadingSpace = definition.stripsLeadingSpace
         self.fingerprint = fingerprint
     }
 
@@ -79,38 +69,14 @@ public final class Tokenizer: Sendable {
     /// The tokens of `text`.
     ///
     /// - Parameters:
-    ///   - addSpecialTokens: add BOS and EOS where the model wants them.
+    ///   - addSpecialTokens: add what the model wants before and after a text: BOS and EOS.
     ///   - parseSpecialTokens: turn the texts of control tokens, such as `<|im_end|>`, into those tokens. User-defined
     ///     tokens are always found.
     public func encode(_ text: String, addSpecialTokens: Bool, parseSpecialTokens: Bool) -> [TokenID] {
-        var result: [TokenID] = []
-        if addSpecialTokens, addsBOS, let bosToken { result.append(bosToken) }
-        let bytes = Array(text.utf8)
-        var encoder = BytePairEncoder(merges: merges, byteTokens: byteTokens)
-        var start = 0
-        while start < bytes.count {
-            let special = specials.next(in: bytes, from: start, includingControl: parseSpecialTokens)
-            let end = special?.range.lowerBound ?? bytes.count
-            encodeOrdinary(bytes[start..<end], &encoder, into: &result)
-            if let special { result.append(special.token) }
-            start = special?.range.upperBound ?? bytes.count
-        }
-        if addSpecialTokens, addsEOS, let eosToken { result.append(eosToken) }
+        var result = addSpecialTokens ? prefix : []
+        encoder.encode(Array(text.utf8), parseSpecialTokens: parseSpecialTokens, into: &result)
+        if addSpecialTokens { result += suffix }
         return result
-    }
-
-    private func encodeOrdinary(
-        _ text: ArraySlice<UInt8>, _ encoder: inout BytePairEncoder, into result: inout [TokenID]
-    ) {
-        if text.isEmpty { return }
-        preTokenizer.forEachWord(in: text) { word in
-            let range = (text.startIndex + word.lowerBound)..<(text.startIndex + word.upperBound)
-            if preTokenizer.ignoresMerges, let token = table.find(text[range]) {
-                result.append(token)
-            } else {
-                encoder.encode(text[range], into: &result)
-            }
-        }
     }
 
     // MARK: - Decoding
@@ -134,18 +100,28 @@ public final class Tokenizer: Sendable {
         token >= 0 && token < vocabularySize && kinds[Int(token)] == .control
     }
 
-    /// The token as the vocabulary writes it, such as `Ġthe`; nil for an id that is not in the vocabulary.
+    /// The token as the vocabulary writes it, such as `Ġthe` or `▁the`; nil for an id that is not in the vocabulary.
     public func vocabularyString(_ token: TokenID) -> String? {
         guard token >= 0, token < vocabularySize else { return nil }
         let bytes = table.bytes[table.range(of: Int(token))]
-        return kinds[Int(token)] == .ordinary
-            ? ByteAlphabet.encode(bytes) : String(decoding: bytes, as: UTF8.self)
+        switch kinds[Int(token)] {
+        case .byteLevel: return ByteAlphabet.encode(bytes)
+        case .spaced: return String(decoding: bytes, as: UTF8.self).replacing(" ", with: "\u{2581}")
+        case .byte:
+            let hexadecimal = String(bytes.first ?? 0, radix: 16, uppercase: true)
+            return "<0x" + (hexadecimal.count < 2 ? "0" : "") + hexadecimal + ">"
+        case .literal, .control: return String(decoding: bytes, as: UTF8.self)
+        }
     }
 
     /// The text of `tokens`. Bytes that are not UTF-8 become U+FFFD, one for each maximal part of a character.
-    public func decode(_ tokens: [TokenID], skipSpecialTokens: Bool) -> String {
+    ///
+    /// - Parameter startsText: whether the tokens are a text from its start, so that the space is left out which
+    ///   SentencePiece puts before every text. What continues another text keeps its spaces.
+    public func decode(_ tokens: [TokenID], skipSpecialTokens: Bool, startsText: Bool = true) -> String {
         var bytes: [UInt8] = []
         for token in tokens { appendBytes(of: token, skipSpecialTokens: skipSpecialTokens, to: &bytes) }
-        return String(decoding: bytes, as: UTF8.self)
+        let strips = startsText && stripsLeadingSpace && bytes.first == SpaceMark.space
+        return String(decoding: bytes[(strips ? 1 : 0)...], as: UTF8.self)
     }
 }

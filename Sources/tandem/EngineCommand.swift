@@ -6,6 +6,7 @@ import CTandemSystem
 import Configuration
 import EngineHost
 import EngineLink
+import InferenceEngine
 
 /// One engine process, started by the supervisor.
 struct EngineCommand: ParsableCommand {
@@ -18,7 +19,7 @@ struct EngineCommand: ParsableCommand {
     private static let computeNice: Int32 = 5
 
     @Option var index: UInt32 = 0
-    @Option var model: String
+    @OptionGroup var model: ModelChoiceFlags
     @Option var servedModelName: String
     @Option var link: String
     @Option var threads: Int = 1
@@ -31,6 +32,10 @@ struct EngineCommand: ParsableCommand {
     @Option var statusFd: Int32?
     @Option var weightsFd: Int32?
     @Option var logLevel: LogLevel = .info
+    @Option(help: "Nanoseconds.") var hostStallPerStep: UInt64 = 0
+    @Option(help: "Nanoseconds.") var hostStallPerSequence: UInt64 = 0
+    @Option(help: "Nanoseconds.") var hostStallPerRequest: UInt64 = 0
+    @Option(help: "Nanoseconds.") var hostStallPerPromptToken: UInt64 = 0
 
     func run() throws {
         _ = tandem_set_process_name("tandem-engine")
@@ -41,7 +46,10 @@ struct EngineCommand: ParsableCommand {
             Process.log("engine \(index): \(error)")
             throw ExitCode(EngineExit.misconfigured.rawValue)
         }
-        var options = EngineHostOptions(modelPath: model, address: address, keyValueBytes: kvCacheMemory)
+        var options = EngineHostOptions(modelPath: model.model, address: address, keyValueBytes: kvCacheMemory)
+        options.loadFormat = model.choice.loadFormat
+        options.ablation = model.choice.ablation
+        options.tokenizerPath = model.tokenizer
         options.index = index
         options.modelName = servedModelName
         options.compute = cpuCompute
@@ -55,6 +63,9 @@ struct EngineCommand: ParsableCommand {
         options.maximumTokensPerStep = maxNumBatchedTokens
         options.contextLength = maxModelLen
         options.asynchronous = asyncScheduling
+        options.stalls = HostStalls(
+            perStep: hostStallPerStep, perSequence: hostStallPerSequence, perRequest: hostStallPerRequest,
+            perPromptToken: hostStallPerPromptToken)
         throw ExitCode(EngineHost.run(options).rawValue)
     }
 

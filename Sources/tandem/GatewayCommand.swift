@@ -16,10 +16,11 @@ struct GatewayCommand: ParsableCommand {
         abstract: "Run the HTTP gateway in front of engines. Started by tandem serve.",
         shouldDisplay: false)
 
-    @Option var model: String
+    @OptionGroup var model: ModelChoiceFlags
     @Option var servedModelName: String
     @Option var maxModelLen: Int?
     @Option(help: "Milliseconds.") var shutdownTimeout: Int64 = 30_000
+    @Option var threads: Int = 1
     @Option var statusFd: Int32?
     @Option var listenFd: Int32
     @Option var logLevel: LogLevel = .info
@@ -65,8 +66,8 @@ struct GatewayCommand: ParsableCommand {
     }
 
     private func makeConfiguration() throws -> GatewayConfiguration {
-        let file = try ModelFile(path: model, maximumContextLength: maxModelLen)
-        let tokenizer = try Tokenizer(gguf: file.gguf)
+        let file = try ModelFile(model.choice, maximumContextLength: maxModelLen)
+        let tokenizer = try file.tokenizer()
         var chatTemplate: ChatTemplate?
         if let source = tokenizer.chatTemplateSource {
             do {
@@ -76,7 +77,7 @@ struct GatewayCommand: ParsableCommand {
             }
         }
         var status = stat()
-        let created = stat(model, &status) == 0 ? Int(status.st_mtim.tv_sec) : 0
+        let created = stat(model.model, &status) == 0 ? Int(status.st_mtim.tv_sec) : 0
         var configuration = GatewayConfiguration(
             model: ServedModel(
                 names: [servedModelName], tokenizer: tokenizer, chatTemplate: chatTemplate,
@@ -89,6 +90,7 @@ struct GatewayCommand: ParsableCommand {
             log: { [logLevel] in if logLevel != .error { Process.log("gateway: \($0)") } },
             secondsSince1970: Process.secondsSince1970)
         configuration.drainTimeout = .milliseconds(shutdownTimeout)
+        configuration.eventLoops = threads
         configuration.logsAccess = logLevel == .debug
         if let key = Process.environment()["TANDEM_API_KEY"], !key.isEmpty { configuration.apiKeys = [key] }
         return configuration

@@ -28,8 +28,22 @@ struct GenerateCommand: ParsableCommand {
     @Argument(help: "What to say to the model; - reads it from standard input.")
     var prompt: String
 
-    @Option(help: ArgumentHelp("A model's name, or the path of a .gguf file.", valueName: "model"))
+    @Option(help: ArgumentHelp("A model's name, or the path of a .gguf file or a directory.", valueName: "model"))
     var model: String?
+
+    @Option(
+        help: ArgumentHelp("A .gguf file or a directory with a tokenizer, if the model has none.", valueName: "path"))
+    var tokenizer: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "auto, or dummy: random weights, of which a directory's config.json is enough.", valueName: "format"))
+    var loadFormat: LoadFormatSetting = .auto
+
+    @Option(
+        help: ArgumentHelp(
+            "For measurements: full, or attentionOnly or mlpOnly, whose output is noise.", valueName: "variant"))
+    var ablation: AblationSetting = .full
 
     @Flag(help: "Continue the prompt as it is, without the model's chat template.")
     var raw = false
@@ -49,6 +63,9 @@ struct GenerateCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Number format: auto, f32, bf16 or int8.", valueName: "format"))
     var cpuCompute: CPUComputeSetting = .auto
 
+    @Flag(help: "Also say where the time of the steps went.")
+    var profile = false
+
     func validate() throws {
         guard maxTokens >= 1 else { throw ValidationError("--max-tokens must be at least 1") }
         guard temperature >= 0, temperature <= 2 else { throw ValidationError("--temperature must be from 0 to 2") }
@@ -60,8 +77,10 @@ struct GenerateCommand: ParsableCommand {
     func run() throws {
         signal(SIGPIPE, SIG_IGN)
         let resolved = try ModelFile.resolve(model)
-        let file = try ModelFile(path: resolved.path, maximumContextLength: nil)
-        let tokenizer = try Tokenizer(gguf: file.gguf)
+        let file = try ModelFile(
+            ModelChoice(path: resolved.path, loadFormat: loadFormat, ablation: ablation, tokenizer: tokenizer),
+            maximumContextLength: nil)
+        let tokenizer = try file.tokenizer()
         let tokens = try promptTokens(tokenizer)
         guard !tokens.isEmpty else { throw ValidationError("the prompt is empty") }
         guard tokens.count < file.contextLength else {
@@ -73,12 +92,16 @@ struct GenerateCommand: ParsableCommand {
             tokens: tokens,
             sampling: SamplingParameters(temperature: temperature, seed: seed ?? .random(in: 0...UInt64.max)),
             maximumNewTokens: min(maxTokens, file.contextLength - tokens.count),
-            stopTokens: tokenizer.endOfGenerationTokens.sorted())
+            stopTokens: tokenizer.endOfGenerationTokens.union(file.checkpoint.generation.endTokens).sorted())
         let outputs = OutputPipe()
         let loop = try startLoop(file, request: request, outputs: outputs)
         defer {
             loop.stop()
             loop.join()
+            if profile, let statistics = outputs.statistics {
+                let host = statistics.times.table(steps: statistics.counters.steps)
+                Process.write("\n" + statistics.profile.table + "\n" + host, to: STDERR_FILENO)
+            }
         }
         try print(outputs, of: request, tokenizer: tokenizer, loop: loop)
     }
@@ -102,12 +125,12 @@ struct GenerateCommand: ParsableCommand {
         let compute = cpuCompute.compute(for: file)
         let cores = Process.usableCores()
         let executor = try CPUExecutor(
-            model: file.description, file: file.gguf,
+            model: file.description, file: file.tensors,
             options: CPUExecutor.Options(compute: compute, threads: threads ?? max(1, cores.count)))
         // Room for this one sequence, and a block to spare.
         let length = request.tokens.count + request.maximumNewTokens + 16
         let bytes = file.keyValueBytesPerToken(compute) * UInt64((length + 15) / 16 * 16)
-        let available = MemoryPlan.availableBytes()
+        let available = MemoryAvailable.bytes()
         guard bytes <= available else {
             throw SupervisionError.notEnoughMemory(
                 neededBytes: bytes, availableBytes: available, contextLength: length)
@@ -122,7 +145,7 @@ struct GenerateCommand: ParsableCommand {
             groups: file.description.kvGroups,
             now: Process.nanoseconds,
             handlers: StepLoopHandlers { report in
-                outputs.send(report.outputs)
+                outputs.send(report)
             } fatal: { error in
                 // The sequence was reported as failed before.
                 Process.log("the device failed: \(error.message)")
@@ -195,6 +218,7 @@ struct GenerateError: Error, CustomStringConvertible {
 /// Outputs from the step thread to the main thread, which sleeps on a pipe.
 private final class OutputPipe: Sendable {
     private let waiting = Mutex<[SequenceOutput]>([])
+    private let latest = Mutex<StepStatistics?>(nil)
     private let reader: Int32
     private let writer: Int32
 
@@ -210,7 +234,12 @@ private final class OutputPipe: Sendable {
         close(writer)
     }
 
-    func send(_ outputs: [SequenceOutput]) {
+    /// The last ones that were reported.
+    var statistics: StepStatistics? { latest.withLock { $0 } }
+
+    func send(_ report: StepReport) {
+        if let statistics = report.statistics { latest.withLock { $0 = statistics } }
+        let outputs = report.outputs
         guard !outputs.isEmpty else { return }
         let wasEmpty = waiting.withLock { waiting in
             defer { waiting += outputs }

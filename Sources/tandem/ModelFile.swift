@@ -1,29 +1,88 @@
 // Tandem — Apache-2.0
 
+import ArgumentParser
 import CPUExecutor
 import Configuration
 import LanguageModel
 import ModelStore
+import Tokenization
 import Weights
+
+/// Which model is opened, and how.
+struct ModelChoice {
+    /// A GGUF file or a directory.
+    var path: String
+    var loadFormat = LoadFormat.auto
+    var ablation = Ablation.full
+    /// Where the tokenizer is; null for the model's own.
+    var tokenizer: String?
+
+    init(
+        path: String, loadFormat: LoadFormatSetting = .auto, ablation: AblationSetting = .full, tokenizer: String? = nil
+    ) {
+        self.path = path
+        self.loadFormat = loadFormat.format
+        self.ablation = ablation.ablation
+        self.tokenizer = tokenizer
+    }
+
+    /// The flags that make this choice in a child process.
+    var arguments: [String] {
+        ["--model", path, "--load-format", loadFormat.rawValue, "--ablation", ablation.rawValue]
+            + (tokenizer.map { ["--tokenizer", $0] } ?? [])
+    }
+}
+
+/// The flags of a process that opens a model.
+struct ModelChoiceFlags: ParsableArguments {
+    @Option var model: String
+    @Option var loadFormat: LoadFormatSetting = .auto
+    @Option var ablation: AblationSetting = .full
+    @Option var tokenizer: String?
+
+    var choice: ModelChoice {
+        ModelChoice(path: model, loadFormat: loadFormat, ablation: ablation, tokenizer: tokenizer)
+    }
+}
 
 /// An opened model and what follows from its description and the settings.
 struct ModelFile {
-    var gguf: GGUFFile
-    var description: DecoderDescription
+    var checkpoint: Checkpoint
     /// Tokens of the longest sequence.
     var contextLength: Int
+    private var tokenizerPath: String?
+
+    var description: DecoderDescription { checkpoint.description }
+    var tensors: any TensorSource { checkpoint.tensors }
 
     /// - Parameter maximumContextLength: what was asked for; null for the model's own limit.
-    init(path: String, maximumContextLength: Int?) throws {
-        gguf = try GGUFFile(path: path)
-        description = try DecoderDescription(gguf: gguf)
-        let own = description.contextLength
+    init(_ choice: ModelChoice, maximumContextLength: Int?) throws {
+        checkpoint = try Checkpoint(path: choice.path, loadFormat: choice.loadFormat, ablation: choice.ablation)
+        tokenizerPath = choice.tokenizer
+        let own = checkpoint.description.contextLength
         if let maximumContextLength, maximumContextLength > own {
             throw ConfigurationError(
                 source: "--max-model-len",
                 reason: "\(maximumContextLength) tokens are more than the \(own) this model was made for")
         }
         contextLength = maximumContextLength ?? own
+    }
+
+    /// - Throws: `ConfigurationError` naming the remedy if the model has no tokenizer and none was given.
+    func checkTokenizer() throws {
+        guard tokenizerPath == nil, !checkpoint.hasTokenizer else { return }
+        throw ConfigurationError(
+            source: "--tokenizer",
+            reason: "\(checkpoint.path) has no tokenizer.json; give the path of a .gguf file, or of a directory with a "
+                + "tokenizer.json")
+    }
+
+    /// The model's tokenizer, or that which was given.
+    func tokenizer() throws -> Tokenizer {
+        try checkTokenizer()
+        if let tokenizerPath { return try Tokenizer(path: tokenizerPath) }
+        if let gguf = checkpoint.gguf { return try Tokenizer(gguf: gguf) }
+        return try Tokenizer(directory: checkpoint.path)
     }
 
     /// KV bytes of one token.
@@ -48,10 +107,29 @@ extension CPUComputeSetting {
     /// The arithmetic that is used for a model.
     func compute(for file: ModelFile) -> CPUCompute {
         switch self {
-        case .auto: CPUCompute.best(for: file.gguf)
+        case .auto: CPUCompute.best(for: file.tensors)
         case .int8: .int8
         case .bf16: .bf16
         case .f32: .f32
+        }
+    }
+}
+
+extension LoadFormatSetting {
+    var format: LoadFormat {
+        switch self {
+        case .auto: .auto
+        case .dummy: .dummy
+        }
+    }
+}
+
+extension AblationSetting {
+    var ablation: Ablation {
+        switch self {
+        case .full: .full
+        case .attentionOnly: .attentionOnly
+        case .mlpOnly: .mlpOnly
         }
     }
 }

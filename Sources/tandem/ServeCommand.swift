@@ -16,6 +16,7 @@ struct ServeCommand: ParsableCommand {
 
             Example:
               tandem serve ./model.gguf --engines 4 --threads 2 --port 8080
+              tandem serve ./Qwen2.5-0.5B-Instruct --threads 1
 
             Every flag is also an environment variable (--max-model-len: TANDEM_MAX_MODEL_LEN) and a key of the file \
             named by --config (max-model-len: 4096). Flags win over the environment, which wins over the file.
@@ -28,39 +29,42 @@ struct ServeCommand: ParsableCommand {
         let environment = Process.environment()
         let settings = try flags.configuration(environment: environment)
         let model = try ModelFile.resolve(settings.model)
-        let supervisor = try configuration(settings, path: model.path, name: model.name, environment, startedAt)
+        let choice = ModelChoice(
+            path: model.path, loadFormat: settings.loadFormat, ablation: settings.ablation,
+            tokenizer: settings.tokenizer)
+        let supervisor = try configuration(settings, choice, name: model.name, environment, startedAt)
         throw ExitCode(try Supervisor.run(supervisor))
     }
 
     private func configuration(
         _ settings: ServeConfiguration,
-        path: String,
+        _ choice: ModelChoice,
         name: String,
         _ environment: [String: String],
         _ startedAt: ContinuousClock.Instant
     ) throws -> SupervisorConfiguration {
         // Read here only for the memory plan, and closed again: the supervisor holds no weights.
-        let file = try ModelFile(path: path, maximumContextLength: settings.maximumContextLength)
+        let file = try ModelFile(choice, maximumContextLength: settings.maximumContextLength)
+        try file.checkTokenizer()
         let compute = settings.cpuCompute.compute(for: file)
-        let keyValueBytes = try MemoryPlan.keyValueBytes(
-            requested: settings.keyValueBytes,
-            availableBytes: MemoryPlan.availableBytes(),
-            engines: settings.engines,
-            bytesPerToken: file.keyValueBytesPerToken(compute),
-            contextLength: file.contextLength)
+        let memory = try ServeMemory(settings, file: file, compute: compute)
         let servedName = settings.servedModelName ?? name
-        let common = [
-            "--model", path, "--served-model-name", servedName, "--max-model-len", "\(file.contextLength)",
-            "--log-level", settings.logLevel.rawValue,
-        ]
+        let common =
+            choice.arguments + [
+                "--served-model-name", servedName, "--max-model-len", "\(file.contextLength)",
+                "--log-level", settings.logLevel.rawValue,
+            ]
         let scheduling = settings.asynchronousScheduling ? ["--async-scheduling"] : []
         var configuration = SupervisorConfiguration(
             engineArguments: common + [
                 "--cpu-compute", compute.rawValue, "--max-num-seqs", "\(settings.maximumSequences)",
                 "--max-num-batched-tokens", "\(settings.maximumBatchedTokens)",
-                "--kv-cache-memory", "\(keyValueBytes)",
-            ] + scheduling,
-            gatewayArguments: common + ["--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))"],
+                "--kv-cache-memory", "\(memory.plan.keyValueBytes)",
+            ] + scheduling + Self.stalls(settings.hostStalls),
+            gatewayArguments: common + [
+                "--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))",
+                "--threads", "\(settings.gatewayThreads)",
+            ],
             environment: environment.filter { $0.key != "TANDEM_API_KEY" },
             engines: settings.engines,
             threads: settings.threads,
@@ -79,7 +83,19 @@ struct ServeCommand: ParsableCommand {
             case .error: .error
             }
         configuration.output = { if $0.isPrinted(from: least) { $0.print() } }
+        if least == .info { SupervisorOutput.announcement(memory.table).print() }
         return configuration
+    }
+
+    private static func stalls(_ stalls: HostStallSettings) -> [String] {
+        [
+            ("step", stalls.perStep), ("sequence", stalls.perSequence), ("request", stalls.perRequest),
+            ("prompt-token", stalls.perPromptToken),
+        ].filter { $0.1 > .zero }.flatMap { ["--host-stall-per-\($0.0)", "\(nanoseconds($0.1))"] }
+    }
+
+    private static func nanoseconds(_ duration: Duration) -> Int64 {
+        duration.components.seconds * 1_000_000_000 + duration.components.attoseconds / 1_000_000_000
     }
 
     private static func milliseconds(_ duration: Duration) -> Int64 {

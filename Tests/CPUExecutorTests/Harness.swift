@@ -39,15 +39,17 @@ struct Outcome: Equatable {
 final class Harness {
     let executor: CPUExecutor
     let limits: ExecutorLimits
+    private let groups: Int
     private var step: UInt64 = 0
     private var plan = StepPlan()
     private var result = StepResult()
 
     init(
-        model: DecoderDescription, file: GGUFFile, options: CPUExecutor.Options, slots: Int = 80,
+        model: DecoderDescription, file: any TensorSource, options: CPUExecutor.Options, slots: Int = 80,
         tokensPerStep: Int = 1024, contextLength: Int = 256, blocks: Int = 512
     ) throws {
         executor = try CPUExecutor(model: model, file: file, options: options)
+        groups = model.kvGroups.count
         let elementBytes = options.compute.keyValueElementBytes
         limits = ExecutorLimits(
             slots: slots, tokensPerStep: tokensPerStep, contextLength: contextLength,
@@ -104,13 +106,15 @@ final class Harness {
                     plan.removedSlots.append(SlotIndex(index))
                     plan.addedSlots.append(SlotAddition(slot: SlotIndex(index), sampling: request.sampling))
                     let count = (request.tokens.count + request.newTokens + 15) / 16
-                    plan.blockTableUpdates.append(
-                        BlockTableUpdate(
-                            slot: SlotIndex(index), group: 0, firstEntry: 0, offset: Int32(plan.blockIDs.count),
-                            count: Int32(count)))
-                    let ids = (block..<block + count).map { KVBlockID($0) }
-                    plan.blockIDs += firstBlock.isMultiple(of: 2) ? ids : ids.reversed()
-                    block += count
+                    for group in 0..<groups {
+                        plan.blockTableUpdates.append(
+                            BlockTableUpdate(
+                                slot: SlotIndex(index), group: Int32(group), firstEntry: 0,
+                                offset: Int32(plan.blockIDs.count), count: Int32(count)))
+                        let ids = (block..<block + count).map { KVBlockID($0) }
+                        plan.blockIDs += firstBlock.isMultiple(of: 2) ? ids : ids.reversed()
+                        block += count
+                    }
                 }
                 isFirst = false
             }

@@ -86,7 +86,8 @@ import Weights
 
     @Test(arguments: CPUCompute.allCases) func tinyModels(_ compute: CPUCompute) throws {
         for format in TinyModel.Format.allCases {
-            let tiny = TinyModel(format: format, tied: format != .q8_0)
+            var tiny = TinyModel.holding(format)
+            tiny.tied = format != .q8_0
             let file = try tiny.file()
             try Self.check(try DecoderDescription(gguf: file), file, compute, length: 37, newTokens: 6)
         }
@@ -97,6 +98,42 @@ import Weights
             format: .q4_1, hidden: 192, layers: 3, queryHeads: 6, keyValueHeads: keyValueHeads, vocabulary: 1003)
         let file = try tiny.file()
         try Self.check(try DecoderDescription(gguf: file), file, .int8, length: 50, newTokens: 4)
+    }
+
+    /// Each family's features, over windows that end within a prompt and long before its end.
+    @Test(arguments: TinyModel.Family.allCases, CPUCompute.allCases)
+    func families(_ family: TinyModel.Family, _ compute: CPUCompute) throws {
+        var tiny = TinyModel(family: family, format: .q4_1)
+        if family == .gemma3 {
+            // One head of keys and values, as its small models have.
+            (tiny.layers, tiny.keyValueHeads) = (4, 1)
+        }
+        let file = try tiny.file()
+        try Self.check(
+            try tiny.model(file), file, compute, length: 75, newTokens: 6, longest: 60, chunks: [1, 2, 19, 48],
+            blocks: 1024)
+    }
+
+    /// A window sees no key before it: the same tokens behind other ones score the same.
+    @Test func windowsForgetWhatIsBeforeThem() throws {
+        let tiny = TinyModel(family: .gemma3, layers: 2)
+        let file = try tiny.file()
+        let model = try tiny.model(file)
+        let harness = try Harness(model: model, file: file, options: CPUExecutor.Options(compute: .f32, threads: 2))
+        let tail = Self.request(60, vocabulary: model.vocabularySize, seed: 3, newTokens: 1, sampled: false)
+        let outcomes: [Outcome] = try [UInt64(4), 5].map { seed in
+            var request = tail
+            request.tokens =
+                Self.request(40, vocabulary: model.vocabularySize, seed: seed, newTokens: 0, sampled: false).tokens
+                + tail.tokens
+            return try harness.run([request])[0]
+        }
+        // Two layers see the last 2 * 21 - 1 tokens; the first one that sees none of the different ones is token 80.
+        let reach = 40 + 2 * (TinyModel.window - 1)
+        let first = outcomes.map { $0.prompt[reach...].map(\.chosen) }
+        #expect(first[0] == first[1])
+        let before = outcomes.map { $0.prompt[reach - 1].chosen }
+        #expect(before[0] != before[1])
     }
 
     /// Contexts of several attention chunks of 64 keys, which end within one chunk and at its edge.
@@ -118,15 +155,20 @@ import Weights
             try DecoderDescription(gguf: file), file, compute, length: 20, newTokens: 3, longest: 9, scored: false)
     }
 
-    @Test func ablationsRunAndDiffer() throws {
-        let file = try TinyModel(format: .q8_0).file()
+    @Test(arguments: TinyModel.Family.allCases) func ablationsRunAndDiffer(_ family: TinyModel.Family) throws {
+        let tiny = TinyModel(family: family, format: .q8_0)
+        let file = try tiny.file()
         var seen: Set<[UInt32]> = []
         var fingerprints: Set<Digest128> = []
         for ablation in Ablation.allCases {
-            let model = try DecoderDescription(gguf: file, ablation: ablation)
+            let model = try tiny.model(file, ablation: ablation)
             let harness = try Harness(
                 model: model, file: file, options: CPUExecutor.Options(compute: .int8, threads: 1))
-            seen.insert(try harness.run([Request(tokens: [1, 2, 3, 4], newTokens: 3, promptTop: 2, top: 2)])[0].bits)
+            let outcomes = try [4, 1].map {
+                try harness.run([Request(tokens: [1, 2, 3, 4], newTokens: 3, promptTop: 2, top: 2)], chunk: $0)[0].bits
+            }
+            #expect(outcomes[0] == outcomes[1])
+            seen.insert(outcomes[0])
             fingerprints.insert(harness.executor.modelFingerprint)
         }
         #expect(seen.count == 3)

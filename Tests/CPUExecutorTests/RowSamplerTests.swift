@@ -6,6 +6,12 @@ import Testing
 @testable import CPUExecutor
 
 @Suite struct RowSamplerTests {
+    private let scratch: SamplingScratch
+
+    init() throws {
+        scratch = try SamplingScratch(vocabularySize: 1024)
+    }
+
     /// What is kept, straight from the definition: sort, cut, cut, cut.
     static func kept(_ probabilities: [Float], _ sampling: SamplingParameters) -> Set<Int> {
         var order = probabilities.indices.sorted {
@@ -41,7 +47,7 @@ import Testing
                 minP: round % 7 < 2 ? abs(random.nextFloat()) : 0)
             let expected = Self.kept(probabilities, sampling)
             probabilities.withUnsafeBufferPointer { row in
-                guard let threshold = RowSampler.threshold(row, sampling: sampling) else {
+                guard let threshold = RowSampler.threshold(row, sampling: sampling, scratch: scratch) else {
                     Issue.record("nothing kept")
                     return
                 }
@@ -63,7 +69,8 @@ import Testing
         try probabilities.withUnsafeBufferPointer { row in
             for position in 0..<draws {
                 let sampling = SamplingParameters(temperature: 1, seed: 11)
-                counts[try #require(RowSampler.draw(row, sampling: sampling, position: position))] += 1
+                let token = RowSampler.draw(row, sampling: sampling, position: position, scratch: scratch)
+                counts[try #require(token)] += 1
             }
         }
         #expect(counts[1] == 0)
@@ -94,7 +101,7 @@ import Testing
         for row: [Float] in [[.nan, .nan], [.infinity, 1], [], [0], [.nan, 0.5], [-1, 0.2]] {
             row.withUnsafeBufferPointer {
                 let sampling = SamplingParameters(temperature: 1, topK: 1, topP: 0.5, minP: 0.5)
-                if let token = RowSampler.draw($0, sampling: sampling, position: 1) {
+                if let token = RowSampler.draw($0, sampling: sampling, position: 1, scratch: scratch) {
                     #expect(row[token] > 0)
                 }
             }

@@ -1,20 +1,29 @@
 // Tandem — Apache-2.0
 
-import Foundation
+import LanguageModel
+import TestSupport
 import Weights
 
-/// Builds small Llama files in memory.
+/// Builds small models in memory.
 struct TinyModel {
-    /// How matrices are stored.
-    enum Format: UInt32, CaseIterable {
-        case f32 = 0
-        case f16 = 1
-        case q4_0 = 2
-        case q4_1 = 3
-        case q8_0 = 8
-        case bf16 = 30
+    /// Which features are on.
+    enum Family: CaseIterable {
+        case llama
+        /// A bias of queries, keys and values.
+        case qwen2
+        /// Norms of queries and keys.
+        case qwen3
+        /// Norms of queries and keys and after blocks, GeGLU, a scale of embeddings, heads that are wider than the
+        /// residual stream, and windows, with a rotary embedding of their own, in all layers but each third.
+        case gemma3
+        /// What no family has: norms after some blocks only.
+        case mixed
     }
 
+    /// How matrices are stored.
+    typealias Format = GGUFBuilder.Encoding
+
+    var family = Family.llama
     var format = Format.f32
     var hidden = 64
     var intermediate = 160
@@ -26,18 +35,58 @@ struct TinyModel {
     var tied = true
     var ropeBase: Float = 10000
     var seed: UInt64 = 1
-    /// Given tensors in file layout instead of random ones.
-    var tensors: [String: [Float]] = [:]
     /// Divisors of the rotary frequencies.
     var rotaryFactors: [Float] = []
     /// Metadata to replace, or to leave out when nil.
     var overrides: [String: UInt32?] = [:]
     var architecture = "llama"
 
-    var headDimension: Int { hidden / queryHeads }
+    var headDimension: Int { family == .gemma3 ? 2 * hidden / queryHeads : hidden / queryHeads }
+
+    /// A model whose rows are whole blocks of a format.
+    static func holding(_ format: Format) -> TinyModel {
+        var tiny = TinyModel(format: format)
+        if format.blockElements == 256 { (tiny.hidden, tiny.intermediate) = (256, 256) }
+        return tiny
+    }
 
     func file() throws -> GGUFFile {
         try GGUFFile(bytes: bytes(), name: "tiny.gguf")
+    }
+
+    /// The file's description, with the family's features.
+    func model(_ file: GGUFFile, ablation: Ablation = .full) throws -> DecoderDescription {
+        var model = try DecoderDescription(gguf: file, ablation: ablation)
+        for index in model.layers.indices { feature(&model.layers[index], index) }
+        if family == .gemma3 {
+            model.embeddingScale = Float(hidden).squareRoot()
+            model.ropes.append(model.ropes[0])
+            model.ropes[1].base = 1000
+        }
+        return model
+    }
+
+    /// Tokens that a windowed layer sees.
+    static let window = 21
+
+    private func feature(_ layer: inout LayerDescription, _ index: Int) {
+        switch family {
+        case .llama: break
+        case .qwen2: layer.queryKeyValueBias = true
+        case .qwen3: layer.queryKeyNorm = true
+        case .gemma3:
+            layer.queryKeyNorm = true
+            layer.postAttentionNorm = true
+            layer.postFeedForwardNorm = true
+            layer.activation = .geluTanh
+            if index % 3 != 2 {
+                layer.window = Self.window
+                layer.rope = 1
+            }
+        case .mixed:
+            layer.postAttentionNorm = index == 0
+            layer.postFeedForwardNorm = index == 1
+        }
     }
 
     func bytes() -> [UInt8] {
@@ -54,133 +103,55 @@ struct TinyModel {
                 ("blk.\(layer).ffn_up.weight", [hidden, intermediate]),
                 ("blk.\(layer).ffn_down.weight", [intermediate, hidden]),
             ]
+            var features = LayerDescription(attentionScale: 1)
+            feature(&features, layer)
+            if features.queryKeyValueBias {
+                table += [
+                    ("blk.\(layer).attn_q.bias", [queries]), ("blk.\(layer).attn_k.bias", [keys]),
+                    ("blk.\(layer).attn_v.bias", [keys]),
+                ]
+            }
+            if features.queryKeyNorm {
+                table += [
+                    ("blk.\(layer).attn_q_norm.weight", [headDimension]),
+                    ("blk.\(layer).attn_k_norm.weight", [headDimension]),
+                ]
+            }
+            if features.postAttentionNorm { table.append(("blk.\(layer).post_attention_norm.weight", [hidden])) }
+            if features.postFeedForwardNorm { table.append(("blk.\(layer).post_ffw_norm.weight", [hidden])) }
         }
         table.append(("output_norm.weight", [hidden]))
         if !tied { table.append(("output.weight", [hidden, vocabulary])) }
 
         if !rotaryFactors.isEmpty { table.append(("rope_freqs.weight", [rotaryFactors.count])) }
 
-        var writer = GGUFWriter()
-        writer.strings = [("general.architecture", architecture)]
-        writer.integers = [
-            ("\(architecture).embedding_length", UInt32(hidden)), ("\(architecture).block_count", UInt32(layers)),
-            ("\(architecture).feed_forward_length", UInt32(intermediate)),
-            ("\(architecture).attention.head_count", UInt32(queryHeads)),
-            ("\(architecture).attention.head_count_kv", UInt32(keyValueHeads)),
-            ("\(architecture).context_length", UInt32(context)),
-        ].compactMap { key, value in
-            switch overrides[key] {
-            case .some(.some(let other)): (key, other)
-            case .some(.none): nil
-            case .none: (key, value)
-            }
-        }
-        writer.floats = [
-            ("\(architecture).attention.layer_norm_rms_epsilon", 1e-5), ("\(architecture).rope.freq_base", ropeBase),
+        var builder = GGUFBuilder()
+        builder.add("general.architecture", .string(architecture))
+        let integers = [
+            ("embedding_length", hidden), ("block_count", layers), ("feed_forward_length", intermediate),
+            ("attention.head_count", queryHeads), ("attention.head_count_kv", keyValueHeads),
+            ("context_length", context), ("attention.key_length", headDimension),
+            ("attention.value_length", headDimension),
         ]
+        for (name, value) in integers {
+            let key = "\(architecture).\(name)"
+            if let value = overrides[key] ?? UInt32(value) { builder.add(key, .uint32(value)) }
+        }
+        builder.add("\(architecture).attention.layer_norm_rms_epsilon", .float32(1e-5))
+        builder.add("\(architecture).rope.freq_base", .float32(ropeBase))
         for (name, shape) in table {
             let count = shape.reduce(1, *)
-            let isNorm = shape.count == 1
+            let isVector = shape.count == 1
             let values =
                 name == "rope_freqs.weight"
                 ? rotaryFactors
-                : tensors[name]
-                    ?? (0..<count).map { _ in
-                        isNorm
-                            ? 1 + 0.2 * random.nextFloat() : random.nextFloat() * (name.contains("embd") ? 0.3 : 0.35)
-                    }
-            writer.tensors.append(
-                (name, shape, (isNorm ? Format.f32 : format).rawValue, (isNorm ? Format.f32 : format).encode(values)))
-        }
-        return writer.bytes()
-    }
-}
-
-extension TinyModel.Format {
-    func encode(_ values: [Float]) -> [UInt8] {
-        var bytes: [UInt8] = []
-        func append(_ half: Float16) { withUnsafeBytes(of: half.bitPattern) { bytes += $0 } }
-        switch self {
-        case .f32:
-            for value in values { withUnsafeBytes(of: value.bitPattern) { bytes += $0 } }
-        case .f16:
-            for value in values { append(Float16(value)) }
-        case .bf16:
-            for value in values { withUnsafeBytes(of: UInt16(value.bitPattern >> 16)) { bytes += $0 } }
-        case .q8_0, .q4_0, .q4_1:
-            for start in stride(from: 0, to: values.count, by: 32) {
-                let block = values[start..<start + 32]
-                let least = block.min() ?? 0
-                let most = block.max() ?? 0
-                let largest = max(abs(least), abs(most), 1e-6)
-                switch self {
-                case .q8_0:
-                    append(Float16(largest / 127))
-                    bytes += block.map { UInt8(bitPattern: Int8(($0 / largest * 127).rounded())) }
-                default:
-                    let scale = self == .q4_0 ? largest / 7 : max(most - least, 1e-6) / 15
-                    append(Float16(scale))
-                    if self == .q4_1 { append(Float16(least)) }
-                    let quants = block.map { value -> UInt8 in
-                        let quant = self == .q4_0 ? value / scale + 8 : (value - least) / scale
-                        return UInt8(max(0, min(15, quant.rounded())))
-                    }
-                    for index in 0..<16 { bytes.append(quants[index] | quants[index + 16] << 4) }
+                : (0..<count).map { _ in
+                    isVector
+                        ? 1 + 0.2 * random.nextFloat() : random.nextFloat() * (name.contains("embd") ? 0.3 : 0.35)
                 }
-            }
+            builder.addTensor(name, shape: shape, isVector ? .f32 : format, values: values)
         }
-        return bytes
-    }
-}
-
-/// Writes GGUF version 3.
-struct GGUFWriter {
-    var strings: [(String, String)] = []
-    var integers: [(String, UInt32)] = []
-    var floats: [(String, Float)] = []
-    var tensors: [(name: String, shape: [Int], type: UInt32, data: [UInt8])] = []
-
-    func bytes() -> [UInt8] {
-        var out: [UInt8] = Array("GGUF".utf8)
-        func number(_ value: some FixedWidthInteger) { withUnsafeBytes(of: value.littleEndian) { out += $0 } }
-        func text(_ value: String) {
-            number(UInt64(value.utf8.count))
-            out += value.utf8
-        }
-        number(UInt32(3))
-        number(UInt64(tensors.count))
-        number(UInt64(strings.count + integers.count + floats.count))
-        for (key, value) in strings {
-            text(key)
-            number(UInt32(8))
-            text(value)
-        }
-        for (key, value) in integers {
-            text(key)
-            number(UInt32(4))
-            number(value)
-        }
-        for (key, value) in floats {
-            text(key)
-            number(UInt32(6))
-            number(value.bitPattern)
-        }
-        var offset = 0
-        for tensor in tensors {
-            text(tensor.name)
-            number(UInt32(tensor.shape.count))
-            for extent in tensor.shape { number(UInt64(extent)) }
-            number(tensor.type)
-            number(UInt64(offset))
-            offset = (offset + tensor.data.count + 31) & ~31
-        }
-        func pad() { while out.count % 32 != 0 { out.append(0) } }
-        pad()
-        for tensor in tensors {
-            out += tensor.data
-            pad()
-        }
-        return out
+        return builder.build()
     }
 }
 

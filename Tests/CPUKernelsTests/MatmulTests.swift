@@ -23,7 +23,7 @@ struct Product {
 }
 
 enum ProductKind: String, CaseIterable, Sendable {
-    case q4_0, q4_1, q8_0, bf16, f32
+    case q4_0, q4_1, q8_0, affine4, affine5, affine8, bf16, f32
 
     func make(_ set: InstructionSet, rows: Int, columns: Int, features: Int, seed: UInt64) -> Product {
         var numbers = Numbers(seed)
@@ -235,7 +235,7 @@ enum ProductKind: String, CaseIterable, Sendable {
 extension QuantizedMatrix {
     /// The same scales, every quant byte replaced.
     func filled(with byte: UInt8) -> QuantizedMatrix {
-        let quantsAt = format.blockBytes - (format == .q8_0 ? 32 : 16)
+        let quantsAt = format.blockBytes - format.quantBytes
         let bytes = self.bytes.enumerated().map { $0 % format.blockBytes >= quantsAt ? byte : $1 }
         return QuantizedMatrix(format: format, rows: rows, columns: columns, bytes: bytes)
     }

@@ -8,7 +8,7 @@ import Testing
         let matrix = QuantizedMatrix(format, rows: 40, columns: 96, seed: 1)
         let order = (0..<40).map { Int32(($0 * 7 + 3) % 40) }
         let memory = matrix.packed(set, order: order)
-        let unpack = format == .q8_0 ? set.kernels.unpack_row_u8 : set.kernels.unpack_row_u4
+        let unpack = matrix.unpackRow(set)
         var out = [Float](repeating: .nan, count: 96)
         for feature in 0..<40 {
             unpack(memory.base, 96, feature, &out)
@@ -25,6 +25,58 @@ import Testing
         let matrix = QuantizedMatrix(format, rows: 33, columns: 64, seed: 2)
         let expected = Array(matrix.packed(.portable).raw)
         for set in InstructionSet.available { #expect(Array(matrix.packed(set).raw) == expected) }
+    }
+
+    /// One panel at a time, as from a file's rows: the same bytes as the whole matrix.
+    @Test(arguments: InstructionSet.available)
+    func packsAffineBlocksFromScratch(set: InstructionSet) {
+        var numbers = Numbers(6)
+        let (rows, columns) = (20, 64)
+        let quants = numbers.bytes(rows * columns)
+        let scales = numbers.floats(rows * 2)
+        let minima = numbers.floats(rows * 2)
+        let panelBytes = tandem_panel_bytes_u5(columns)
+        let whole = Memory(bytes: 2 * panelBytes)
+        let pieces = Memory(bytes: 2 * panelBytes)
+        set.kernels.pack_u5_from_affine(quants, scales, minima, nil, rows, columns, 0, 2, whole.base)
+        for first in [0, 16] {
+            let last = min(first + 16, rows)
+            let panelScales = Array(scales[2 * first..<2 * last])
+            let panelMinima = Array(minima[2 * first..<2 * last])
+            let panelQuants = Array(quants[first * columns..<last * columns])
+            set.kernels.pack_u5_from_affine(
+                panelQuants, panelScales, panelMinima, nil, last - first, columns, 0, 1,
+                pieces.base + first / 16 * panelBytes)
+        }
+        #expect(Array(whole.raw) == Array(pieces.raw))
+    }
+
+    @Test(arguments: InstructionSet.available)
+    func affineScalesStayFinite(set: InstructionSet) {
+        let scales: [Float] = [1e9, .infinity, .nan, 1]
+        let minima: [Float] = [-1e9, -.infinity, 0, .nan]
+        let packed = Memory(bytes: tandem_panel_bytes_u8(32))
+        set.kernels.pack_u8_from_affine(
+            [UInt8](repeating: 1, count: 4 * 32), scales, minima, nil, 4, 32, 0, 1, packed.base)
+        let halves = (packed.base + 512).assumingMemoryBound(to: UInt16.self)
+        #expect(halves[0] == halfBits(65504) && halves[1] == halfBits(65504) && halves[3] == halfBits(1))
+        #expect(halves[16] == halfBits(-65504) && halves[17] == halfBits(-65504) && halves[18] == 0)
+        #expect(halfValue(halves[2]).isFinite && halfValue(halves[19]).isFinite)
+    }
+
+    /// An inner dimension that does not fill its last block.
+    @Test(arguments: InstructionSet.available)
+    func padsEightBitAffineRows(set: InstructionSet) {
+        let columns = 40
+        let quants = (0..<2 * columns).map { UInt8($0) }
+        let packed = Memory(bytes: tandem_panel_bytes_u8(columns))
+        set.kernels.pack_u8_from_affine(quants, [1, 2, 3, 4], [0, 0.5, 0, -1], nil, 2, columns, 0, 1, packed.base)
+        var out = [Float](repeating: .nan, count: columns)
+        set.kernels.unpack_row_u8(packed.base, columns, 1, &out)
+        for i in 0..<columns {
+            let quant = Float(40 + i)
+            #expect(out[i] == (i < 32 ? 3 * quant : 4 * quant - 1))
+        }
     }
 
     @Test(arguments: InstructionSet.available, [1, 31, 32, 50, 96])

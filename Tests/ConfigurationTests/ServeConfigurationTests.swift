@@ -38,13 +38,19 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
 
     @Test func everyFlagArrives() throws {
         let result = try configuration([
-            "my.gguf", "--host", "0.0.0.0", "--port", "9", "--engines", "3", "--threads", "4", "--device", "cpu",
+            "my.gguf", "--tokenizer", "other.gguf", "--load-format", "dummy", "--ablation", "mlpOnly", "--host",
+            "0.0.0.0", "--port", "9", "--engines", "3", "--threads", "4", "--device", "cpu",
             "--cpu-compute", "int8", "--mps", "off", "--max-model-len", "2048", "--max-num-seqs", "16",
             "--max-num-batched-tokens", "256", "--kv-cache-memory", "512MiB", "--async-scheduling",
             "--served-model-name", "m", "--api-key", "secret", "--shutdown-timeout", "1500ms", "--log-level", "debug",
+            "--gateway-threads", "2", "--host-stall-per-step", "500us", "--host-stall-per-sequence", "20µs",
+            "--host-stall-per-request", "1ms", "--host-stall-per-prompt-token", "0.5us",
         ])
         var expected = ServeConfiguration()
         expected.model = "my.gguf"
+        expected.tokenizer = "other.gguf"
+        expected.loadFormat = .dummy
+        expected.ablation = .mlpOnly
         expected.host = "0.0.0.0"
         expected.port = 9
         expected.engines = 3
@@ -59,6 +65,10 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         expected.apiKey = "secret"
         expected.shutdownTimeout = .milliseconds(1500)
         expected.logLevel = .debug
+        expected.gatewayThreads = 2
+        expected.hostStalls = HostStallSettings(
+            perStep: .microseconds(500), perSequence: .microseconds(20), perRequest: .milliseconds(1),
+            perPromptToken: .nanoseconds(500))
         #expect(result == expected)
     }
 
@@ -94,8 +104,11 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         (["--port", "70000"], "--port", "from 0 to 65535"), (["--port", "80x"], "--port", "80x"),
         (["--engines", "0"], "--engines", "from 1"), (["--threads", "-1"], "--threads", "from 1"),
         (["--cpu-compute", "fp4"], "--cpu-compute", "auto, f32, bf16, int8"),
+        (["--load-format", "pt"], "--load-format", "auto, dummy"),
+        (["--ablation", "none"], "--ablation", "full, attentionOnly, mlpOnly"),
         (["--kv-cache-memory", "much"], "--kv-cache-memory", "512MiB"),
         (["--shutdown-timeout", "soon"], "--shutdown-timeout", "30s"),
+        (["--host-stall-per-step", "2s"], "--host-stall-per-step", "at most a second"),
         (["--log-level", "loud"], "--log-level", "debug, info"),
         (["--device", "cuda:0"], "--device", "CPU only"), (["--device", "simulated:h100"], "--device", "CPU only"),
         (["--device", "tpu"], "--device", "auto or cpu"), (["--mps", "on"], "--mps", "NVIDIA GPU"),

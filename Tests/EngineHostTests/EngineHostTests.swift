@@ -72,6 +72,9 @@ import Tokenization
         guard let model = try ModelFixture.path() else { return }
         let checkpoint = try Checkpoint(path: model)
         let gguf = try #require(checkpoint.gguf)
-        #expect(TokenizerFingerprint.of(checkpoint) == (try Tokenizer(gguf: gguf).fingerprint))
+        let expected = try Tokenizer(gguf: gguf).fingerprint
+        #expect(try TokenizerFingerprint.of(checkpoint) == expected)
+        // Given as another model's tokenizer, too.
+        #expect(try TokenizerFingerprint.of(checkpoint, tokenizerPath: model) == expected)
     }
 }

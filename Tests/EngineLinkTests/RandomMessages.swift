@@ -38,6 +38,12 @@ extension SeededGenerator {
 
     mutating func digest() -> Digest128 { Digest128(high: integer(), low: integer()) }
 
+    mutating func times() -> EngineTimes {
+        EngineTimes(
+            schedule: integer(), prepare: integer(), sample: integer(), report: integer(), stall: integer(),
+            device: integer(), gap: integer(), idle: integer(), attention: integer(), mlp: integer(), rest: integer())
+    }
+
     mutating func tokens() -> [TokenID] { array { $0.integer() } }
 
     mutating func entry() -> TokenLogProbability { TokenLogProbability(token: integer(), logProbability: float()) }
@@ -111,8 +117,7 @@ extension SeededGenerator {
             generatedTokens: integer(),
             cachedPromptTokens: integer(),
             preemptions: integer(),
-            deviceNanoseconds: integer(),
-            hostNanoseconds: integer(),
+            times: times(),
             storedBlocks: array { BlockHash($0.digest()) },
             evictedBlocks: array { BlockHash($0.digest()) }
         )

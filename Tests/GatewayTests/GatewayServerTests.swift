@@ -382,7 +382,13 @@ extension JSONValue {
             #expect(try await bench.get("/live").status == 200)
             #expect(try await bench.get("/ping").status == 200)
             let metrics = try await bench.get("/metrics")
-            #expect(metrics.body.contains("tandem:engine_serving{"))
+            for line in [
+                #"tandem_engine_serving{engine="0",model_name="toy"} 1"#,
+                #"tandem_engine_state{engine="0",model_name="toy",state="ready"} 1"#,
+                #"tandem_engine_state{engine="0",model_name="toy",state="failed"} 0"#,
+                #"tandem_engines{model_name="toy"} 1"#, #"tandem_engines_serving{model_name="toy"} 1"#,
+                #"tandem_gateway_host_seconds_total{model_name="toy",phase="tokenize"} "#,
+            ] { #expect(metrics.body.contains(line), "\(line)") }
             let head = try await bench.get("/metrics", method: "HEAD")
             #expect(head.status == 200 && head.body.isEmpty)
             let tokens = try await bench.post("/tokenize", #"{"prompt":"abc","return_token_strs":true}"#).json

@@ -6,21 +6,6 @@ import Testing
 @testable import HTTPCore
 
 @Suite struct FormatTests {
-    @Test func eventsAreFramed() {
-        #expect(String(buffer: SSE.event(data: "{\"a\":1}")) == "data: {\"a\":1}\n\n")
-        #expect(String(buffer: SSE.event(data: "")) == "data: \n\n")
-        #expect(String(buffer: SSE.comment("ping")) == ": ping\n\n")
-        #expect(String(buffer: SSE.event(data: "a\nb\r\nc\rd\n")) == "data: a\ndata: b\ndata: c\ndata: d\ndata: \n\n")
-        #expect(String(buffer: SSE.comment("a\ndata: b")) == ": a\n: data: b\n\n")
-    }
-
-    @Test func eventsOfAnySequenceAreTheSame() {
-        var buffer = ByteBuffer()
-        SSE.appendEvent(data: AnySequence("a\nb".utf8), to: &buffer)
-        SSE.appendEvent(data: [0x63], to: &buffer)
-        #expect(String(buffer: buffer) == "data: a\ndata: b\n\ndata: c\n\n")
-    }
-
     @Test(arguments: [
         (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
         (0, "Thu, 01 Jan 1970 00:00:00 GMT"),

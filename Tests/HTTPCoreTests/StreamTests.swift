@@ -17,12 +17,12 @@ import Testing
             hooks: hooks,
             handler: ClosureHandler { _, responder in
                 responder.startStream(status: .ok, headers: ["Content-Type": "text/event-stream"])
-                responder.write(SSE.event(data: "a"))
+                responder.write(Array("data: a\n\n".utf8))
                 responder.write(ByteBuffer())
                 responder.eventLoop.execute {
-                    responder.write(SSE.event(data: "bc"))
+                    responder.write(Array("data: bc\n\n".utf8))
                     responder.finish()
-                    responder.write(SSE.event(data: "late"))
+                    responder.write(Array("data: late\n\n".utf8))
                     responder.finish()
                     responder.respond(status: .ok)
                 }

@@ -114,8 +114,8 @@ final class Reports: Sendable {
         #expect(last.counters.runningSequences == 0)
         #expect(last.counters.usedBlocks == 0)
         #expect(last.profile.steps == last.counters.steps)
-        #expect(last.deviceNanoseconds > 0)
-        #expect(last.hostNanoseconds > 0)
+        #expect(last.times.device > 0)
+        #expect(last.times.host > 0)
     }
 
     @Test func refusalsAreReported() throws {
@@ -233,6 +233,32 @@ final class Reports: Sendable {
         try reports.waitForFinishes(1)
         #expect(reports.outputs(1).map(\.finish) == [.failed])
         #expect(reports.ended.wait(timeout: .now()) == .success)
+    }
+
+    /// The clock goes on by a millisecond a look, so a stall of n ms takes n + 1.
+    @Test(arguments: [false, true]) func stallsCostTimeAndChangeNothing(asynchronous: Bool) throws {
+        let millisecond: UInt64 = 1_000_000
+        let stalls = HostStalls(
+            perStep: 3 * millisecond, perSequence: 2 * millisecond, perRequest: millisecond,
+            perPromptToken: millisecond / 10)
+        let reports = Reports()
+        let loop = try makeLoop(
+            reports, configuration: .small(asynchronous: asynchronous), options: StepLoopOptions(stalls: stalls))
+        loop.submit(request(1))
+        try reports.waitForFinishes(1)
+        end(loop, reports)
+        #expect(reports.tokens(1) == Self.model.answer(request(1), limit: 256).tokens)
+        let last = try #require(reports.statistics.last)
+        let steps = last.counters.steps
+        // One sequence a step; 20 prompt tokens.
+        #expect(last.times.stall == (steps * (3 + 2 + 1) + (1 + 2 + 1)) * millisecond)
+        #expect(last.times.host + last.times.wait == last.times.device + last.times.gap)
+        // Steps planned one ahead stall while the device works.
+        if asynchronous {
+            #expect(last.times.gap < last.times.stall)
+        } else {
+            #expect(last.times.gap > last.times.stall)
+        }
     }
 
     @Test func anExecutorThatCannotPrepareThrows() throws {

@@ -527,7 +527,7 @@ class Server:
         """Sequences in hand: the gateway's count, and what engines run and queue."""
         metrics = self.metrics()
         return (
-            metrics.total("tandem:gateway_unfinished_sequences"),
+            metrics.total("tandem_gateway_unfinished_sequences"),
             metrics.total("vllm:num_requests_running"),
             metrics.total("vllm:num_requests_waiting"),
         )

@@ -129,7 +129,7 @@ class CompletionTests(ServerTestCase):
     def test_greedy_is_the_same_alone_together_and_on_both_engines(self):
         fields = dict(prompt=STORY, temperature=0, max_tokens=32, logprobs=2, ignore_eos=True)
         alone = self.server.ask(COMPLETIONS, **fields)["choices"]
-        before = self.server.metrics().all("tandem:engine_generated_tokens_total")
+        before = self.server.metrics().all("tandem_engine_generated_tokens_total")
         answers = [None] * 12
 
         def run(index):
@@ -144,7 +144,7 @@ class CompletionTests(ServerTestCase):
             self.assertEqual(answer, alone)
 
         def both_worked():
-            now = self.server.metrics().all("tandem:engine_generated_tokens_total")
+            now = self.server.metrics().all("tandem_engine_generated_tokens_total")
             return len(now) == 2 and all(value > before.get(key, 0) for key, value in now.items())
 
         serving.wait_until(both_worked, 10, "the same requests did not run on both engines")
@@ -537,7 +537,7 @@ class InformationTests(ServerTestCase):
             "vllm:request_success_total": "counter", "vllm:num_preemptions_total": "counter",
             "vllm:time_to_first_token_seconds": "histogram", "vllm:inter_token_latency_seconds": "histogram",
             "vllm:e2e_request_latency_seconds": "histogram", "process_resident_memory_bytes": "gauge",
-            "tandem:engine_restarts_total": "counter",
+            "tandem_engine_restarts_total": "counter",
         }.items():
             self.assertEqual(before.kinds.get(name), kind, name)
         self.assertEqual(len(before.all("vllm:num_requests_running", model_name=self.model["id"])), 2)

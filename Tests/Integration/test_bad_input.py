@@ -199,7 +199,7 @@ class BodyTests(BadInputTestCase):
                 sock.sendall(
                     b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
                 serving.wait_until(
-                    lambda: self.server.metrics().total("tandem:gateway_unfinished_sequences") > 990 * count,
+                    lambda: self.server.metrics().total("tandem_gateway_unfinished_sequences") > 990 * count,
                     20, f"{count} requests are not in flight")
             answer = self.server.post(COMPLETIONS, {"prompt": [[400]] * 2, "n": 128, "max_tokens": 1})
             self.assertEqual(self.refused(answer, 429, "rate_limit_exceeded")["code"], "rate_limit_exceeded")

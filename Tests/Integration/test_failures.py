@@ -80,10 +80,10 @@ class EngineTests(ServerTestCase):
                 self.assertEqual(usage[name], expected[name])
 
     def retries(self):
-        return self.server.metrics().total("tandem:router_retries_total")
+        return self.server.metrics().total("tandem_router_retries_total")
 
     def restarts(self, index):
-        return self.server.metrics().total("tandem:engine_restarts_total", engine=str(index))
+        return self.server.metrics().total("tandem_engine_restarts_total", engine=str(index))
 
     def test_processes_show_what_they_are(self):
         processes = self.server.processes()

@@ -6,78 +6,8 @@ import Testing
 import Weights
 
 @Suite struct DecoderDescriptionTests {
-    /// A file with the tensors of a small Llama (all zero) and this metadata.
-    struct TinyFile {
-        var strings = ["general.architecture": "llama", "general.name": "tiny"]
-        var integers: [String: UInt64] = [
-            "llama.embedding_length": 64, "llama.block_count": 2, "llama.feed_forward_length": 96,
-            "llama.attention.head_count": 4, "llama.attention.head_count_kv": 2, "llama.context_length": 128,
-        ]
-        var floats: [String: Float] = [
-            "llama.attention.layer_norm_rms_epsilon": 1e-5, "llama.rope.freq_base": 10000,
-        ]
-        var shapes: [String: [Int]] = {
-            var shapes = ["token_embd.weight": [64, 100], "output_norm.weight": [64]]
-            for layer in 0..<2 {
-                shapes["blk.\(layer).attn_norm.weight"] = [64]
-                shapes["blk.\(layer).attn_q.weight"] = [64, 64]
-                shapes["blk.\(layer).attn_k.weight"] = [64, 32]
-                shapes["blk.\(layer).attn_v.weight"] = [64, 32]
-                shapes["blk.\(layer).attn_output.weight"] = [64, 64]
-                shapes["blk.\(layer).ffn_norm.weight"] = [64]
-                shapes["blk.\(layer).ffn_gate.weight"] = [64, 96]
-                shapes["blk.\(layer).ffn_up.weight"] = [64, 96]
-                shapes["blk.\(layer).ffn_down.weight"] = [96, 64]
-            }
-            return shapes
-        }()
-
-        func open() throws -> GGUFFile {
-            var out: [UInt8] = Array("GGUF".utf8)
-            func number(_ value: some FixedWidthInteger) { withUnsafeBytes(of: value.littleEndian) { out += $0 } }
-            func text(_ value: String) {
-                number(UInt64(value.utf8.count))
-                out += value.utf8
-            }
-            number(UInt32(3))
-            number(UInt64(shapes.count))
-            number(UInt64(strings.count + integers.count + floats.count))
-            for (key, value) in strings {
-                text(key)
-                number(UInt32(8))
-                text(value)
-            }
-            for (key, value) in integers {
-                text(key)
-                number(UInt32(10))
-                number(value)
-            }
-            for (key, value) in floats {
-                text(key)
-                number(UInt32(6))
-                number(value.bitPattern)
-            }
-            var offset = 0
-            let names = shapes.keys.sorted()
-            for name in names {
-                text(name)
-                let shape = shapes[name] ?? []
-                number(UInt32(shape.count))
-                for extent in shape { number(UInt64(extent)) }
-                number(UInt32(0))
-                number(UInt64(offset))
-                offset += (shape.reduce(4, *) + 31) & ~31
-            }
-            while out.count % 32 != 0 { out.append(0) }
-            out += [UInt8](repeating: 0, count: offset)
-            return try GGUFFile(bytes: out, name: "tiny.gguf")
-        }
-
-        func describe() throws -> DecoderDescription { try DecoderDescription(gguf: open()) }
-    }
-
     @Test func readsALlama() throws {
-        let model = try TinyFile().describe()
+        let model = try TinyGGUF().describe()
         #expect(model.name == "tiny")
         #expect(model.architecture == "llama")
         #expect([model.hiddenSize, model.intermediateSize, model.vocabularySize] == [64, 96, 100])
@@ -90,7 +20,7 @@ import Weights
     }
 
     @Test func anUntiedHeadAndRotaryFactorsAreFoundByTheirTensors() throws {
-        var file = TinyFile()
+        var file = TinyGGUF()
         file.shapes["output.weight"] = [64, 100]
         file.shapes["rope_freqs.weight"] = [8]
         let model = try file.describe()
@@ -100,7 +30,7 @@ import Weights
     }
 
     @Test func costs() throws {
-        let file = try TinyFile().open()
+        let file = try TinyGGUF().open()
         let model = try DecoderDescription(gguf: file)
         let attention = 64 * 64 * 2 + 64 * 32 * 2
         let mlp = 3 * 64 * 96
@@ -165,9 +95,9 @@ import Weights
         #expect(rope.frequencies(factors: [1, 1, 4, 1])[2] == plain[2] / 4)
     }
 
-    static let hostile: [(String, @Sendable (inout TinyFile) -> Void)] = [
+    static let hostile: [(String, @Sendable (inout TinyGGUF) -> Void)] = [
         ("general.architecture", { $0.strings["general.architecture"] = nil }),
-        ("supported: llama", { $0.strings["general.architecture"] = "mamba" }),
+        ("supported: llama, qwen2, qwen3, gemma3", { $0.strings["general.architecture"] = "mamba" }),
         ("block_count", { $0.integers["llama.block_count"] = 0 }),
         ("block_count", { $0.integers["llama.block_count"] = .max }),
         ("block_count", { $0.integers["llama.block_count"] = nil }),
@@ -181,7 +111,14 @@ import Weights
         ("multiple of 16", { $0.integers["llama.attention.key_length"] = 512 }),
         ("value_length", { $0.integers["llama.attention.value_length"] = 32 }),
         ("rope.dimension_count", { $0.integers["llama.rope.dimension_count"] = 8 }),
-        ("rope.scaling.type", { $0.strings["llama.rope.scaling.type"] = "yarn" }),
+        ("\"yarn\" is not supported", { $0.strings["llama.rope.scaling.type"] = "yarn" }),
+        ("\"longrope\" is not supported", { $0.strings["llama.rope.scaling.type"] = "longrope" }),
+        ("rope.scaling.factor", { $0.floats["llama.rope.scaling.factor"] = -2 }),
+        ("rope.scaling.factor", { $0.floats["llama.rope.scaling.factor"] = .nan }),
+        ("rope.scale_linear: missing", { $0.strings["llama.rope.scaling.type"] = "linear" }),
+        ("attn_factor", { $0.floats["llama.rope.scaling.attn_factor"] = 1.2 }),
+        ("attention.causal", { $0.flags["llama.attention.causal"] = [false] }),
+        ("final_logit_softcapping", { $0.floats["llama.final_logit_softcapping"] = 30 }),
         ("expert_count", { $0.integers["llama.expert_count"] = 8 }),
         ("embedding_length", { $0.integers["llama.embedding_length"] = 0 }),
         ("embedding_length", { $0.integers["llama.embedding_length"] = .max }),
@@ -201,12 +138,15 @@ import Weights
                 $0.shapes["blk.0.attn_v.weight"] = [32, 64]
             }
         ),
+        ("tensor blk.0.attn_output.bias", { $0.shapes["blk.0.attn_output.bias"] = [64] }),
+        ("tensor output.bias", { $0.shapes["output.bias"] = [100] }),
+        ("tensor blk.1.ffn_gate_inp.weight", { $0.shapes["blk.1.ffn_gate_inp.weight"] = [64, 8] }),
         ("rope_freqs.weight", { $0.shapes["rope_freqs.weight"] = [16] }),
     ]
 
     @Test func hostileFilesAreRefusedWithAReason() throws {
         for (reason, change) in Self.hostile {
-            var file = TinyFile()
+            var file = TinyGGUF()
             change(&file)
             do {
                 _ = try file.describe()

@@ -228,6 +228,15 @@ private let entry = CatalogueEntry(
         #expect(calls.split(separator: "\n").filter { $0.contains(" pip ") }.count == 1)
     }
 
+    @Test func directoriesAreCalledByTheirName() throws {
+        try directory.write("{}", to: "models/Some-Model/config.json")
+        let path = directory.path + "/models/Some-Model"
+        for spelling in [path, path + "/", path + "/../Some-Model/."] {
+            let model = try store(goodEntry).resolve(spelling) { _ in }
+            #expect(model == ResolvedModel(name: "Some-Model", path: spelling))
+        }
+    }
+
     @Test func pathsAreTakenAsTheyAre() throws {
         let file = try directory.write("x", to: "my/Some-Model.Q8_0.gguf")
         #expect(
@@ -236,7 +245,7 @@ private let entry = CatalogueEntry(
         #expect(throws: ModelStoreError.unusableFile(path: "none.gguf", reason: "there is no such file")) {
             try store(goodEntry).resolve("none.gguf") { _ in }
         }
-        #expect(throws: ModelStoreError.self) { try store(goodEntry).resolve(directory.path) { _ in } }
+        #expect(throws: ModelStoreError.self) { try store(goodEntry).resolve("/dev/null") { _ in } }
     }
 
     @Test func unknownNameListsTheKnownOnes() throws {

@@ -64,7 +64,7 @@ import Testing
         #expect(
             throws: SupervisionError.notEnoughMemory(
                 neededBytes: 8 * mebibyte, availableBytes: 5 * mebibyte, contextLength: 8192)
-        ) { try plan(nil, available: 20 * mebibyte) }
+        ) { try plan(nil, available: 10 * mebibyte) }
     }
 
     @Test func aRequestIsTakenOrRefusedWithBothNumbers() throws {
@@ -80,10 +80,105 @@ import Testing
         #expect(throws: SupervisionError.self) { try plan(nil, available: .max, perToken: .max) }
     }
 
-    @Test func availableMemoryIsRead() {
-        #expect(MemoryPlan.availableBytes(meminfo: "MemTotal: 5 kB\nMemAvailable:    2048 kB\n") == 2 * mebibyte)
-        #expect(MemoryPlan.availableBytes(meminfo: "MemTotal: 5 kB\n") == nil)
-        #expect(MemoryPlan.availableBytes() > 0)
+    /// 100 MiB of weights, two engines of 30 MiB beside them.
+    private func plan(keyValues: UInt64, available: UInt64) -> MemoryPlan {
+        MemoryPlan(
+            engines: 2,
+            engine: MemoryPlan.Engine(weights: 100 * mebibyte, workspaces: 25 * mebibyte, tables: 5 * mebibyte),
+            keyValueBytes: keyValues, availableBytes: available)
+    }
+
+    @Test func weightsCountOnceAndTheRestForEachEngine() {
+        let plan = plan(keyValues: 200 * mebibyte, available: 2048 * mebibyte)
+        let processes = 2 * MemoryPlan.engineProcessBytes + MemoryPlan.otherProcessBytes
+        #expect(plan.fixedBytes == 160 * mebibyte + processes)
+        #expect(plan.totalBytes == 560 * mebibyte + processes)
+        #expect(plan.roomForKeyValues == (2048 - 128 - 160) * mebibyte - processes)
+    }
+
+    @Test func aPlanFitsUpToTheMarginAndNotBeyond() throws {
+        var plan = plan(keyValues: 200 * mebibyte, available: 1 << 40)
+        let total = plan.totalBytes
+        plan.availableBytes = total + 64 * mebibyte
+        try plan.check()
+        plan.availableBytes -= 1
+        let error = #expect(throws: SupervisionError.planDoesNotFit(plan)) { try plan.check() }
+        let text = try #require(error).description
+        for part in [
+            "2 engines take 672 MiB", "weights 100 MiB", "KV caches 400 MiB", "735.9 MiB are available",
+            "--kv-cache-memory", "--max-model-len", "--max-num-batched-tokens", "--engines", "--cpu-compute",
+        ] { #expect(text.contains(part), "\(part) in \(text)") }
+    }
+
+    @Test func whatIsLeftForKeyValuesAlwaysFits() throws {
+        for available in stride(from: UInt64(420), through: 4000, by: 97) {
+            var plan = plan(keyValues: 0, available: available * mebibyte)
+            plan.keyValueBytes = try MemoryPlan.keyValueBytes(
+                requested: nil, availableBytes: plan.roomForKeyValues, engines: 2, bytesPerToken: 1024,
+                contextLength: 8192)
+            try plan.check()
+        }
+    }
+
+    @Test func hugePlansDoNotOverflow() {
+        let plan = plan(keyValues: .max, available: .max)
+        #expect(plan.totalBytes == .max)
+        #expect(throws: SupervisionError.self) { try plan.check() }
+    }
+
+    @Test func theTableIsAligned() {
+        let plan = plan(keyValues: 200 * mebibyte, available: 2048 * mebibyte)
+        let text = plan.table(
+            MemoryPlan.Notes(mode: "int8", contextLength: 8192, blocks: 12800, blockTokens: 16, tokens: 204_800))
+        let expected = """
+            Memory for 2 engines, sequences of up to 8192 tokens:
+
+                          an engine   in sum
+              weights       100 MiB  100 MiB  int8, one copy for all engines
+              KV cache      200 MiB  400 MiB  12800 blocks of 16 tokens: 204800 tokens an engine
+              workspaces     25 MiB   50 MiB  intermediate numbers of a step
+              tables          5 MiB   10 MiB  KV blocks, rotary embedding
+              processes      24 MiB  112 MiB  estimate, with the gateway
+              total                  672 MiB  of 2 GiB available; 128 MiB are kept free
+
+
+            """
+        #expect(text == expected)
+    }
+}
+
+@Suite struct MemoryAvailableTests {
+    private let mebibyte: UInt64 = 1 << 20
+    private let meminfo = "MemTotal: 5 kB\nMemAvailable:    2097152 kB\n"
+
+    private func bytes(_ files: [String: String]) -> UInt64 {
+        MemoryAvailable.bytes { files[$0] }
+    }
+
+    @Test func theKernelsNumberHoldsWithoutALimit() {
+        #expect(bytes(["/proc/meminfo": meminfo]) == 2048 * mebibyte)
+        #expect(bytes(["/proc/meminfo": "MemTotal: 5 kB\n"]) == 0)
+        #expect(bytes(["/proc/meminfo": meminfo, "/sys/fs/cgroup/memory.max": "max\n"]) == 2048 * mebibyte)
+        #expect(MemoryAvailable.bytes() > 0)
+    }
+
+    @Test func theTightestGroupHolds() {
+        let files = [
+            "/proc/meminfo": meminfo, "/proc/self/cgroup": "0::/a/b\n",
+            "/sys/fs/cgroup/a/b/memory.max": "max", "/sys/fs/cgroup/a/b/memory.current": "1048576",
+            "/sys/fs/cgroup/a/memory.max": "\(300 * mebibyte)", "/sys/fs/cgroup/a/memory.current": "\(250 * mebibyte)",
+            "/sys/fs/cgroup/a/memory.stat": "anon 5\ninactive_file \(20 * mebibyte)\n",
+        ]
+        #expect(bytes(files) == 70 * mebibyte)
+    }
+
+    @Test func groupsOfTheFirstVersionCountToo() {
+        let files = [
+            "/proc/meminfo": meminfo, "/proc/self/cgroup": "5:cpu,cpuacct:/x\n4:memory:/x\n",
+            "/sys/fs/cgroup/memory/x/memory.limit_in_bytes": "\(100 * mebibyte)",
+            "/sys/fs/cgroup/memory/x/memory.usage_in_bytes": "\(130 * mebibyte)",
+        ]
+        #expect(bytes(files) == 0)
     }
 }
 

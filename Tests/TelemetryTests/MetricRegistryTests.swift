@@ -1,6 +1,5 @@
 // Tandem — Apache-2.0
 
-import Metrics
 import Telemetry
 import Testing
 
@@ -139,28 +138,5 @@ import Testing
         #expect(try #require(value("process_open_fds")) >= 3)
         // After 2020 and so not a time since boot.
         #expect(try #require(value("process_start_time_seconds")) > 1_577_836_800)
-    }
-
-    @Test func librariesReportThroughTheFactory() {
-        let registry = MetricRegistry()
-        let factory = RegistryMetricsFactory(registry: registry)
-        let dimensions = [("loop", "0")]
-        let counter = Counter(label: "nio.reads", dimensions: dimensions, factory: factory)
-        counter.increment(by: 5)
-        counter.increment(by: -3)
-        Metrics.Timer(label: "nio.wait", dimensions: [], factory: factory).recordNanoseconds(2_000_000)
-        Gauge(label: "depth", dimensions: [], factory: factory).record(2.5)
-        let meter = Meter(label: "level", dimensions: [], factory: factory)
-        meter.set(4)
-        meter.decrement(by: 1)
-        FloatingPointCounter(label: "work_total", dimensions: [], factory: factory).increment(by: 1.5)
-        Recorder(label: "sizes", dimensions: [], factory: factory).record(3)
-        let text = registry.exposition()
-        for line in [
-            "nio_reads_total{loop=\"0\"} 5", "nio_wait_seconds_bucket{le=\"0.005\"} 1", "nio_wait_seconds_sum 0.002",
-            "depth 2.5", "level 3", "work_total 1.5", "sizes_bucket{le=\"5\"} 1",
-        ] { #expect(text.contains(line + "\n")) }
-        counter.destroy()
-        #expect(!registry.exposition().contains("nio_reads"))
     }
 }

@@ -33,18 +33,18 @@ func smallDefinition(
     merges: [String] = ["h e", "l l", "he ll", "hell o", "Ġ w", "a a", "aa aa"],
     control: [String] = ["<|im_start|>", "<|im_end|>", "<|im"],
     userDefined: [String] = ["[user]"],
-    preTokenizer: String = "smollm"
+    preTokenizer: PreTokenizer = PreTokenizer(isolatesDigits: true, pattern: .gpt2)
 ) -> TokenizerDefinition {
     var tokens = (0..<256).map { ByteAlphabet.encode([UInt8($0)]) }
     for merge in merges {
         let merged = merge.replacing(" ", with: "")
         if !tokens.contains(merged) { tokens.append(merged) }
     }
-    var types = [Int64](repeating: 1, count: tokens.count)
+    var types = [TokenizerDefinition.TokenType](repeating: .normal, count: tokens.count)
     tokens += control + userDefined
-    types += control.map { _ in 3 } + userDefined.map { _ in 4 }
+    types += control.map { _ in .control } + userDefined.map { _ in .userDefined }
     return TokenizerDefinition(
-        preTokenizer: preTokenizer, tokens: tokens, types: types, merges: merges)
+        preTokenizer: preTokenizer, tokens: tokens, types: types, merging: .lines(merges))
 }
 
 extension JSONValue {

@@ -13,9 +13,9 @@ import Testing
         let cases: [Case]
     }
 
-    @Test(arguments: PreTokenizer.known.map(\.name))
+    @Test(arguments: KnownPreTokenizer.table.map(\.name))
     func wordsAreThoseOfTheRegularExpression(name: String) throws {
-        let preTokenizer = try PreTokenizer(named: name)
+        let preTokenizer = try KnownPreTokenizer(named: name).preTokenizer
         let file = try Fixtures.decode(WordFile.self, "tokenization/words.json")
         #expect(file.cases.count > 250)
         for reference in file.cases {
@@ -27,15 +27,15 @@ import Testing
         }
     }
 
-    @Test func rangesCountFromTheStartOfASlice() throws {
+    @Test func rangesCountFromTheStartOfASlice() {
         let bytes = Array("## two words".utf8)
         var words: [Range<Int>] = []
-        try PreTokenizer(named: "gpt-2").forEachWord(in: bytes[3...]) { words.append($0) }
+        PreTokenizer(pattern: .gpt2).forEachWord(in: bytes[3...]) { words.append($0) }
         #expect(words == [0..<3, 3..<9])
     }
 
     @Test func anUnknownNameIsRefusedWithTheKnownOnes() {
-        let error = #expect(throws: TokenizationError.self) { try PreTokenizer(named: "tekken") }
+        let error = #expect(throws: TokenizationError.self) { try KnownPreTokenizer(named: "tekken") }
         #expect(error?.field == "tokenizer.ggml.pre")
         for name in ["tekken", "smollm", "qwen2"] { #expect(error?.reason.contains(name) == true) }
     }

@@ -47,17 +47,19 @@ import Weights
 
     @Test func aWholeWordIsOneTokenWhereMergesAreIgnored() throws {
         // "ab" is a token that no merge makes.
-        var definition = smallDefinition(control: [], userDefined: [], preTokenizer: "llama-bpe")
+        var definition = smallDefinition(
+            control: [], userDefined: [],
+            preTokenizer: PreTokenizer(pattern: .gpt2, ignoresMerges: true))
         definition.tokens.append("ab")
-        definition.types?.append(1)
+        definition.types?.append(.normal)
         #expect(try encode("ab", definition) == ["ab"])
-        definition.preTokenizer = "gpt-2"
+        definition.preTokenizer?.ignoresMerges = false
         #expect(try encode("ab", definition) == ["a", "b"])
     }
 
     @Test func missingBytesAreLeftOut() throws {
         let definition = TokenizerDefinition(
-            preTokenizer: "gpt-2", tokens: ["a", "b", "ab"], types: nil, merges: ["a b"])
+            preTokenizer: PreTokenizer(pattern: .gpt2), tokens: ["a", "b", "ab"], types: nil, merging: .lines(["a b"]))
         #expect(try encode("axb", definition) == ["ab"])
     }
 
@@ -74,7 +76,7 @@ import Weights
     @Test func textOutsideTheByteAlphabetIsLiteral() throws {
         var definition = smallDefinition()
         definition.tokens.append("你 好")
-        definition.types?.append(1)
+        definition.types?.append(.normal)
         let tokenizer = try Tokenizer(definition)
         let token = TokenID(tokenizer.vocabularySize - 1)
         #expect(tokenizer.bytes(of: token) == Array("你 好".utf8))
@@ -114,20 +116,23 @@ import Weights
         #expect(error?.field == field, "\(error.map(String.init(describing:)) ?? "")")
     }
 
+    func append(_ merge: String, to definition: inout TokenizerDefinition) {
+        guard case .lines(let lines) = definition.merging else { return }
+        definition.merging = .lines(lines + [merge])
+    }
+
     @Test func contradictionsAreRefused() {
-        refused("tokenizer.ggml.model") { $0.model = "bert" }
-        refused("tokenizer.ggml.pre") { $0.preTokenizer = "" }
         refused("tokenizer.ggml.tokens") { $0.tokens = [] }
         refused("tokenizer.ggml.tokens") { $0.tokens[7] = $0.tokens[8] }
         refused("tokenizer.ggml.tokens") { $0.tokens[$0.tokens.count - 1] = "<|im_end|>" }
         refused("tokenizer.ggml.tokens") { $0.tokens[$0.tokens.count - 1] = String(repeating: "x", count: 1025) }
         refused("tokenizer.ggml.token_type") { $0.types?.removeLast() }
         refused("tokenizer.ggml.token_type") { $0.types = [] }
-        refused("tokenizer.ggml.merges") { $0.merges.append("h e") }
+        refused("tokenizer.ggml.merges") { append("h e", to: &$0) }
         for merge in [
             "", " ", "h", "h ", " e", "  ", "h  e", "zz z", "z zz", "x y", "你 h", "h 你", "a <|im",
         ] {
-            refused("tokenizer.ggml.merges") { $0.merges.append(merge) }
+            refused("tokenizer.ggml.merges") { append(merge, to: &$0) }
         }
         refused("tokenizer.ggml.bos_token_id") { $0.bosToken = UInt64($0.tokens.count) }
         refused("tokenizer.ggml.eos_token_id") { $0.eosToken = .max }
@@ -137,7 +142,7 @@ import Weights
     @Test func emptyTokensAreHarmless() throws {
         var definition = smallDefinition()
         definition.tokens += ["", ""]
-        definition.types?.append(contentsOf: [3, 1])
+        definition.types?.append(contentsOf: [.control, .normal])
         #expect(try encode("hello", definition) == ["hello"])
     }
 }

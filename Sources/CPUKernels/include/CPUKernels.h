@@ -38,6 +38,10 @@ extern "C" {
  *      0  256 bytes of quants: byte 64*j + 4*f + i (j, i in 0..<4, f = feature in 0..<16) holds k = 4*j + i in its low
  *         nibble and k = 16 + 4*j + i in its high nibble
  *    256  16 d (f16), 288  16 m (f16)
+ * INT8, 5-bit weights (`u5`): as u4 with u in 0...31. One block of one panel is 384 bytes:
+ *      0  256 bytes of the low four bits of the quants, as in u4
+ *    256  8 words of 64 bits: bit 4*f + i of word j (j in 0..<8) is bit 4 of the quant of k = 4*j + i
+ *    320  16 d (f16), 352  16 m (f16)
  * INT8, 8-bit weights (`u8`; from Q8_0 and floats): w = d * u + m, u in 0...255. K is padded to a multiple of 32 with
  * d = m = 0. One block of one panel is 576 bytes:
  *      0  512 bytes of quants: byte 64*j + 4*f + i (j in 0..<8) holds k = 4*j + i
@@ -62,6 +66,8 @@ extern "C" {
 static inline ptrdiff_t tandem_panel_count(ptrdiff_t n) { return (n + 15) / 16; }
 /** Bytes of one u4 panel; k must be a multiple of 32. */
 static inline ptrdiff_t tandem_panel_bytes_u4(ptrdiff_t k) { return (k + 31) / 32 * 320; }
+/** Bytes of one u5 panel; k must be a multiple of 32. */
+static inline ptrdiff_t tandem_panel_bytes_u5(ptrdiff_t k) { return (k + 31) / 32 * 384; }
 /** Bytes of one u8 panel. */
 static inline ptrdiff_t tandem_panel_bytes_u8(ptrdiff_t k) { return (k + 31) / 32 * 576; }
 /** Bytes of one bf16 panel. */
@@ -158,6 +164,15 @@ typedef void (*tandem_matmul)(const void *packed, ptrdiff_t k, ptrdiff_t n, ptrd
 typedef void (*tandem_pack)(const void *source, ptrdiff_t source_stride, const int32_t *_Nullable row_order,
                             ptrdiff_t n, ptrdiff_t k, ptrdiff_t panel_begin, ptrdiff_t panel_end, void *packed);
 
+/* Packs panels panel_begin ..< panel_end of an n x k matrix given as w = scale * quant + minimum, with a scale and a
+ * minimum for each 32 weights along K. As in `tandem_pack`, feature f is read from source row
+ * row_order ? row_order[f] : f, and one panel may be packed from a scratch of 16 rows.
+ *   quants           one byte a weight, row r at quants + r * k; bits that the panel format lacks are dropped
+ *   scales, minima   row r at r * b floats, b = (k + 31) / 32 blocks a row; clamped to finite f16 (NaN too) */
+typedef void (*tandem_pack_affine)(const uint8_t *quants, const float *scales, const float *minima,
+                                   const int32_t *_Nullable row_order, ptrdiff_t n, ptrdiff_t k,
+                                   ptrdiff_t panel_begin, ptrdiff_t panel_end, void *packed);
+
 /* Reads feature `feature` of a packed matrix back as k floats (a tied head is the embedding table too). */
 typedef void (*tandem_unpack_row)(const void *packed, ptrdiff_t k, ptrdiff_t feature, float *out);
 
@@ -177,6 +192,12 @@ struct tandem_kernels {
     tandem_pack pack_u8_from_q8_0;
     /** Floats to u8 panels: per block d = max|w| / 127 rounded to f16, u = round(w / d) + 128. */
     tandem_pack pack_u8_from_f32;
+    /** Affine blocks to u4 panels; k is a multiple of 32. */
+    tandem_pack_affine pack_u4_from_affine;
+    /** Affine blocks to u5 panels; k is a multiple of 32. */
+    tandem_pack_affine pack_u5_from_affine;
+    /** Affine blocks to u8 panels. */
+    tandem_pack_affine pack_u8_from_affine;
     /** Floats to bf16 panels, round to nearest even. */
     tandem_pack pack_bf16_from_f32;
     /** Floats to f32 panels. */
@@ -184,6 +205,8 @@ struct tandem_kernels {
 
     /** A feature of u4 panels as floats. */
     tandem_unpack_row unpack_row_u4;
+    /** A feature of u5 panels as floats. */
+    tandem_unpack_row unpack_row_u5;
     /** A feature of u8 panels as floats. */
     tandem_unpack_row unpack_row_u8;
     /** A feature of bf16 panels as floats. */
@@ -201,6 +224,8 @@ struct tandem_kernels {
     /** u4 panels times int8 rows. Per block in order: acc = fma(float(sum u*a), d*s, acc), then
      *  acc = fma(m, s*sum(a), acc). */
     tandem_matmul matmul_int8_u4;
+    /** u5 panels times int8 rows; the same order. */
+    tandem_matmul matmul_int8_u5;
     /** u8 panels times int8 rows; the same order. */
     tandem_matmul matmul_int8_u8;
     /** bf16 panels times bf16 rows, f32 accumulation, pairs of k in order. */
