@@ -7,13 +7,17 @@ struct TokenTable: Sendable {
     private(set) var bytes: [UInt8] = []
     /// Token `i` is `bytes[starts[i] ..< starts[i + 1]]`.
     private var starts: [Int] = [0]
-    /// Open addressing with linear probing; -1 is free. Its length is a power of two.
-    private var slots: [TokenID]
+    /// (half of the hash << 32 | token), so that most comparisons look at no bytes. Open addressing with linear probing;
+    /// the length is a power of two.
+    private var slots: [UInt64]
+
+    /// Marks a free slot. As an entry it would be of the token -1, which is none.
+    private static let free = UInt64.max
 
     init(capacity: Int) {
         var length = 16
         while length < capacity * 2 { length *= 2 }
-        slots = [TokenID](repeating: -1, count: length)
+        slots = [UInt64](repeating: Self.free, count: length)
         starts.reserveCapacity(capacity + 1)
         bytes.reserveCapacity(capacity * 8)
     }
@@ -62,27 +66,36 @@ struct TokenTable: Sendable {
     mutating func index(_ token: Int) -> TokenID? {
         let range = range(of: token)
         if range.isEmpty { return nil }
-        let slot = slot(of: bytes[range])
-        if slots[slot] >= 0 { return slots[slot] }
-        slots[slot] = TokenID(token)
+        let (slot, tag) = slot(of: bytes[range])
+        if slots[slot] != Self.free { return Self.token(slots[slot]) }
+        slots[slot] = tag << 32 | UInt64(token)
         return nil
     }
 
     /// The token whose bytes are `text`.
     func find(_ text: ArraySlice<UInt8>) -> TokenID? {
-        let token = slots[slot(of: text)]
-        return token >= 0 ? token : nil
+        let entry = slots[slot(of: text).slot]
+        return entry == Self.free ? nil : Self.token(entry)
     }
 
+    @inline(__always)
+    private static func token(_ entry: UInt64) -> TokenID { TokenID(truncatingIfNeeded: entry) }
+
     /// The slot that holds the token with these bytes, or else the free one where it would go.
-    private func slot(of text: ArraySlice<UInt8>) -> Int {
+    private func slot(of text: ArraySlice<UInt8>) -> (slot: Int, tag: UInt64) {
         let mask = slots.count - 1
         // FNV-1a, and a multiplication's high bits: the words are short.
         var hash: UInt64 = 0xCBF2_9CE4_8422_2325
         for byte in text { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01B3 }
-        var slot = Int(truncatingIfNeeded: (hash &* 0x9E37_79B9_7F4A_7C15) >> 24) & mask
-        while slots[slot] >= 0, !isEqual(Int(slots[slot]), text) { slot = (slot + 1) & mask }
-        return slot
+        hash = hash &* 0x9E37_79B9_7F4A_7C15
+        let tag = (hash >> 16) & 0xFFFF_FFFF
+        var slot = Int(truncatingIfNeeded: hash >> 40) & mask
+        while slots[slot] != Self.free,
+            slots[slot] >> 32 != tag || !isEqual(Int(Self.token(slots[slot])), text)
+        {
+            slot = (slot + 1) & mask
+        }
+        return (slot, tag)
     }
 
     private func isEqual(_ token: Int, _ text: ArraySlice<UInt8>) -> Bool {

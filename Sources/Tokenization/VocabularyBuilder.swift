@@ -146,9 +146,12 @@ struct VocabularyBuilder {
 
     /// The byte of `<0xNN>`.
     static func byte(of text: String) -> UInt8? {
+        guard text.utf8.count == 6 else { return nil }
         let utf8 = Array(text.utf8)
-        guard utf8.count == 6, utf8.starts(with: "<0x".utf8), utf8[5] == UInt8(ascii: ">") else { return nil }
-        return UInt8(String(decoding: utf8[3..<5], as: UTF8.self), radix: 16)
+        guard utf8.starts(with: "<0x".utf8), utf8[5] == UInt8(ascii: ">") else { return nil }
+        let digits = utf8[3..<5].map { Character(Unicode.Scalar($0)).hexDigitValue }
+        guard let high = digits[0], let low = digits[1] else { return nil }
+        return UInt8(high << 4 | low)
     }
 
     // MARK: - Merges

@@ -30,7 +30,7 @@ struct TokenizerFiles {
         }
         tokenizer = try Self.parse(file, Self.tokenizerLimits)
         var hash = StableHash()
-        hash.combine(buffer: file.bytes)
+        withExtendedLifetime(file) { hash.combine(buffer: file.bytes) }
         fingerprint = hash.digest()
         tokenizerConfig = try Self.config(base + "tokenizer_config.json")
         generationConfig = try Self.config(base + "generation_config.json")
@@ -40,7 +40,9 @@ struct TokenizerFiles {
                 file: template.path, field: "",
                 reason: "has \(template.bytes.count) bytes; \(Self.configLimits.maximumBytes) are allowed")
         }
-        chatTemplate = template.map { String(decoding: $0.bytes, as: UTF8.self) }
+        chatTemplate = template.map { file in
+            withExtendedLifetime(file) { String(decoding: file.bytes, as: UTF8.self) }
+        }
     }
 
     /// From content alone, without files.
@@ -71,10 +73,13 @@ struct TokenizerFiles {
     }
 
     private static func parse(_ file: MappedFile, _ limits: JSONLimits) throws(TokenizationError) -> JSONField {
-        do {
-            return JSONField(file: file.path, value: try JSONParser.parse(file.bytes, limits: limits))
-        } catch {
-            throw TokenizationError(file: file.path, field: "", reason: error.description)
+        // The bytes are valid only while the file is.
+        let result = withExtendedLifetime(file) {
+            Result { () throws(JSONError) in try JSONParser.parse(file.bytes, limits: limits) }
+        }
+        switch result {
+        case .success(let value): return JSONField(file: file.path, value: value)
+        case .failure(let error): throw TokenizationError(file: file.path, field: "", reason: error.description)
         }
     }
 
