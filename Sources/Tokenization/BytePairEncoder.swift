@@ -37,19 +37,17 @@ struct BytePairEncoder<Ranking: PairRanking> {
     }
 
     /// Appends the tokens of `text[word]`.
-    mutating func encode(_ word: Range<Int>, of text: ArraySlice<UInt8>, into result: inout [TokenID]) {
+    ///
+    /// - Parameter textStart: where in `result` the tokens of the text begin; unknown ones are fused back to there.
+    mutating func encode(
+        _ word: Range<Int>, of text: ArraySlice<UInt8>, from textStart: Int, into result: inout [TokenID]
+    ) {
         symbols.removeAll(keepingCapacity: true)
         atoms.read(word, of: text, into: &symbols)
         if symbols.count > 1 {
             if symbols.count <= Self.shortWord { mergeShort(text) } else { mergeLong(text) }
         }
-        for symbol in symbols {
-            if symbol.token >= 0 {
-                result.append(symbol.token)
-            } else {
-                atoms.appendUnknown(symbol, of: text, into: &result)
-            }
-        }
+        for symbol in symbols { atoms.append(symbol, of: text, from: textStart, into: &result) }
     }
 
     private mutating func fillCandidates(_ text: ArraySlice<UInt8>) {

@@ -58,23 +58,34 @@ struct SymbolReader: Sendable {
                 symbols.append(Symbol(token: byteTokens[Int(text[index])], start: start, end: start + 1))
             }
         } else if unknown >= 0 {
-            let end = Int32(truncatingIfNeeded: range.upperBound)
-            if fusesUnknown, let last = symbols.indices.last, symbols[last].token == unknown {
-                symbols[last].end = end
-            } else {
-                symbols.append(
-                    Symbol(token: unknown, start: Int32(truncatingIfNeeded: range.lowerBound), end: end))
-            }
+            symbols.append(
+                Symbol(
+                    token: unknown, start: Int32(truncatingIfNeeded: range.lowerBound),
+                    end: Int32(truncatingIfNeeded: range.upperBound)))
         }
     }
 
-    /// Appends the tokens of a symbol that has none.
-    func appendUnknown(_ symbol: Symbol, of text: ArraySlice<UInt8>, into result: inout [TokenID]) {
+    /// Appends the tokens of a symbol once all merges are done.
+    @inline(__always)
+    func append(
+        _ symbol: Symbol, of text: ArraySlice<UInt8>, from textStart: Int, into result: inout [TokenID]
+    ) {
+        if symbol.token >= 0, symbol.token != unknown {
+            result.append(symbol.token)
+        } else {
+            appendUnknown(symbol, of: text, from: textStart, into: &result)
+        }
+    }
+
+    private func appendUnknown(
+        _ symbol: Symbol, of text: ArraySlice<UInt8>, from textStart: Int, into result: inout [TokenID]
+    ) {
         let range = Int(symbol.start)..<Int(symbol.end)
-        if hasBytes(range, of: text) {
+        if symbol.token < 0, hasBytes(range, of: text) {
             for byte in text[range] { result.append(byteTokens[Int(byte)]) }
-        } else if unknown >= 0, !fusesUnknown || result.last != unknown {
-            result.append(unknown)
+        } else if unknown >= 0 {
+            let isFused = fusesUnknown && result.count > textStart && result.last == unknown
+            if !isFused { result.append(unknown) }
         }
     }
 }

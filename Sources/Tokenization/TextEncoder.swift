@@ -107,6 +107,7 @@ struct TextEncoder: Sendable {
             case .everyPart: true
             }
         if wantsSpace, part.first != SpaceMark.space { text = ([SpaceMark.space] + part)[...] }
+        let textStart = result.count
         switch words {
         case .pattern(let preTokenizer):
             preTokenizer.forEachWord(in: text) { word in
@@ -114,12 +115,12 @@ struct TextEncoder: Sendable {
                 if preTokenizer.ignoresMerges, let token = atoms.table.find(text[range]) {
                     result.append(token)
                 } else {
-                    pairs.encode(range, of: text, into: &result)
+                    pairs.encode(range, of: text, from: textStart, into: &result)
                 }
             }
         case .cuts(let cuts, let beforeSpaces):
             cuts.forEachPart(of: text, cuttingBeforeSpaces: beforeSpaces) { range in
-                pairs.encode(range, of: text, into: &result)
+                pairs.encode(range, of: text, from: textStart, into: &result)
             }
         }
     }

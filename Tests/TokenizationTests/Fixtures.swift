@@ -28,6 +28,16 @@ enum Fixtures {
     }
 }
 
+extension Fixtures {
+    /// A path that the environment names, for tests with files that are too large to be committed; nil, with the reason
+    /// printed, if it does not.
+    static func path(_ variable: String) -> String? {
+        if let path = ProcessInfo.processInfo.environment[variable], !path.isEmpty { return path }
+        print("skipped: \(variable) is not set")
+        return nil
+    }
+}
+
 /// A vocabulary of the 256 bytes, the results of some merges, and special tokens.
 func smallDefinition(
     merges: [String] = ["h e", "l l", "he ll", "hell o", "Ġ w", "a a", "aa aa"],

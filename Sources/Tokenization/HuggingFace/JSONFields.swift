@@ -37,10 +37,6 @@ struct JSONField {
     }
 
     /// nil if missing.
-    func optional<Value>(_ read: (JSONField) throws(TokenizationError) -> Value) throws(TokenizationError) -> Value? {
-        isMissing ? nil : try read(self)
-    }
-
     func optionalBool() throws(TokenizationError) -> Bool? { isMissing ? nil : try bool() }
     func optionalString() throws(TokenizationError) -> String? { isMissing ? nil : try string() }
 
