@@ -15,6 +15,7 @@ struct Mutator: Sendable {
         if dialect == .template, generator.next() % 3 == 0 {
             var grammar = TemplateGrammar()
             input = Array((TemplateGrammar.names(&generator) + grammar.template(&generator)).utf8)
+            if generator.next() % 512 == 0 { input = Array(grammar.greedyTemplate(&generator).utf8) }
             if generator.next() % 4 != 0 { return input }
         }
         // Mostly one or two changes, so that the reader gets far; now and then many.

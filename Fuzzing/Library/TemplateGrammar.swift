@@ -40,6 +40,14 @@ struct TemplateGrammar {
         statements(&generator, depth: 0)
     }
 
+    /// A template that does something with a long text again and again.
+    mutating func greedyTemplate(_ generator: inout SeededGenerator) -> String {
+        budget = 12
+        let count = pick(["1000", "1000000", "30000000"], &generator)
+        return "{% set x = \(pick(["'a'", "' '", "'1'", "'é, '"], &generator)) * \(count) %}{% set name = x ~ x %}"
+            + "{% for y in range(99999) %}{% if \(expression(&generator, depth: 3)) %}{{ y }}{% endif %}{% endfor %}"
+    }
+
     private mutating func statements(_ generator: inout SeededGenerator, depth: Int) -> String {
         var text = ""
         for _ in 0..<Int.random(in: 1...4, using: &generator) where budget > 0 {
