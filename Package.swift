@@ -102,5 +102,12 @@ let package = Package(
             path: "Benchmarks/Engine",
             swiftSettings: swiftSettings
         ),
+        .target(
+            name: "Fuzzing",
+            dependencies: ["JSON", "LanguageModel", "Requests", "TestSupport", "Tokenization", "Weights"],
+            path: "Fuzzing/Library", swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "fuzz", dependencies: ["Fuzzing"], path: "Fuzzing/Command", swiftSettings: swiftSettings),
+        testTarget("Fuzzing", []),
     ]
 )

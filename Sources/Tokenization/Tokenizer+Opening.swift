@@ -29,11 +29,7 @@ extension Tokenizer {
         } catch {
             throw TokenizationError(file: nil, field: "", reason: error.description)
         }
-        do {
-            try self.init(gguf: gguf)
-        } catch {
-            throw error.inFile(path)
-        }
+        try self.init(gguf: gguf)
     }
 
     /// Reads the tokenizer of a model file.
@@ -42,7 +38,11 @@ extension Tokenizer {
     public convenience init(gguf: GGUFFile) throws(TokenizationError) {
         var hash = StableHash()
         for bytes in gguf.rawMetadata(ofKeysWithPrefix: "tokenizer.ggml.") { hash.combine(buffer: bytes) }
-        try self.init(TokenizerDefinition(metadata: gguf.metadata), fingerprint: hash.digest())
+        do {
+            try self.init(TokenizerDefinition(metadata: gguf.metadata), fingerprint: hash.digest())
+        } catch {
+            throw error.inFile(gguf.path)
+        }
     }
 
     /// Reads the tokenizer of a directory: `tokenizer.json`, and where they exist `tokenizer_config.json`,

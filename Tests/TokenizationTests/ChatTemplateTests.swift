@@ -161,6 +161,18 @@ import Testing
         }
     }
 
+    /// Expressions that go through a long text and make nothing of its size; without a bound each of these takes minutes.
+    @Test(arguments: [
+        "s < s", "s >= s", "s[0]", "s[0:1]", "s|length", "s.startswith(s)", "s.isdigit()", "(' ' * 3000000)|trim",
+        "s|int",
+        "{'a': 1}[s] is defined", "{'a': 1}.get(s)", "s in {'a': 1}", "[{}]|map(attribute=s)|list", "'a'.strip(s)",
+        "s.removeprefix(s)", "s is lt(s)", "s.rstrip('b')|length",
+    ]) func longTextsAreNotReadForever(expression: String) {
+        let source =
+            "{% set s = 'a' * 3000000 %}{% for i in range(99999) %}{% if \(expression) %}{% endif %}{% endfor %}"
+        #expect(refusal(source)?.kind == .limit)
+    }
+
     @Test func arithmeticAtTheEdgesIsAnError() {
         let big = "9223372036854775807"
         for source in [

@@ -12,6 +12,7 @@ enum TemplateFilters {
         _ name: String, to value: TemplateValue, _ call: TemplateCall, _ interpreter: inout TemplateInterpreter
     ) throws(ChatTemplateError) -> TemplateValue {
         let line = call.line
+        if case .string(let text) = value { try interpreter.charge(reading: text, line) }
         switch name {
         case "default", "d":
             let replacesFalse = call.value(1, "boolean")?.isTrue ?? false
@@ -45,6 +46,7 @@ enum TemplateFilters {
         _ name: String, _ value: TemplateValue, _ call: TemplateCall, _ interpreter: inout TemplateInterpreter
     ) throws(ChatTemplateError) -> TemplateValue {
         guard let text = value.text else { throw call.failure("a \(value.typeName) is not text") }
+        try interpreter.charge(reading: call, call.line)
         switch name {
         case "trim":
             let trimmed = PythonText.strip(text, try call.string(0, "chars"), leading: true, trailing: true)
@@ -116,7 +118,7 @@ enum TemplateFilters {
         let path = try call.string(1, "attribute")
         for item in try interpreter.elements(of: value, call.line) {
             let item =
-                try path.map { path throws(ChatTemplateError) in try attribute(path, of: item, call, interpreter) }
+                try path.map { path throws(ChatTemplateError) in try attribute(path, of: item, call, &interpreter) }
                 ?? item
             guard let text = item.text else { throw call.failure("a \(item.typeName) is not text") }
             parts.append(text)
@@ -134,8 +136,9 @@ enum TemplateFilters {
 
     /// `a.b.0`, as `map` and its like take it.
     private static func attribute(
-        _ path: String, of value: TemplateValue, _ call: TemplateCall, _ interpreter: TemplateInterpreter
+        _ path: String, of value: TemplateValue, _ call: TemplateCall, _ interpreter: inout TemplateInterpreter
     ) throws(ChatTemplateError) -> TemplateValue {
+        try interpreter.charge(reading: path, call.line)
         var value = value
         for part in path.split(separator: ".", omittingEmptySubsequences: false) {
             let index = Int64(part).map { TemplateValue.integer($0) } ?? .string(String(part))
@@ -151,7 +154,7 @@ enum TemplateFilters {
         let items = try interpreter.elements(of: value, call.line)
         if let path = try call.string(Int.max, "attribute") {
             for item in items {
-                let result = try attribute(path, of: item, call, interpreter)
+                let result = try attribute(path, of: item, call, &interpreter)
                 if case .undefined = result, let fallback = call.value(Int.max, "default") {
                     results.append(fallback)
                 } else {
@@ -179,7 +182,7 @@ enum TemplateFilters {
         rest.positional.removeFirst(min(2, rest.positional.count))
         var results: [TemplateValue] = []
         for item in try interpreter.elements(of: value, call.line) {
-            let part = try attribute(path, of: item, call, interpreter)
+            let part = try attribute(path, of: item, call, &interpreter)
             let holds: Bool
             if let test {
                 guard TemplateTests.names.contains(test) else { throw call.failure("no test named \(test)") }

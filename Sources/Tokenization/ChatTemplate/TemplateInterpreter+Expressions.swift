@@ -120,6 +120,7 @@ extension TemplateInterpreter {
                 throw ChatTemplateError(
                     kind: .unsupported, line: line, reason: "a mapping key that is not a string is not supported")
             }
+            try charge(reading: key, line)
             guard mapping.set(key, try evaluate(entry.value)) else { throw tooDeep(line) }
         }
         return .mapping(mapping)
@@ -166,9 +167,10 @@ extension TemplateInterpreter {
     }
 
     /// `value[index]`.
-    func element(
+    mutating func element(
         _ index: TemplateValue, of value: TemplateValue, _ line: Int
     ) throws(ChatTemplateError) -> TemplateValue {
+        if case .string(let key) = index { try charge(reading: key, line) }
         switch (value, index) {
         case (.undefined(let reason), _): throw failure(reason, line)
         case (.mapping(let mapping), .string(let key)):
@@ -182,6 +184,7 @@ extension TemplateInterpreter {
             }
         case (.string(let text), _):
             if let index = index.integerLike {
+                try charge(reading: text, line)
                 let scalars = Array(text.unicodeScalars)
                 return Self.position(index, scalars.count).map { .string(String(scalars[$0])) }
                     ?? .undefined("string index \(index) is out of range")
@@ -216,6 +219,7 @@ extension TemplateInterpreter {
             let indices = try sliceIndices(parts, items.items.count, line)
             return try list(indices.map { items.items[$0] }, isTuple: items.isTuple, line)
         case .string(let text):
+            try charge(reading: text, line)
             let scalars = Array(text.unicodeScalars)
             var result = String.UnicodeScalarView()
             for index in try sliceIndices(parts, scalars.count, line) { result.append(scalars[index]) }
@@ -259,14 +263,29 @@ extension TemplateInterpreter {
     ) throws(ChatTemplateError) -> Bool {
         switch comparison {
         case .equal, .notEqual:
-            try charge(steps: min(left.size, right.size) / 64, line)
+            try chargeComparison(left, right, line)
             return TemplateValue.equal(left, right) == (comparison == .equal)
         case .isIn: return try contains(right, left, line)
         case .isNotIn: return !(try contains(right, left, line))
+        case .less, .greater, .lessOrEqual, .greaterOrEqual: return try isOrdered(comparison, left, right, line)
+        }
+    }
+
+    private mutating func chargeComparison(
+        _ left: TemplateValue, _ right: TemplateValue, _ line: Int
+    ) throws(ChatTemplateError) {
+        try charge(steps: min(left.size, right.size) / TemplateLimits.bytesPerStep, line)
+    }
+
+    private mutating func isOrdered(
+        _ comparison: TemplateComparison, _ left: TemplateValue, _ right: TemplateValue, _ line: Int
+    ) throws(ChatTemplateError) -> Bool {
+        try chargeComparison(left, right, line)
+        switch comparison {
         case .less: return try precedes(left, right, line)
         case .greater: return try precedes(right, left, line)
         case .lessOrEqual: return try precedes(left, right, line) || TemplateValue.equal(left, right)
-        case .greaterOrEqual: return try precedes(right, left, line) || TemplateValue.equal(left, right)
+        default: return try precedes(right, left, line) || TemplateValue.equal(left, right)
         }
     }
 
@@ -286,10 +305,11 @@ extension TemplateInterpreter {
         switch container {
         case .undefined: return false
         case .list(let list):
-            try charge(steps: list.items.count + list.size / 64, line)
+            try charge(steps: list.items.count + list.size / TemplateLimits.bytesPerStep, line)
             return list.items.contains { TemplateValue.equal($0, value) }
         case .mapping(let mapping):
             guard case .string(let key) = value else { return false }
+            try charge(reading: key, line)
             return mapping[key] != nil
         case .string(let text):
             guard case .string(let needle) = value else {
@@ -398,6 +418,7 @@ extension TemplateInterpreter {
         case "namespace":
             let namespace = TemplateNamespace()
             if case .mapping(let mapping)? = call.positional.first {
+                try charge(steps: mapping.keys.count, call.line)
                 for key in mapping.keys { namespace.attributes[key] = mapping[key] }
             }
             for (name, value) in call.keywords {
@@ -407,7 +428,11 @@ extension TemplateInterpreter {
             return .namespace(namespace)
         default:
             var mapping = TemplateMapping()
-            if case .mapping(let given)? = call.positional.first { mapping = given }
+            if case .mapping(let given)? = call.positional.first {
+                // What is added makes a copy of it.
+                try charge(steps: given.keys.count, call.line)
+                mapping = given
+            }
             for (name, value) in call.keywords {
                 guard mapping.set(name, value) else { throw tooDeep(call.line) }
             }

@@ -34,6 +34,20 @@ struct TemplateInterpreter {
         intermediateBytes = sum
     }
 
+    /// Counts that a value is gone through, though nothing new of its size is made: long texts are not free to look at.
+    mutating func charge(reading value: TemplateValue, _ line: Int) throws(ChatTemplateError) {
+        try charge(steps: value.size / TemplateLimits.bytesPerStep, line)
+    }
+
+    mutating func charge(reading text: String, _ line: Int) throws(ChatTemplateError) {
+        try charge(steps: text.utf8.count / TemplateLimits.bytesPerStep, line)
+    }
+
+    mutating func charge(reading call: TemplateCall, _ line: Int) throws(ChatTemplateError) {
+        for value in call.positional { try charge(reading: value, line) }
+        for (_, value) in call.keywords { try charge(reading: value, line) }
+    }
+
     /// Counts a new string.
     mutating func string(_ text: String, _ line: Int) throws(ChatTemplateError) -> TemplateValue {
         try charge(bytes: text.utf8.count, line)

@@ -15,8 +15,13 @@ enum TemplateMethods {
         _ method: TemplateMethod, _ call: TemplateCall, _ interpreter: inout TemplateInterpreter
     ) throws(ChatTemplateError) -> TemplateValue {
         switch method.receiver {
-        case .string(let text): return try ofString(text, method.name, call, &interpreter)
-        case .mapping(let mapping): return try ofMapping(mapping, method.name, call, &interpreter)
+        case .string(let text):
+            try interpreter.charge(reading: text, call.line)
+            try interpreter.charge(reading: call, call.line)
+            return try ofString(text, method.name, call, &interpreter)
+        case .mapping(let mapping):
+            try interpreter.charge(reading: call, call.line)
+            return try ofMapping(mapping, method.name, call, &interpreter)
         case .loop(let loop):
             guard !call.positional.isEmpty else { throw call.failure("cycle without values") }
             return call.positional[loop.index % call.positional.count]
