@@ -121,6 +121,8 @@ struct GenerateCommand: ParsableCommand {
         return tokenizer.encode(rendered, addSpecialTokens: false, parseSpecialTokens: true)
     }
 
+    private static let tokensPerStep = 512
+
     private func startLoop(_ file: ModelFile, request: EngineRequest, outputs: OutputPipe) throws -> StepLoop {
         let compute = cpuCompute.compute(for: file)
         let cores = Process.usableCores()
@@ -129,7 +131,9 @@ struct GenerateCommand: ParsableCommand {
             options: CPUExecutor.Options(compute: compute, threads: threads ?? max(1, cores.count)))
         // Room for this one sequence, and a block to spare.
         let length = request.tokens.count + request.maximumNewTokens + 16
-        let bytes = file.keyValueBytesPerToken(compute) * UInt64((length + 15) / 16 * 16)
+        let bytes = UInt64(
+            file.description.kvBytes(
+                forSequenceOf: length, tokensPerStep: Self.tokensPerStep, elementBytes: compute.keyValueElementBytes))
         let available = MemoryAvailable.bytes()
         guard bytes <= available else {
             throw SupervisionError.notEnoughMemory(
@@ -138,7 +142,7 @@ struct GenerateCommand: ParsableCommand {
         return try StepLoop(
             executor: executor,
             configuration: SchedulerConfiguration(
-                slots: 1, tokensPerStep: 512, contextLength: request.tokens.count + request.maximumNewTokens,
+                slots: 1, tokensPerStep: Self.tokensPerStep, contextLength: request.tokens.count + request.maximumNewTokens,
                 vocabularySize: file.description.vocabularySize, asynchronous: false, prefixCaching: false,
                 modelFingerprint: executor.modelFingerprint),
             keyValueBytes: Int(bytes),
