@@ -142,7 +142,8 @@ struct GenerateCommand: ParsableCommand {
         return try StepLoop(
             executor: executor,
             configuration: SchedulerConfiguration(
-                slots: 1, tokensPerStep: Self.tokensPerStep, contextLength: request.tokens.count + request.maximumNewTokens,
+                slots: 1, tokensPerStep: Self.tokensPerStep,
+                contextLength: request.tokens.count + request.maximumNewTokens,
                 vocabularySize: file.description.vocabularySize, asynchronous: false, prefixCaching: false,
                 modelFingerprint: executor.modelFingerprint),
             keyValueBytes: Int(bytes),

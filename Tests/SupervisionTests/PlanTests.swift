@@ -48,7 +48,8 @@ import Testing
         throws(SupervisionError) -> UInt64
     {
         try MemoryPlan.keyValueBytes(
-            requested: requested, availableBytes: available, engines: engines, sequenceBytes: MemoryPlan.product(perToken, 8192),
+            requested: requested, availableBytes: available, engines: engines,
+            sequenceBytes: MemoryPlan.product(perToken, 8192),
             contextLength: 8192)
     }
 
