@@ -249,7 +249,7 @@ final class ForwardPass: @unchecked Sendable {
 
     /// Normalised activation rows of the residual stream, ready for a product. Adds what is pending to the stream.
     private func normalised(
-        _ step: Step, _ weight: UnsafePointer<Float>, _ kind: CPUCompute, _ pending: PendingOutput, _ worker: Int
+        _ step: Step, _ weight: UnsafePointer<Float>, _ kind: ActivationFormat, _ pending: PendingOutput, _ worker: Int
     ) -> UnsafeRawPointer {
         let row = buffers.workers[worker].row
         let width = model.hiddenSize
@@ -281,7 +281,7 @@ final class ForwardPass: @unchecked Sendable {
     /// Makes an activation row of each token. In a small step every thread makes all of them for itself, which costs
     /// less than a barrier.
     private func activationRows(
-        _ step: Step, columns: Int, _ kind: CPUCompute, _ worker: Int, _ row: (Int) -> UnsafePointer<Float>
+        _ step: Step, columns: Int, _ kind: ActivationFormat, _ worker: Int, _ row: (Int) -> UnsafePointer<Float>
     ) -> UnsafeRawPointer {
         let stride = kind.rowBytes(columns: columns)
         if step.isSmall {
@@ -296,12 +296,13 @@ final class ForwardPass: @unchecked Sendable {
     }
 
     func store(
-        _ row: UnsafePointer<Float>, columns: Int, _ kind: CPUCompute, _ output: UnsafeMutableRawPointer
+        _ row: UnsafePointer<Float>, columns: Int, _ kind: ActivationFormat, _ output: UnsafeMutableRawPointer
     ) {
         switch kind {
         case .f32: memcpy(output, row, columns * 4)
         case .bf16: kernels.round_row_bf16(row, columns, output)
         case .int8: kernels.quantize_row_int8(row, columns, output)
+        case .int16: kernels.quantize_row_int16(row, columns, output)
         }
     }
 
@@ -325,6 +326,12 @@ final class ForwardPass: @unchecked Sendable {
                 matrix.multiply(
                     matrix.base, matrix.columns, matrix.rows, begin, end, input, tile.count, activationStride,
                     out + column, stride, 0)
+                if matrix.activations == .int16 {
+                    matrix.multiply(
+                        matrix.base, matrix.columns, matrix.rows, begin, end,
+                        input + ActivationFormat.int8.rowBytes(columns: matrix.columns), tile.count, activationStride,
+                        out + column, stride, UInt32(TANDEM_MATMUL_ACCUMULATE))
+                }
             }
             part(first, from: 0, column: 0)
             part(second, from: secondPanel, column: first.rows)

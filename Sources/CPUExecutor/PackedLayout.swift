@@ -15,15 +15,6 @@ enum PackedFormat: Equatable {
     case bf16
     case f32
 
-    /// What the activation rows of such a matrix are rounded to.
-    var activations: CPUCompute {
-        switch self {
-        case .u4, .u5, .u8: .int8
-        case .bf16: .bf16
-        case .vector, .f32: .f32
-        }
-    }
-
     /// Bytes of one panel of 16 features with `columns` inputs.
     func panelBytes(columns: Int) -> Int {
         switch self {
@@ -53,12 +44,26 @@ struct PackedLayout {
         var byteCount: Int
 
         var panels: Int { (rows + 15) / 16 }
+
+        /// What the activation rows of such a matrix are rounded to.
+        var activations: ActivationFormat {
+            switch format {
+            case .u4, .u5, .u8:
+                switch role {
+                // Most of the error of 8-bit activations comes in here, while these are a small part of the work.
+                case .query, .key, .value: .int16
+                default: .int8
+                }
+            case .bf16: .bf16
+            case .vector, .f32: .f32
+            }
+        }
     }
 
     /// Bytes before the first tensor, kept for the header.
     static let headerBytes = 4096
     /// Counted up whenever panels or this layout change.
-    static let version: UInt64 = 2
+    static let version: UInt64 = 3
 
     let entries: [Entry]
     let totalBytes: Int
@@ -78,7 +83,7 @@ struct PackedLayout {
             let rows = isMatrix ? tensor.shape[1] : 1
             let columns = tensor.shape[0]
             let format =
-                isMatrix ? Self.format(of: tensor.type, role: role, columns: columns, compute: compute) : .vector
+                isMatrix ? Self.format(of: tensor.type, columns: columns, compute: compute) : .vector
             let byteCount =
                 isMatrix ? format.panelBytes(columns: columns) * ((rows + 15) / 16) : (columns * 4 + 63) & ~63
             index[role] = entries.count
@@ -99,17 +104,12 @@ struct PackedLayout {
     }
 
     private static func format(
-        of type: TensorType, role: TensorRole, columns: Int, compute: CPUCompute
+        of type: TensorType, columns: Int, compute: CPUCompute
     ) -> PackedFormat {
         switch compute {
         case .f32: return .f32
         case .bf16: return .bf16
         case .int8:
-            switch role {
-            // Most of the error of 8-bit activations comes in here, while these are a small part of the weights.
-            case .query, .key, .value: return .bf16
-            default: break
-            }
             guard columns % Int(TANDEM_QUANT_BLOCK) == 0 else { return .u8 }
             return switch type.affineBits {
             case 4: .u4

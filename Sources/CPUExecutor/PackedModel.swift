@@ -17,7 +17,7 @@ struct PackedMatrix {
     var multiply: tandem_matmul
     var unpackRow: tandem_unpack_row
     /// What its activation rows are rounded to.
-    var activations: CPUCompute
+    var activations: ActivationFormat
 }
 
 /// One layer's weights; `nil` for what the layer does without.
@@ -134,7 +134,7 @@ final class PackedModel: @unchecked Sendable {
             return PackedMatrix(
                 rows: entry.rows, columns: entry.columns, panels: entry.panels,
                 panelBytes: entry.format.panelBytes(columns: entry.columns), base: base + entry.offset,
-                multiply: multiply, unpackRow: unpackRow, activations: entry.format.activations)
+                multiply: multiply, unpackRow: unpackRow, activations: entry.activations)
         }
     }
 }

@@ -61,8 +61,7 @@ final class StepBuffers: @unchecked Sendable {
         let vocabularyStride = Self.rounded(model.vocabularySize)
         self.vocabularyStride = vocabularyStride
         let widest = max(model.hiddenSize, queryWidth, model.intermediateSize)
-        // A mode may keep some matrices at another precision; rows of two bytes an element hold all but f32's.
-        let rowBytes = (compute == .f32 ? CPUCompute.f32 : .bf16).rowBytes(columns: widest)
+        let rowBytes = ActivationFormat.rowBytes(of: compute, columns: widest)
         // About 16 MiB of logits: enough rows to read the head once for most batches.
         logitRows = max(8, min(64, 16 << 20 / (vocabularyStride * 4)))
         let attentionRows = tileTokens * (model.queryHeads / model.keyValueHeads)
@@ -105,15 +104,4 @@ final class StepBuffers: @unchecked Sendable {
     }
 
     private static func rounded(_ count: Int) -> Int { (count + 15) & ~15 }
-}
-
-extension CPUCompute {
-    /// Bytes from one activation row to the next.
-    func rowBytes(columns: Int) -> Int {
-        switch self {
-        case .f32: (columns * 4 + 63) & ~63
-        case .bf16: tandem_row_bytes_bf16(columns)
-        case .int8: tandem_row_bytes_int8(columns)
-        }
-    }
 }

@@ -30,6 +30,20 @@ static void quantize_row_int8(const float *x, ptrdiff_t k, void *out) {
     }
 }
 
+static void quantize_row_int16(const float *x, ptrdiff_t k, void *out) {
+    int8_t *coarse = out, *fine = coarse + tandem_row_bytes_int8(k);
+    for (ptrdiff_t i = 0; i < k; i += 32) {
+        float values[32] = {0}, rest[32];
+        memcpy(values, x + i, (size_t)(k - i < 32 ? k - i : 32) * sizeof(float));
+        const int8_t *quants = coarse;
+        coarse = quantize_block(vf_load(values), vf_load(values + 16), coarse);
+        float scale;
+        memcpy(&scale, quants + 32, 4);
+        for (int j = 0; j < 32; j++) rest[j] = values[j] - scale * (float)quants[j];
+        fine = quantize_block(vf_load(rest), vf_load(rest + 16), fine);
+    }
+}
+
 static void round_row_bf16(const float *x, ptrdiff_t k, void *out) {
     const ptrdiff_t padded = tandem_row_bytes_bf16(k) / 2;
     for (ptrdiff_t i = 0; i < padded; i += 16) {

@@ -20,6 +20,7 @@
         .unpack_row_bf16 = unpack_row_bf16, \
         .unpack_row_f32 = unpack_row_f32, \
         .quantize_row_int8 = quantize_row_int8, \
+        .quantize_row_int16 = quantize_row_int16, \
         .round_row_bf16 = round_row_bf16, \
         .matmul_int8_u4 = matmul_int8_u4, \
         .matmul_int8_u5 = matmul_int8_u5, \

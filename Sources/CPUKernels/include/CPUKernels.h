@@ -218,6 +218,9 @@ struct tandem_kernels {
     /* Activations. */
     /** k floats to an int8 activation row (see above), round to nearest even. */
     void (*quantize_row_int8)(const float *x, ptrdiff_t k, void *out);
+    /** k floats to two int8 activation rows, one after the other: the second one holds what the first one's rounding
+     *  left, so that their products add up to those of a row of about 16 bits. */
+    void (*quantize_row_int16)(const float *x, ptrdiff_t k, void *out);
     /** k floats to a bf16 activation row, round to nearest even, padding written. */
     void (*round_row_bf16)(const float *x, ptrdiff_t k, void *out);
 
