@@ -62,7 +62,8 @@ struct SettingLayers {
         throws(ConfigurationError) -> Value? where Value.RawValue == String
     {
         guard let setting = given(key) else { return nil }
-        guard let value = Value(rawValue: setting.text.lowercased()) else {
+        let text = setting.text.lowercased()
+        guard let value = Value.allCases.first(where: { $0.rawValue.lowercased() == text }) else {
             let names = Value.allCases.map(\.rawValue).joined(separator: ", ")
             throw setting.error("\"\(setting.text)\" is none of \(names)")
         }

@@ -4,6 +4,7 @@ import CPUExecutor
 import InferenceEngine
 import LanguageModel
 import Requests
+import TestSupport
 import Testing
 import Weights
 

@@ -4,6 +4,7 @@ import CPUExecutor
 import Foundation
 import InferenceEngine
 import LanguageModel
+import TestSupport
 import Testing
 import Weights
 

@@ -7,6 +7,7 @@ import InferenceEngine
 import LanguageModel
 import Requests
 import Synchronization
+import TestSupport
 import Testing
 import Weights
 
