@@ -48,7 +48,7 @@ enum TemplateLimits {
     /// Evaluated nodes, loop rounds and list elements, together.
     static let steps = 4_000_000
     /// Bytes of a text that are gone through as quickly as a step is made.
-    static let bytesPerStep = 64
+    static let bytesPerStep = 16
     /// As in Jinja's sandbox.
     static let rangeLength: Int64 = 100_000
 }
