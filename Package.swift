@@ -105,7 +105,7 @@ let package = Package(
         .target(
             name: "Fuzzing",
             dependencies: ["JSON", "LanguageModel", "Requests", "TestSupport", "Tokenization", "Weights"],
-            path: "Fuzzing/Library", swiftSettings: swiftSettings),
+            path: "Fuzzing/Library", swiftSettings: numericSettings),
         .executableTarget(
             name: "fuzz", dependencies: ["Fuzzing"], path: "Fuzzing/Command", swiftSettings: swiftSettings),
         testTarget("Fuzzing", []),

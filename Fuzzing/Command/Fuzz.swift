@@ -4,7 +4,6 @@ import Fuzzing
 import Glibc
 
 /// Reads hostile files, a million of them, and tells what went wrong.
-@main
 enum Fuzz {
     /// After so many findings in one target there is enough to do.
     private static let maximumFindings = 10

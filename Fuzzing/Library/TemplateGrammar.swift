@@ -43,7 +43,7 @@ struct TemplateGrammar {
     /// A template that does something with a long text again and again.
     mutating func greedyTemplate(_ generator: inout SeededGenerator) -> String {
         budget = 12
-        let count = pick(["1000", "1000000", "30000000"], &generator)
+        let count = pick(["1000", "1000000", "8000000"], &generator)
         return "{% set x = \(pick(["'a'", "' '", "'1'", "'é, '"], &generator)) * \(count) %}{% set name = x ~ x %}"
             + "{% for y in range(99999) %}{% if \(expression(&generator, depth: 3)) %}{{ y }}{% endif %}{% endfor %}"
     }

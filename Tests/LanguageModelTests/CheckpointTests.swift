@@ -104,6 +104,17 @@ import Weights
         #expect(try error().contains("it holds 2 GGUF files, a.gguf, b.GGUF"))
     }
 
+    @Test func aTensorThatCannotBeReadIsNotCalledMissing() throws {
+        let directory = try Directory(copying: "llama-tied", ["config.json"])
+        var builder = SafetensorsBuilder()
+        builder.addTensor(
+            "model.embed_tokens.weight", dtype: "I64", shape: "[1]", bytes: [UInt8](repeating: 0, count: 8))
+        let source = try SafetensorsFile(bytes: builder.build(), name: "odd.safetensors")
+        let model = try ModelConfiguration(path: directory.path + "/config.json").description(name: "tiny")
+        let error = #expect(throws: LanguageModelError.self) { try model.validate(against: source) }
+        #expect(try #require(error).reason.contains("dtype \"I64\""))
+    }
+
     @Test func whatIsWrongWithADirectoryIsSaid() throws {
         let directory = try Directory(copying: "llama-tied", ["config.json", "model.safetensors"])
         func error() throws -> String {

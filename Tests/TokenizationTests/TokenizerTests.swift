@@ -139,6 +139,12 @@ import Weights
         refused("tokenizer.ggml.eot_token_id") { $0.endOfTurnToken = 1 << 40 }
     }
 
+    @Test func aRefusedModelFileIsNamed() throws {
+        let file = try GGUFFile(bytes: GGUFBuilder().build(), name: "odd.gguf")
+        let error = #expect(throws: TokenizationError.self) { try Tokenizer(gguf: file) }
+        #expect(error?.file == "odd.gguf")
+    }
+
     @Test func emptyTokensAreHarmless() throws {
         var definition = smallDefinition()
         definition.tokens += ["", ""]

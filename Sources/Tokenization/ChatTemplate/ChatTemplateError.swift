@@ -41,14 +41,16 @@ enum TemplateLimits {
     /// Lists and mappings within each other.
     static let valueDepth = 100
     /// Size of a list or mapping, see `TemplateValue.size`.
-    static let valueSize = 64 << 20
-    static let outputBytes = 64 << 20
+    static let valueSize = 16 << 20
+    /// One string.
+    static let textBytes = 16 << 20
+    static let outputBytes = 16 << 20
     /// All strings that are made on the way, together.
-    static let intermediateBytes = 256 << 20
+    static let intermediateBytes = 64 << 20
     /// Evaluated nodes, loop rounds and list elements, together.
     static let steps = 4_000_000
     /// Bytes of a text that are gone through as quickly as a step is made.
-    static let bytesPerStep = 64
+    static let bytesPerStep = 16
     /// As in Jinja's sandbox.
     static let rangeLength: Int64 = 100_000
 }

@@ -130,7 +130,12 @@ enum TemplateFilters {
         _ parts: [String], _ separator: String, _ call: TemplateCall, _ interpreter: inout TemplateInterpreter
     ) throws(ChatTemplateError) -> TemplateValue {
         // Charged before it is made: the same long text may be joined many times.
-        for part in parts { try interpreter.charge(bytes: part.utf8.count + separator.utf8.count, call.line) }
+        var total = 0
+        for part in parts {
+            total += part.utf8.count + separator.utf8.count
+            guard total <= TemplateLimits.textBytes else { break }
+        }
+        try interpreter.charge(bytes: total, call.line)
         return .string(parts.joined(separator: separator))
     }
 
@@ -201,7 +206,9 @@ enum TemplateFilters {
     ) throws(ChatTemplateError) -> TemplateValue {
         guard !old.isEmpty else { throw call.failure("replace of an empty string") }
         try interpreter.chargeSearch(text, old, call.line)
-        let pieces = PythonText.split(text, by: old, limit: limit < 0 ? .max : Int(clamping: limit))
+        let most = min(limit < 0 ? .max : Int(clamping: limit), interpreter.remainingSteps)
+        let pieces = PythonText.split(text, by: old, limit: most)
+        try interpreter.charge(steps: pieces.count, call.line)
         return try join(pieces, new, call, &interpreter)
     }
 

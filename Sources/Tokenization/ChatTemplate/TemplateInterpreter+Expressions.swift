@@ -184,7 +184,7 @@ extension TemplateInterpreter {
             }
         case (.string(let text), _):
             if let index = index.integerLike {
-                try charge(reading: text, line)
+                try chargeScalars(of: text, line)
                 let scalars = Array(text.unicodeScalars)
                 return Self.position(index, scalars.count).map { .string(String(scalars[$0])) }
                     ?? .undefined("string index \(index) is out of range")
@@ -198,6 +198,11 @@ extension TemplateInterpreter {
     private static func position(_ index: Int64, _ count: Int) -> Int? {
         let position = index < 0 ? index + Int64(count) : index
         return position >= 0 && position < Int64(count) ? Int(position) : nil
+    }
+
+    /// An array of scalars is four times as large as a text and takes longer than reading it.
+    private mutating func chargeScalars(of text: String, _ line: Int) throws(ChatTemplateError) {
+        try charge(steps: text.utf8.count / 8, line)
     }
 
     private mutating func evaluateSlice(
@@ -219,7 +224,7 @@ extension TemplateInterpreter {
             let indices = try sliceIndices(parts, items.items.count, line)
             return try list(indices.map { items.items[$0] }, isTuple: items.isTuple, line)
         case .string(let text):
-            try charge(reading: text, line)
+            try chargeScalars(of: text, line)
             let scalars = Array(text.unicodeScalars)
             var result = String.UnicodeScalarView()
             for index in try sliceIndices(parts, scalars.count, line) { result.append(scalars[index]) }
@@ -230,7 +235,9 @@ extension TemplateInterpreter {
     }
 
     /// Python's `slice.indices`.
-    private func sliceIndices(_ parts: [Int64?], _ count: Int, _ line: Int) throws(ChatTemplateError) -> [Int] {
+    private mutating func sliceIndices(
+        _ parts: [Int64?], _ count: Int, _ line: Int
+    ) throws(ChatTemplateError) -> StrideTo<Int> {
         let step = parts[2] ?? 1
         guard step != 0 else { throw failure("slice step cannot be zero", line) }
         let length = Int64(count)
@@ -241,7 +248,10 @@ extension TemplateInterpreter {
         let stop = parts[1].map(clamp) ?? (step > 0 ? highest : lowest)
         // Beyond the length every step is the same; clamped, it cannot overflow.
         let stride = min(max(step, -length - 1), length + 1)
-        return Swift.stride(from: start, to: stop, by: Int64.Stride(stride)).map { Int($0) }
+        // All of these are between -1 and the length.
+        let indices = Swift.stride(from: Int(start), to: Int(stop), by: Int(stride))
+        try charge(steps: indices.underestimatedCount / 4, line)
+        return indices
     }
 
     // MARK: - Operators

@@ -26,9 +26,12 @@ struct TemplateInterpreter {
         steps = sum
     }
 
+    /// More pieces of a text than this are too many.
+    var remainingSteps: Int { TemplateLimits.steps - steps + 1 }
+
     mutating func charge(bytes count: Int, _ line: Int) throws(ChatTemplateError) {
         let (sum, overflow) = intermediateBytes.addingReportingOverflow(count)
-        guard !overflow, sum <= TemplateLimits.intermediateBytes else {
+        guard !overflow, count <= TemplateLimits.textBytes, sum <= TemplateLimits.intermediateBytes else {
             throw ChatTemplateError(kind: .limit, line: line, reason: "rendering makes too much text")
         }
         intermediateBytes = sum

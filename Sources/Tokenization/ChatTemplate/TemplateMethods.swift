@@ -80,7 +80,8 @@ enum TemplateMethods {
             try interpreter.chargeSearch(text, needle, call.line)
             let bytes = Array(text.utf8)
             let found = PythonText.occurrences(
-                of: Array(needle.utf8), in: bytes, limit: name == "find" ? 1 : .max)
+                of: Array(needle.utf8), in: bytes, limit: name == "find" ? 1 : interpreter.remainingSteps)
+            try interpreter.charge(steps: found.count, call.line)
             if name == "count" { return .integer(Int64(found.count)) }
             guard let offset = found.first else { return .integer(-1) }
             return .integer(Int64(String(decoding: bytes[..<offset], as: UTF8.self).unicodeScalars.count))
@@ -127,7 +128,7 @@ enum TemplateMethods {
         _ text: String, _ call: TemplateCall, _ interpreter: inout TemplateInterpreter
     ) throws(ChatTemplateError) -> TemplateValue {
         let maximum = try call.integer(1, "maxsplit", default: -1)
-        let limit = maximum < 0 ? Int.max : Int(clamping: maximum)
+        let limit = min(maximum < 0 ? Int.max : Int(clamping: maximum), interpreter.remainingSteps)
         let pieces: [String]
         if let separator = try call.string(0, "sep") {
             guard !separator.isEmpty else { throw call.failure("empty separator") }
