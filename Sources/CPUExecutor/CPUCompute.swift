@@ -10,8 +10,8 @@ public enum CPUCompute: String, Sendable, Equatable, CaseIterable {
     /// Weights and activations rounded to bfloat16, keys and values too.
     case bf16
     /// Weights of 4, 5 or 8 bits with a scale and a minimum for each 32, activations 8 bits with a scale for each 32; keys
-    /// and values bfloat16. Query, key and value projections are bfloat16, which brings the error below that of engines
-    /// with 8-bit activations throughout.
+    /// and values bfloat16. The inputs of key and value projections have 16 bits, which brings the error below that of
+    /// engines with 8-bit activations throughout.
     case int8
 
     /// The mode to use for a file when nobody says otherwise: `int8` if most weights are quantized to 8 bits or fewer,

@@ -145,7 +145,7 @@ final class ForwardPass: @unchecked Sendable {
             if let inspection { inspect(step, inspection, layer: index, pending, worker) }
             let layer = packed.layers[index]
             if model.computesAttention {
-                let activations = normalised(step, layer.attentionNorm, layer.query.activations, pending, worker)
+                let activations = normalised(step, layer.attentionNorm, layer.key.activations, pending, worker)
                 multiply(
                     (layer.query, layer.key, layer.value), activations: activations, rows: step.tokens.count,
                     output: buffers.queryKeyValue, stride: buffers.queryKeyValueStride)
@@ -315,7 +315,8 @@ final class ForwardPass: @unchecked Sendable {
         let secondPanel = first.panels
         let thirdPanel = secondPanel + second.panels
         let total = thirdPanel + (third?.panels ?? 0)
-        let activationStride = first.activations.rowBytes(columns: first.columns)
+        // Queries take the same rows as keys; of a 16-bit row, 8-bit products read the first half.
+        let activationStride = second.activations.rowBytes(columns: first.columns)
         forEachTile(panels: total, panelBytes: first.panelBytes, rows: rows) { panels, tile in
             let input = activations + tile.lowerBound * activationStride
             let out = output + tile.lowerBound * stride

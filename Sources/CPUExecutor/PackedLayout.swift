@@ -50,8 +50,8 @@ struct PackedLayout {
             switch format {
             case .u4, .u5, .u8:
                 switch role {
-                // Most of the error of 8-bit activations comes in here, while these are a small part of the work.
-                case .query, .key, .value: .int16
+                // What is rounded here stays in the cache, where every later token sees it.
+                case .key, .value: .int16
                 default: .int8
                 }
             case .bf16: .bf16

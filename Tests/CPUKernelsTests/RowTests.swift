@@ -29,6 +29,32 @@ private let lengths = [1, 15, 16, 17, 63, 64, 65, 100, 576]
         }
     }
 
+    @Test(arguments: InstructionSet.available, [1, 32, 33, 96, 200])
+    func sixteenBitRowsAreARowAndWhatItsRoundingLeft(set: InstructionSet, count: Int) {
+        var numbers = Numbers(3)
+        var x = numbers.floats(count, 3)
+        if count > 64 { for i in 32..<64 { x[i] = 0 } }
+        let rowBytes = tandem_row_bytes_int8(count)
+        let coarse = Memory(bytes: rowBytes)
+        set.kernels.quantize_row_int8(x, count, coarse.base)
+        let row = Memory(bytes: 2 * rowBytes)
+        set.kernels.quantize_row_int16(x, count, row.base)
+        for block in 0..<(count + 31) / 32 {
+            let at = row.base + 40 * block
+            #expect(memcmp(at, coarse.base + 40 * block, 40) == 0)
+            let scale = at.load(fromByteOffset: 32, as: Float.self)
+            let fine = (at + rowBytes).load(fromByteOffset: 32, as: Float.self)
+            #expect(fine <= scale / 250)
+            for index in 0..<32 {
+                let value = 32 * block + index < count ? x[32 * block + index] : 0
+                let sum =
+                    Float(at.load(fromByteOffset: index, as: Int8.self)) * scale
+                    + Float((at + rowBytes).load(fromByteOffset: index, as: Int8.self)) * fine
+                #expect(abs(sum - value) <= fine * 0.51 + 1e-7)
+            }
+        }
+    }
+
     @Test(arguments: InstructionSet.available)
     func quantizationRoundsTiesToEven(set: InstructionSet) {
         var x = [Float](repeating: 0, count: 32)
