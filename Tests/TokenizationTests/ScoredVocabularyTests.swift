@@ -190,15 +190,11 @@ import Weights
         }
     }
 
-    /// A text is one word here: anything slower than n log n would not end.
-    @Test func oneLongRunIsFast() throws {
+    /// A text is one word here: anything slower than n log n would not end in time.
+    @Test(.timeLimit(.minutes(5))) func oneLongRunEnds() throws {
         let tokenizer = try Tokenizer(definition(small))
         let text = String(repeating: "a", count: 1 << 20)
-        var count = 0
-        let time = ContinuousClock().measure {
-            count = tokenizer.encode(text, addSpecialTokens: false, parseSpecialTokens: true).count
-        }
+        let count = tokenizer.encode(text, addSpecialTokens: false, parseSpecialTokens: true).count
         #expect(count == 1 << 19)
-        #expect(time < .seconds(20))
     }
 }

@@ -87,33 +87,13 @@ import Weights
         #expect(tokenizer.decode([81, 2], skipSpecialTokens: true) == "a")
     }
 
-    /// Linear searches would need minutes; the bound is loose, for machines that do other work as well.
-    @Test func constructionAndLongWordsAreFast() throws {
-        guard let path = try ModelFixture.path() else { return }
-        let gguf = try GGUFFile(path: path)
-        let clock = ContinuousClock()
-        var tokenizer: Tokenizer?
-        let construction = try clock.measure { tokenizer = try Tokenizer(gguf: gguf) }
+    /// With a cost that grows with the square of a word's length this would not end in time.
+    @Test(.timeLimit(.minutes(5))) func oneLongWordEnds() throws {
+        guard let tokenizer = try Fixtures.realTokenizer.get() else { return }
         let letters = String(repeating: "a", count: 1 << 20)
-        var count = 0
-        let encoding = clock.measure {
-            count =
-                tokenizer?.encode(letters, addSpecialTokens: false, parseSpecialTokens: true).count ?? 0
-        }
-        let prose = String(
-            repeating: "The quick brown fox jumps over the lazy dog, 42 times. ", count: 20000)
-        var proseCount = 0
-        let proseTime = clock.measure {
-            proseCount =
-                tokenizer?.encode(prose, addSpecialTokens: false, parseSpecialTokens: true).count ?? 0
-        }
-        print(
-            "construction \(construction), 1 MiB of one letter \(encoding), \(prose.utf8.count) bytes of prose \(proseTime)"
-        )
-        #expect(construction < .seconds(2))
-        #expect(encoding < .seconds(10))
-        #expect(count > 0 && count <= letters.utf8.count / 4)
-        #expect(proseCount > 0 && proseTime < .seconds(10))
+        let tokens = tokenizer.encode(letters, addSpecialTokens: false, parseSpecialTokens: true)
+        #expect(!tokens.isEmpty && tokens.count <= letters.utf8.count / 4)
+        #expect(tokenizer.decode(tokens, skipSpecialTokens: true) == letters)
     }
 
     @Test func fingerprintIsThatOfTheContent() throws {

@@ -1,11 +1,10 @@
 # Tandem — Apache-2.0
-"""Cuts vocabularies down to what the reference strings need.
+"""Cuts a vocabulary down to what the reference strings need.
 
-    make_vocabularies.py qwen.gguf gemma.gguf
+    make_vocabulary.py qwen.gguf
 
-reads the tokenizers of two model files and writes qwen2.5.vocabulary.json and gemma-3.vocabulary.json beside this
-script. Kept are the tokens that occur in a string of ../reference/*.tok.hf.json once it is normalized, all tokens of
-single bytes, and of the merges those between kept tokens: no other token or merge can ever be reached from these
+reads the tokenizer of a model file and writes qwen2.5.vocabulary.json beside this script. Kept are the tokens that
+occur in a string of ../reference/qwen2.5.tok.hf.json once it is normalized, all tokens of single bytes, and of the merges those between kept tokens: no other token or merge can ever be reached from these
 strings. `ids` are the tokens' ids in the full vocabulary.
 """
 
@@ -60,7 +59,7 @@ def byte_alphabet():
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
 
 
-def main(qwen, gemma):
+def main(qwen):
     alphabet = byte_alphabet()
 
     def strings(name):
@@ -72,13 +71,10 @@ def main(qwen, gemma):
         everything = "\0".join(texts)
         kept = [i for i, token in enumerate(tokens) if is_byte(i) or token in everything]
         result = {"ids": kept, "tokens": [tokens[i] for i in kept]}
-        for key in ["scores", "token_type"]:
-            if values := model.get("tokenizer.ggml." + key):
-                result[key] = [values[i] for i in kept]
-        if merges := model.get("tokenizer.ggml.merges"):
-            known = set(result["tokens"])
-            pairs = [(merge, merge.split(" ")) for merge in merges]
-            result["merges"] = [m for m, (l, r) in pairs if l in known and r in known and l + r in known]
+        result["token_type"] = [model["tokenizer.ggml.token_type"][i] for i in kept]
+        known = set(result["tokens"])
+        pairs = [(merge, merge.split(" ")) for merge in model["tokenizer.ggml.merges"]]
+        result["merges"] = [m for m, (l, r) in pairs if l in known and r in known and l + r in known]
         lines = [json.dumps(k) + ": " + json.dumps(v, ensure_ascii=False) for k, v in result.items()]
         (HERE / name).write_text("{\n" + ",\n".join(lines) + "\n}\n")
         print(name, len(kept), "tokens")
@@ -88,11 +84,6 @@ def main(qwen, gemma):
     texts = texts + ["".join(alphabet[b] for b in unicodedata.normalize("NFC", s).encode()) for s in texts]
     characters = set(alphabet.values())
     write("qwen2.5.vocabulary.json", model, texts, lambda i: model["tokenizer.ggml.tokens"][i] in characters)
-
-    model = metadata(gemma)
-    texts = strings("gemma-3-270m-q4_k_m.tok.hf.json")
-    texts = texts + [s.replace(" ", "\u2581") for s in texts]
-    write("gemma-3.vocabulary.json", model, texts, lambda i: model["tokenizer.ggml.token_type"][i] == 6)
 
 
 main(*sys.argv[1:])
