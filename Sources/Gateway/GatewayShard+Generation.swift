@@ -72,7 +72,7 @@ extension GatewayShard {
             promptTexts: prompts.map(\.text),
             context: GenerationOwner.Context(
                 dispatcher: dispatcher, tokenizer: model.tokenizer, contextLength: model.contextLength,
-                endTokens: model.tokenizer.endOfGenerationTokens.sorted()),
+                endTokens: model.endTokens),
             format: ResponseFormat(
                 kind: request.kind, id: prefix + exchange.id, created: configuration.secondsSince1970(),
                 model: request.requestedModel ?? model.name, usageField: request.includeUsage,

@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+public import Requests
 public import Tokenization
 
 /// The model behind a gateway, as far as text is concerned.
@@ -13,15 +14,20 @@ public struct ServedModel: Sendable {
     public var contextLength: Int
     /// Seconds since 1970 when the model's file was made or fetched.
     public var created: Int
+    /// Tokens with which an answer ends, ascending.
+    public var endTokens: [TokenID]
 
+    /// - Parameter endTokens: beside the tokenizer's own, those that the model's other files name.
     public init(
-        names: [String], tokenizer: Tokenizer, chatTemplate: ChatTemplate?, contextLength: Int, created: Int
+        names: [String], tokenizer: Tokenizer, chatTemplate: ChatTemplate?, contextLength: Int, created: Int,
+        endTokens: [TokenID] = []
     ) {
         self.names = names
         self.tokenizer = tokenizer
         self.chatTemplate = chatTemplate
         self.contextLength = contextLength
         self.created = created
+        self.endTokens = tokenizer.endOfGenerationTokens.union(endTokens).sorted()
     }
 
     var name: String { names.first ?? "model" }

@@ -81,7 +81,8 @@ struct GatewayCommand: ParsableCommand {
         var configuration = GatewayConfiguration(
             model: ServedModel(
                 names: [servedModelName], tokenizer: tokenizer, chatTemplate: chatTemplate,
-                contextLength: file.contextLength, created: created),
+                contextLength: file.contextLength, created: created,
+                endTokens: file.checkpoint.generation.endTokens),
             listener: .fileDescriptor(listenFd),
             supervisor: statusFd,
             version: Tandem.version,
