@@ -6,6 +6,7 @@ import EngineHost
 import Gateway
 import Glibc
 import HTTPCore
+import LanguageModel
 import NIOCore
 import Tokenization
 
