@@ -187,7 +187,7 @@ def sections(result, figures):
         if body:
             parts += [title + "\n", body]
     if result.get("floors"):
-        parts += ["The machine's limits in the same run:\n", rates(result["floors"])]
+        parts += ["The machine's limits, the best of that day's runs:\n", rates(result["floors"])]
     parts += [f"![{title}]({path})\n" for title, path in figures]
     return "\n".join(parts)
 
