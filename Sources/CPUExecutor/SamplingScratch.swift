@@ -4,7 +4,8 @@ import InferenceEngine
 
 /// Memory in which one thread sorts probabilities.
 ///
-/// Unchecked: it belongs to the thread whose number it has.
+/// Unchecked: each compute thread has one of its own and touches no other; plain memory, so that sampling allocates
+/// nothing.
 final class SamplingScratch: @unchecked Sendable {
     /// Bins of probabilities by their upper bits.
     static let bins = 4096

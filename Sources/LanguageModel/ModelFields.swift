@@ -87,7 +87,8 @@ struct DecoderSizes {
     init(_ fields: some ModelFields, keys: Keys) throws(LanguageModelError) {
         hiddenSize = try fields.integer(keys.hiddenSize, in: 16...(1 << 20))
         intermediateSize = try fields.integer(keys.intermediateSize, in: 1...(1 << 22))
-        layerCount = try fields.integer(keys.layerCount, in: 1...4096)
+        // With all numbers at their limits, bytes of keys and values still fit an Int.
+        layerCount = try fields.integer(keys.layerCount, in: 1...1024)
         queryHeads = try fields.integer(keys.queryHeads, in: 1...4096)
         keyValueHeads = try fields.integer(keys.keyValueHeads, in: 1...4096, default: queryHeads)
         guard queryHeads % keyValueHeads == 0 else {

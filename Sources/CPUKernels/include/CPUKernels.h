@@ -79,6 +79,8 @@ static inline ptrdiff_t tandem_panel_bytes_f32(ptrdiff_t k) { return k * 64; }
  *
  * INT8 row: for each block of 32 along K (the last one zero padded) 40 bytes: 32 signed quants a, a float scale s
  * (max|x| / 127), a float s * sum(a). The row is padded to a multiple of 64 bytes.
+ * INT16 row: two INT8 rows, the second for what the rounding of the first left; a product is that of one plus that of
+ * the other, so the INT8 products take it in two calls.
  * BF16 row: K bf16, zero padded to a multiple of 64 bytes.
  * F32 row: K floats, used as they are.
  */
