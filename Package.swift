@@ -52,7 +52,8 @@ let rooms: [[Target]] = [
     room("Weights", ["JSON", "CTandemSystem"], numeric: true),
     room("Tokenization", ["JSON", "Weights", "Requests"], numeric: true),
     room("LanguageModel", ["JSON", "Weights"]),
-    room("InferenceEngine", ["Requests", "LanguageModel"], numeric: true),
+    room("Grammar", ["JSON", "Requests"], numeric: true),
+    room("InferenceEngine", ["Requests", "LanguageModel", "Grammar"], numeric: true),
     room(
         "CPUExecutor", ["InferenceEngine", "LanguageModel", "Weights", "CPUKernels", "CTandemSystem", "Requests"],
         numeric: true, tests: ["JSON"]),
@@ -65,7 +66,7 @@ let rooms: [[Target]] = [
     room("HTTPCore", nio),
     room("Routing", ["Requests"]),
     room(
-        "Gateway", ["HTTPCore", "JSON", "Requests", "Routing", "EngineLink", "Tokenization", "Telemetry"] + nio,
+        "Gateway", ["HTTPCore", "JSON", "Requests", "Grammar", "Routing", "EngineLink", "Tokenization", "Telemetry"] + nio,
         tests: ["Weights", product("NIOEmbedded", "swift-nio")]),
     room("Supervision", ["CTandemSystem", "EngineLink"]),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),

@@ -118,7 +118,18 @@ struct FieldReader {
         }
     }
 
-    /// A value that is absent, or a raw value of `type`.
+    /// A raw value of `type`, or 0 for none.
+    mutating func optionalChoice<T: RawRepresentable>(
+        _ field: StaticString,
+        of type: T.Type = T.self
+    ) throws(LinkError) -> T? where T.RawValue == UInt8 {
+        let code: UInt8 = try integer(field)
+        guard code != 0 else { return nil }
+        guard let value = T(rawValue: code) else { throw malformed(field, "unknown value \(code)") }
+        return value
+    }
+
+    /// A raw value of `type`.
     mutating func choice<T: RawRepresentable>(
         _ field: StaticString,
         of type: T.Type = T.self

@@ -85,13 +85,33 @@ extension ByteBuffer {
         writeInteger(request.sampling.topK, endianness: .little)
         write(request.sampling.topP)
         write(request.sampling.minP)
+        write(request.sampling.repetitionPenalty)
+        write(request.sampling.frequencyPenalty)
+        write(request.sampling.presencePenalty)
         writeMultipleIntegers(request.sampling.seed, request.sampling.choiceIndex, endianness: .little)
         write(request.maximumNewTokens)
         write(request.stopTokens)
+        write(request.minimumNewTokens)
+        writeCount(request.logitBias.count)
+        for entry in request.logitBias {
+            writeInteger(entry.token, endianness: .little)
+            write(entry.bias)
+        }
+        write(request.grammar)
         write(request.logProbabilities)
         write(request.promptLogProbabilities)
+        writeInteger(request.pooling?.rawValue ?? 0)
+        write(request.labelTokens)
         writeInteger(request.priority, endianness: .little)
         write(request.cacheSalt)
+    }
+
+    private mutating func write(_ grammar: GrammarSource?) {
+        writeInteger(grammar?.kind.rawValue ?? 0)
+        guard let grammar else { return }
+        write(grammar.text)
+        write(grammar.prefix)
+        write(grammar.suffix)
     }
 }
 
@@ -106,16 +126,33 @@ extension FieldReader {
                 topK: try integer("topK"),
                 topP: try float("topP"),
                 minP: try float("minP"),
+                repetitionPenalty: try float("repetitionPenalty"),
+                frequencyPenalty: try float("frequencyPenalty"),
+                presencePenalty: try float("presencePenalty"),
                 seed: try integer("seed"),
                 choiceIndex: try integer("choiceIndex")
             ),
             maximumNewTokens: try int("maximumNewTokens"),
             stopTokens: try tokens("stopTokens"),
+            minimumNewTokens: try int("minimumNewTokens"),
+            logitBias: try array("logitBias", elementBytes: 8) { reader throws(LinkError) in
+                TokenBias(token: try reader.integer("logitBias"), bias: try reader.float("logitBias"))
+            },
+            grammar: try grammar(),
             logProbabilities: try optionalInt("logProbabilities"),
             promptLogProbabilities: try optionalInt("promptLogProbabilities"),
+            pooling: try optionalChoice("pooling"),
+            labelTokens: try tokens("labelTokens"),
             priority: try integer("priority"),
             cacheSalt: try string("cacheSalt")
         )
+    }
+
+    private mutating func grammar() throws(LinkError) -> GrammarSource? {
+        guard let kind: GrammarSource.Kind = try optionalChoice("grammar") else { return nil }
+        return GrammarSource(
+            kind: kind, text: try string("grammar text"), prefix: try string("grammar prefix"),
+            suffix: try string("grammar suffix"))
     }
 }
 

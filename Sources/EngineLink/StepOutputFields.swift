@@ -15,9 +15,7 @@ private struct SequenceParts: OptionSet {
     static let finish = SequenceParts(rawValue: 16)
     static let failure = SequenceParts(rawValue: 32)
     static let cachedPromptTokens = SequenceParts(rawValue: 64)
-    static let all: SequenceParts = [
-        .oneToken, .tokens, .logProbabilities, .promptLogProbabilities, .finish, .failure, .cachedPromptTokens,
-    ]
+    static let score = SequenceParts(rawValue: 128)
 
     init(rawValue: UInt8) {
         self.rawValue = rawValue
@@ -35,6 +33,7 @@ private struct SequenceParts: OptionSet {
         if output.finish != nil { parts.insert(.finish) }
         if output.failure != nil { parts.insert(.failure) }
         if output.cachedPromptTokens != nil { parts.insert(.cachedPromptTokens) }
+        if output.score != nil { parts.insert(.score) }
         self = parts
     }
 }
@@ -67,6 +66,16 @@ extension ByteBuffer {
             write(failure.message)
         }
         if let cached = output.cachedPromptTokens { write(cached) }
+        if let score = output.score {
+            write(score.labels)
+            write(score.pooled)
+        }
+    }
+
+    private mutating func write(_ numbers: [Float]) {
+        writeCount(numbers.count)
+        reserveCapacity(minimumWritableBytes: 4 * numbers.count)
+        for number in numbers { write(number) }
     }
 
     private mutating func write(_ positions: [PositionLogProbabilities]) {
@@ -97,7 +106,7 @@ extension FieldReader {
     private mutating func sequenceOutput() throws(LinkError) -> SequenceOutput {
         var output = SequenceOutput(id: try integer("id"))
         let parts = SequenceParts(rawValue: try integer("parts"))
-        guard SequenceParts.all.isSuperset(of: parts), !parts.isSuperset(of: [.oneToken, .tokens]) else {
+        guard !parts.isSuperset(of: [.oneToken, .tokens]) else {
             throw malformed("parts", "unknown combination \(parts.rawValue)")
         }
         if parts.contains(.oneToken) { output.tokens = [try integer("token")] }
@@ -111,7 +120,14 @@ extension FieldReader {
             output.failure = RequestFailure(kind: try choice("failure"), message: try string("failure message"))
         }
         if parts.contains(.cachedPromptTokens) { output.cachedPromptTokens = try int("cachedPromptTokens") }
+        if parts.contains(.score) {
+            output.score = PromptScore(labels: try floats("labels"), pooled: try floats("pooled"))
+        }
         return output
+    }
+
+    private mutating func floats(_ field: StaticString) throws(LinkError) -> [Float] {
+        try array(field, elementBytes: 4) { reader throws(LinkError) in try reader.float(field) }
     }
 
     private mutating func positions(_ field: StaticString) throws(LinkError) -> [PositionLogProbabilities] {

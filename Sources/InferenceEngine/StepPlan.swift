@@ -164,14 +164,6 @@ public struct RowOutput: Sendable, Equatable {
     }
 }
 
-/// How final hidden states become one vector.
-public enum Pooling: UInt8, Sendable {
-    /// The hidden state of the sequence's last token.
-    case last = 1
-    /// The mean over all tokens of the sequence.
-    case mean = 2
-}
-
 /// Positions of one slot whose inputs are rows of an embedding buffer.
 public struct EmbeddingSpan: Sendable, Equatable {
     public var slot: SlotIndex

@@ -16,11 +16,21 @@ public struct EngineRequest: Sendable, Equatable {
     public var maximumNewTokens: Int
     /// The sequence ends after any of these; the token is reported, with ``FinishReason/stop``.
     public var stopTokens: [TokenID]
+    /// Until so many tokens were generated in the whole life of the sequence, none of ``stopTokens`` is chosen.
+    public var minimumNewTokens: Int
+    /// Added to the logits of single tokens before one is chosen; a token stands here at most once.
+    public var logitBias: [TokenBias]
+    /// What the generated text must look like; `nil` leaves it free.
+    public var grammar: GrammarSource?
     /// Log-probabilities wanted for each generated token: `nil` for none, else how many of the likeliest tokens beside
     /// the chosen one, 0 to 20.
     public var logProbabilities: Int?
     /// The same for prompt tokens (the first token has none); such a request takes nothing from the prefix cache.
     public var promptLogProbabilities: Int?
+    /// Report a vector for the whole prompt. Only with a ``maximumNewTokens`` of 0.
+    public var pooling: Pooling?
+    /// Report the log-probabilities that these tokens follow the prompt. Only with a ``maximumNewTokens`` of 0.
+    public var labelTokens: [TokenID]
     /// Smaller runs first; equal ones in order of arrival.
     public var priority: Int32
     /// Requests with different salts share no cached blocks.
@@ -33,8 +43,13 @@ public struct EngineRequest: Sendable, Equatable {
         sampling: SamplingParameters = SamplingParameters(),
         maximumNewTokens: Int,
         stopTokens: [TokenID] = [],
+        minimumNewTokens: Int = 0,
+        logitBias: [TokenBias] = [],
+        grammar: GrammarSource? = nil,
         logProbabilities: Int? = nil,
         promptLogProbabilities: Int? = nil,
+        pooling: Pooling? = nil,
+        labelTokens: [TokenID] = [],
         priority: Int32 = 0,
         cacheSalt: String = ""
     ) {
@@ -44,12 +59,39 @@ public struct EngineRequest: Sendable, Equatable {
         self.sampling = sampling
         self.maximumNewTokens = maximumNewTokens
         self.stopTokens = stopTokens
+        self.minimumNewTokens = minimumNewTokens
+        self.logitBias = logitBias
+        self.grammar = grammar
         self.logProbabilities = logProbabilities
         self.promptLogProbabilities = promptLogProbabilities
+        self.pooling = pooling
+        self.labelTokens = labelTokens
         self.priority = priority
         self.cacheSalt = cacheSalt
     }
 
     /// Number of prompt tokens proper, without resumed ones.
     public var promptCount: Int { tokens.count - resumeOffset }
+
+    /// Whether only the prompt is computed and nothing is generated.
+    public var isPrefillOnly: Bool { maximumNewTokens == 0 }
+}
+
+/// A number that is added to one token's logit.
+public struct TokenBias: Sendable, Equatable {
+    public var token: TokenID
+    public var bias: Float
+
+    public init(token: TokenID, bias: Float) {
+        self.token = token
+        self.bias = bias
+    }
+}
+
+/// How final hidden states become one vector.
+public enum Pooling: UInt8, Sendable {
+    /// The hidden state of the sequence's last token.
+    case last = 1
+    /// The mean over all tokens of the sequence.
+    case mean = 2
 }

@@ -62,6 +62,19 @@ public struct RequestFailure: Error, Sendable, Equatable {
     }
 }
 
+/// What was asked of a prompt as a whole.
+public struct PromptScore: Sendable, Equatable {
+    /// Log-probabilities of ``EngineRequest/labelTokens`` as the next token, in their order.
+    public var labels: [Float]
+    /// The vector that ``EngineRequest/pooling`` asked for, of the model's hidden size; not normalised.
+    public var pooled: [Float]
+
+    public init(labels: [Float] = [], pooled: [Float] = []) {
+        self.labels = labels
+        self.pooled = pooled
+    }
+}
+
 /// What one engine step produced for one sequence.
 public struct SequenceOutput: Sendable, Equatable {
     public var id: RequestID
@@ -71,6 +84,8 @@ public struct SequenceOutput: Sendable, Equatable {
     public var logProbabilities: [PositionLogProbabilities]
     /// Prompt log-probabilities that became known in this step, in order of position; the first prompt token has none.
     public var promptLogProbabilities: [PositionLogProbabilities]
+    /// Set in the last output of a sequence that asked for a vector or for labels.
+    public var score: PromptScore?
     /// Set in the last output of a sequence.
     public var finish: FinishReason?
     /// Set when ``finish`` is ``FinishReason/failed``.
@@ -83,6 +98,7 @@ public struct SequenceOutput: Sendable, Equatable {
         tokens: some Sequence<TokenID> = OutputTokens(),
         logProbabilities: [PositionLogProbabilities] = [],
         promptLogProbabilities: [PositionLogProbabilities] = [],
+        score: PromptScore? = nil,
         finish: FinishReason? = nil,
         failure: RequestFailure? = nil,
         cachedPromptTokens: Int? = nil
@@ -91,6 +107,7 @@ public struct SequenceOutput: Sendable, Equatable {
         self.tokens = OutputTokens(tokens)
         self.logProbabilities = logProbabilities
         self.promptLogProbabilities = promptLogProbabilities
+        self.score = score
         self.finish = finish
         self.failure = failure
         self.cachedPromptTokens = cachedPromptTokens

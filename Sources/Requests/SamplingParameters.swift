@@ -13,6 +13,13 @@ public struct SamplingParameters: Sendable, Equatable {
     public var topP: Float
     /// Only tokens at least `minP` times as likely as the likeliest take part; in `[0, 1]`.
     public var minP: Float
+    /// Logits of tokens that stand in the prompt or were generated are divided by it where positive and multiplied where
+    /// negative; positive, 1 turns it off.
+    public var repetitionPenalty: Float
+    /// Taken from a token's logit for each time that it was generated.
+    public var frequencyPenalty: Float
+    /// Taken from a token's logit if it was generated at all.
+    public var presencePenalty: Float
     /// Key of the counter-based random numbers, together with the choice index and the position.
     public var seed: UInt64
     /// Which of a request's `n` choices this sequence is.
@@ -23,6 +30,9 @@ public struct SamplingParameters: Sendable, Equatable {
         topK: Int32 = 0,
         topP: Float = 1,
         minP: Float = 0,
+        repetitionPenalty: Float = 1,
+        frequencyPenalty: Float = 0,
+        presencePenalty: Float = 0,
         seed: UInt64 = 0,
         choiceIndex: UInt32 = 0
     ) {
@@ -30,12 +40,18 @@ public struct SamplingParameters: Sendable, Equatable {
         self.topK = topK
         self.topP = topP
         self.minP = minP
+        self.repetitionPenalty = repetitionPenalty
+        self.frequencyPenalty = frequencyPenalty
+        self.presencePenalty = presencePenalty
         self.seed = seed
         self.choiceIndex = choiceIndex
     }
 
     /// Whether no random number is drawn.
     public var isGreedy: Bool { temperature == 0 }
+
+    /// Whether the choice of a token depends on which ones stand before it, beyond what the model makes of them.
+    public var isPenalised: Bool { repetitionPenalty != 1 || frequencyPenalty != 0 || presencePenalty != 0 }
 }
 
 /// Random numbers that depend on nothing but their key: a request that moves to another engine, is preempted or is

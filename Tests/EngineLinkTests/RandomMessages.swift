@@ -60,6 +60,9 @@ extension SeededGenerator {
             tokens: tokens(),
             logProbabilities: array { $0.position() },
             promptLogProbabilities: array { $0.position() },
+            score: optional {
+                PromptScore(labels: $0.array { $0.float() }, pooled: $0.array { $0.float() })
+            },
             finish: optional { reasons[$0.count(3)] },
             failure: optional { RequestFailure(kind: kinds[$0.count(4)], message: $0.string()) },
             cachedPromptTokens: optional { $0.integer() }
@@ -76,16 +79,29 @@ extension SeededGenerator {
                 topK: integer(),
                 topP: float(),
                 minP: float(),
+                repetitionPenalty: float(),
+                frequencyPenalty: float(),
+                presencePenalty: float(),
                 seed: integer(),
                 choiceIndex: integer()
             ),
             maximumNewTokens: integer(),
             stopTokens: tokens(),
+            minimumNewTokens: integer(),
+            logitBias: array { TokenBias(token: $0.integer(), bias: $0.float()) },
+            grammar: optional { $0.grammar() },
             logProbabilities: optional { $0.integer() },
             promptLogProbabilities: optional { $0.integer() },
+            pooling: optional { $0.next() % 2 == 0 ? .last : .mean },
+            labelTokens: tokens(),
             priority: integer(),
             cacheSalt: string()
         )
+    }
+
+    mutating func grammar() -> GrammarSource {
+        let kinds: [GrammarSource.Kind] = [.jsonObject, .jsonSchema, .regularExpression, .gbnf, .choice]
+        return GrammarSource(kind: kinds[count(4)], text: string(), prefix: string(), suffix: string())
     }
 
     mutating func engineHello() -> EngineHello {
