@@ -135,7 +135,7 @@ public final class CPUExecutor: StepExecutor {
         capabilities = ExecutorCapabilities(
             device: "cpu (\(name), \(options.compute.rawValue), \(options.threads) "
                 + "\(options.threads == 1 ? "thread" : "threads"))",
-            maximumStepsInFlight: 2, rowInvariant: true)
+            maximumStepsInFlight: 2, masks: true, pooling: true, rowInvariant: true)
     }
 
     deinit { pool.shutdown() }
@@ -194,9 +194,21 @@ public final class CPUExecutor: StepExecutor {
     }
 
     public func sample(_ ticket: StepTicket, masks: TokenMasks?) throws(ExecutorError) {
-        guard masks == nil else {
-            throw ExecutorError(kind: .unsupported, message: "token masks are not supported on the CPU")
+        guard let prepared else { throw Self.notPrepared }
+        guard let place = inFlight.firstIndex(of: ticket.step) else {
+            throw ExecutorError(
+                kind: .unsupported, message: "step \(ticket.step) is to sample; in flight, in order: \(inFlight)")
         }
+        if let masks {
+            let words = (model.vocabularySize + 31) / 32
+            guard masks.wordsPerSlot == words, masks.words.count == words * masks.slots.count else {
+                throw ExecutorError(
+                    kind: .unsupported,
+                    message: "step \(ticket.step): \(masks.words.count) words are no masks of \(model.vocabularySize) "
+                        + "tokens for \(masks.slots.count) slots")
+            }
+        }
+        prepared.jobs[(prepared.collected + place) % 2].release(masks)
     }
 
     public func result(of ticket: StepTicket, into result: inout StepResult) throws(ExecutorError) {
@@ -225,6 +237,10 @@ public final class CPUExecutor: StepExecutor {
     }
 
     public func shutdown() {
+        // Nobody else will let them end.
+        if let prepared {
+            for place in inFlight.indices { prepared.jobs[(prepared.collected + place) % 2].release(nil) }
+        }
         pool.shutdown()
         prepared = nil
         inFlight = []

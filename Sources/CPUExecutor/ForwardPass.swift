@@ -35,6 +35,11 @@ final class ForwardPass: @unchecked Sendable {
 
     let sampling: UnsafeMutableBufferPointer<SamplingParameters>
     let lastTokens: UnsafeMutableBufferPointer<TokenID>
+    /// What else bears on a slot's choice of tokens; mostly nothing.
+    let adjusters: UnsafeMutableBufferPointer<LogitAdjuster?>
+    /// Sums of hidden states by slot, for vectors pooled as a mean; takes memory once it is used.
+    private let hiddenSums: MappedMemory
+    private let limits: ExecutorLimits
     private let queryWidth: Int
     private let keyWidth: Int
     let layerCount: Int
@@ -67,6 +72,11 @@ final class ForwardPass: @unchecked Sendable {
         sampling.initialize(repeating: SamplingParameters())
         lastTokens = .allocate(capacity: limits.slots)
         lastTokens.initialize(repeating: 0)
+        adjusters = .allocate(capacity: limits.slots)
+        adjusters.initialize(repeating: nil)
+        hiddenSums = try MappedMemory(
+            byteCount: limits.slots * model.hiddenSize * MemoryLayout<Float>.stride, purpose: "pooled vectors")
+        self.limits = limits
         queryWidth = model.queryHeads * model.headDimension
         keyWidth = model.keyValueHeads * model.headDimension
         layerCount = model.layers.count
@@ -75,6 +85,13 @@ final class ForwardPass: @unchecked Sendable {
     deinit {
         sampling.deallocate()
         lastTokens.deallocate()
+        adjusters.deinitialize()
+        adjusters.deallocate()
+    }
+
+    /// The sum of a slot's hidden states so far, `hiddenSize` floats.
+    func hiddenSum(ofSlot slot: SlotIndex) -> UnsafeMutablePointer<Float> {
+        hiddenSums.base.assumingMemoryBound(to: Float.self) + Int(slot) * model.hiddenSize
     }
 
     static func samplingScratch(threads: Int, vocabularySize: Int) throws(ExecutorError) -> [SamplingScratch] {
@@ -90,7 +107,12 @@ final class ForwardPass: @unchecked Sendable {
 
     /// Applies the step's changes of slots, tables and blocks, and fills in tokens sampled by earlier steps.
     func begin(_ job: StepJob) {
-        for addition in job.addedSlots { sampling[Int(addition.slot)] = addition.sampling }
+        for addition in job.addedSlots {
+            sampling[Int(addition.slot)] = addition.sampling
+            adjusters[Int(addition.slot)] = addition.adjustments.map {
+                LogitAdjuster($0, sampling: addition.sampling, contextLength: limits.contextLength)
+            }
+        }
         for update in job.blockTableUpdates {
             let table = keyValues.table(group: Int(update.group), slot: update.slot)
             for index in 0..<Int(update.count) {

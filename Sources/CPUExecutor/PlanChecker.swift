@@ -164,7 +164,15 @@ struct PlanChecker {
         if let next = row.output.nextPromptToken { try requireToken(next, plan) }
         try requireLikeliest(row.output.logProbabilities, plan)
         try requireLikeliest(row.output.promptLogProbabilities, plan)
-        guard row.output.pooling == nil else { throw refused(plan, "pooling is not supported on the CPU") }
+        guard !row.output.reportsPooled || row.output.pooling != nil else {
+            throw refused(plan, "slot \(row.slot) is to report a vector that is not pooled")
+        }
+        let labels = Int(row.output.labelOffset)
+        guard row.output.labelCount >= 0, labels >= 0, labels + Int(row.output.labelCount) <= plan.labels.count else {
+            throw refused(
+                plan, "slot \(row.slot): \(row.output.labelCount) labels at \(labels) of \(plan.labels.count)")
+        }
+        for index in labels..<labels + Int(row.output.labelCount) { try requireToken(plan.labels[index], plan) }
         for group in windows.indices {
             let known = ranges[slot * windows.count + group]
             let firstVisible = windows[group].map { max(0, Int(row.startPosition) + 1 - $0) } ?? 0

@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import InferenceEngine
+import LanguageModel
 import Requests
 
 /// A position whose logits are wanted.
@@ -9,7 +10,7 @@ struct HeadPosition {
     var token: Int32
     /// The slot whose parameters decide a sample.
     var slot: SlotIndex
-    /// The prompt token whose log-probability is wanted, or -1 to sample.
+    /// The prompt token whose log-probability is wanted, or one of the two below.
     var target: TokenID
     /// Index in the sequence of the token that is sampled.
     var position: Int32
@@ -17,6 +18,28 @@ struct HeadPosition {
     var top: Int32
     /// Where they go in ``StepJob/top``.
     var topOffset: Int
+    /// Whether the token is chosen among those of a mask.
+    var isConstrained = false
+    /// The labels whose log-probabilities are wanted, in the job's ``StepJob/labels``.
+    var labels = 0..<0
+
+    /// Sample a token.
+    static let sampled: TokenID = -1
+    /// Report labels.
+    static let labelled: TokenID = -2
+}
+
+/// A row that takes part in a pooled vector.
+struct PooledRow {
+    var slot: SlotIndex
+    /// Index of the first token among the step's tokens.
+    var firstToken: Int32
+    var count: Int32
+    /// Its position in the sequence.
+    var position: Int32
+    var pooling: Pooling
+    /// Where the vector goes in ``StepJob/pooled``; `nil` if the sequence's last row is still to come.
+    var offset: Int?
 }
 
 /// A run of tokens of one row that one attention call handles.
@@ -51,17 +74,32 @@ final class StepJob: PoolProgram, @unchecked Sendable {
     /// Whether one row's tokens fit one tile, so that nothing reads keys that another work item stores.
     var isSingleTile = false
     var heads: [HeadPosition] = []
+    var labels: [TokenID] = []
+    var pooledRows: [PooledRow] = []
+
+    /// Set by the step loop, with the masks, before a constrained row may sample.
+    private let released = Event()
+    private var releasesExpected: UInt32 = 0
+    private(set) var isConstrained = false
+    private var masks = OutputBuffer<UInt32>(0)
+    private var wordsPerMask = 0
+    /// Which of the masks is a slot's.
+    private var maskOfSlot: [SlotIndex: Int] = [:]
 
     /// One for each head position: the sampled or given token.
     private(set) var chosen = OutputBuffer(StepJob.nothing)
     /// How many likeliest tokens were found for each head position.
     private(set) var topCounts = OutputBuffer<Int32>(0)
     private(set) var top = OutputBuffer(StepJob.nothing)
+    private(set) var labelLogProbabilities = OutputBuffer<Float>(0)
+    private(set) var pooled = OutputBuffer<Float>(0)
+    private let hiddenSize: Int
 
     private static let nothing = TokenLogProbability(token: 0, logProbability: 0)
 
     init(forward: ForwardPass) {
         self.forward = forward
+        hiddenSize = forward.model.hiddenSize
     }
 
     /// Copies a checked plan.
@@ -73,6 +111,9 @@ final class StepJob: PoolProgram, @unchecked Sendable {
         Self.replace(&blockIDs, by: plan.blockIDs)
         Self.replace(&blockCopies, by: plan.blockCopies)
         Self.replace(&rows, by: plan.rows)
+        Self.replace(&labels, by: plan.labels)
+        pooledRows.removeAll(keepingCapacity: true)
+        var pooledCount = 0
         tokens.removeAll(keepingCapacity: true)
         positions.removeAll(keepingCapacity: true)
         tiles.removeAll(keepingCapacity: true)
@@ -105,13 +146,51 @@ final class StepJob: PoolProgram, @unchecked Sendable {
                 }
             }
             if row.output.sample {
-                addHead(row, index: count - 1, first: first, target: -1, top: row.output.logProbabilities, &topTotal)
+                addHead(
+                    row, index: count - 1, first: first, target: HeadPosition.sampled,
+                    top: row.output.logProbabilities, &topTotal)
+                heads[heads.count - 1].isConstrained = row.output.isConstrained
+            }
+            if row.output.labelCount > 0 {
+                addHead(row, index: count - 1, first: first, target: HeadPosition.labelled, top: nil, &topTotal)
+                let start = Int(row.output.labelOffset)
+                heads[heads.count - 1].labels = start..<start + Int(row.output.labelCount)
+            }
+            if let pooling = row.output.pooling {
+                pooledRows.append(
+                    PooledRow(
+                        slot: row.slot, firstToken: Int32(first), count: row.tokenCount, position: row.startPosition,
+                        pooling: pooling, offset: row.output.reportsPooled ? pooledCount : nil))
+                if row.output.reportsPooled { pooledCount += hiddenSize }
             }
         }
+        isConstrained = heads.contains { $0.isConstrained }
+        maskOfSlot.removeAll(keepingCapacity: true)
+        releasesExpected = released.value
+        labelLogProbabilities.reset(count: labels.count, to: 0)
+        pooled.reset(count: pooledCount, to: 0)
         isSingleTile = tiles.count == 1
         chosen.reset(count: heads.count, to: Self.nothing)
         topCounts.reset(count: heads.count, to: 0)
         top.reset(count: topTotal, to: Self.nothing)
+    }
+
+    /// Lets constrained rows sample, each among the tokens of its mask; rows without one are free.
+    func release(_ masks: TokenMasks?) {
+        guard isConstrained else { return }
+        if let masks {
+            wordsPerMask = masks.wordsPerSlot
+            self.masks.reset(count: masks.words.count, to: 0)
+            for (index, word) in masks.words.enumerated() { self.masks.base[index] = word }
+            for (index, slot) in masks.slots.enumerated() { maskOfSlot[slot] = index }
+        }
+        released.advance()
+    }
+
+    /// A slot's mask, once masks have come; waits for them.
+    func mask(of slot: SlotIndex) -> UnsafePointer<UInt32>? {
+        released.wait(whileEqual: releasesExpected, spinNanoseconds: 0)
+        return maskOfSlot[slot].map { UnsafePointer(masks.base + $0 * wordsPerMask) }
     }
 
     /// Fills a result from the outputs.
@@ -119,9 +198,10 @@ final class StepJob: PoolProgram, @unchecked Sendable {
         result.removeAll()
         result.step = step
         var head = 0
+        var pooledRow = 0
         for row in rows {
-            let wantsPrompt = row.output.promptLogProbabilities != nil
-            guard row.output.sample || wantsPrompt else { continue }
+            if row.output.pooling != nil { pooledRow += 1 }
+            guard row.output.expectsResult else { continue }
             var output = RowResult(slot: row.slot)
             let promptStart = result.prompt.count
             while head < heads.count, heads[head].slot == row.slot, heads[head].target >= 0 {
@@ -139,6 +219,21 @@ final class StepJob: PoolProgram, @unchecked Sendable {
                 output.token = chosen.base[head].token
                 output.logProbability = chosen.base[head].logProbability
                 head += 1
+            }
+            if row.output.labelCount > 0 {
+                let start = result.labels.count
+                let labels = heads[head].labels
+                result.labels.append(
+                    contentsOf: UnsafeBufferPointer(
+                        start: labelLogProbabilities.base + labels.lowerBound, count: labels.count))
+                output.labels = start..<result.labels.count
+                head += 1
+            }
+            if row.output.reportsPooled, let offset = pooledRows[pooledRow - 1].offset {
+                let start = result.pooled.count
+                result.pooled.append(
+                    contentsOf: UnsafeBufferPointer(start: pooled.base + offset, count: hiddenSize))
+                output.pooled = start..<result.pooled.count
             }
             result.rows.append(output)
         }

@@ -90,6 +90,9 @@ struct ChoiceState {
                     reason: "stop",
                     stopReason: last.flatMap { stopTokens.contains($0) ? .token($0) : nil }),
                 &delta)
+        case .complete:
+            if flush(into: &delta) { return delta }
+            end(ChoiceFinish(reason: "stop", stopReason: nil), &delta)
         case .length:
             if flush(into: &delta) { return delta }
             end(ChoiceFinish(reason: "length", stopReason: nil), &delta)

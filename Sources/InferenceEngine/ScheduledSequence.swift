@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+import Grammar
 import Requests
 
 /// One sequence while the scheduler knows it. There are no phases: a sequence has tokens that are known, tokens whose
@@ -8,6 +9,12 @@ struct ScheduledSequence: Sendable {
     let id: RequestID
     let sampling: SamplingParameters
     let stopTokens: [TokenID]
+    let minimumNewTokens: Int
+    let logitBias: [TokenBias]
+    let pooling: Pooling?
+    let labelTokens: [TokenID]
+    /// Whether nothing is generated: see `Scheduler+Scoring`.
+    let isPrefillOnly: Bool
     let logProbabilities: Int?
     let promptLogProbabilities: Int?
     let priority: Int32
@@ -22,6 +29,8 @@ struct ScheduledSequence: Sendable {
 
     /// Prompt and generated tokens that are known.
     var tokens: [TokenID]
+    /// Where the generated tokens stand in the sequence's grammar, if it has one.
+    var matcher: GrammarMatcher?
     /// Tokens after ``tokens`` that submitted steps sample.
     var pending = 0
     /// Step that samples the last pending token.
@@ -45,6 +54,16 @@ struct ScheduledSequence: Sendable {
     /// Leading blocks that are registered in the prefix cache, while there is a slot.
     var registeredBlocks = 0
 
+    /// How many of the leading full blocks may enter the prefix cache.
+    var registrationLimit = Int.max
+    /// Full blocks that the sequence is about to compute and that others may wait for; see `Scheduler+Sharing`.
+    var claimed = 0..<0
+    /// The block for which the sequence waits although it could run.
+    var awaited: AwaitedBlock?
+    /// The whole of a prompt that is only scored was planned, and its slot and blocks were given back; only the result
+    /// is missing.
+    var isHandedOver = false
+
     /// Prompt tokens from the prefix cache when the sequence first ran; `nil` before.
     var cachedPromptTokens: Int?
     /// Whether an output was made, which carried ``cachedPromptTokens``.
@@ -56,6 +75,11 @@ struct ScheduledSequence: Sendable {
         id = request.id
         sampling = request.sampling
         stopTokens = request.stopTokens
+        minimumNewTokens = request.minimumNewTokens
+        logitBias = request.logitBias
+        pooling = request.pooling
+        labelTokens = request.labelTokens
+        isPrefillOnly = request.isPrefillOnly
         logProbabilities = request.logProbabilities
         promptLogProbabilities = request.promptLogProbabilities
         priority = request.priority
@@ -76,6 +100,7 @@ struct ScheduledSequence: Sendable {
     mutating func forget() {
         arrival = Self.finished
         tokens = []
+        matcher = nil
         hashes = []
         tables = []
     }
@@ -96,6 +121,30 @@ struct ScheduledSequence: Sendable {
 
     var isPaused: Bool { credits == 0 }
 
+    /// Whether it holds a slot and may be given work, so that what it claimed will be computed.
+    var isActive: Bool { slot != nil && !isPaused }
+
+    /// Whether the prompt's last row reports a vector or labels.
+    var scoresPrompt: Bool { pooling != nil || !labelTokens.isEmpty }
+
+    /// Whether the prompt's rows need the tokens before them to be computed too, so that none may come from the prefix
+    /// cache.
+    var needsWholePrompt: Bool { needsPromptRows || pooling == .mean }
+
+    /// What the executor has to know of the choice of tokens beside ``sampling``.
+    var adjustments: LogitAdjustments? {
+        let bans = minimumNewTokens > 0 && !stopTokens.isEmpty
+        guard bans || sampling.isPenalised || !logitBias.isEmpty else { return nil }
+        return LogitAdjustments(
+            promptCount: promptCount,
+            minimumNewTokens: bans ? minimumNewTokens : 0,
+            stopTokens: bans ? stopTokens : [],
+            biases: logitBias,
+            // A copy of its own: sharing the buffer would copy it when the next token is appended.
+            history: sampling.isPenalised ? tokens.map { $0 } : []
+        )
+    }
+
     /// Whether a row that ends before position `end` samples the token there.
     func samples(rowEnd end: Int) -> Bool { end == total && total < lengthLimit }
 
@@ -107,8 +156,12 @@ struct ScheduledSequence: Sendable {
     /// Why the sequence ends with its last known token; `nil` if it goes on.
     var finishReason: FinishReason? {
         if let last = tokens.last, tokens.count > promptCount, stopTokens.contains(last) { return .stop }
+        if let matcher, matcher.isExhausted { return .complete }
         return tokens.count >= lengthLimit ? .length : nil
     }
+
+    /// Whether one of ``stopTokens`` may be the next token.
+    var mayStop: Bool { tokens.count - promptCount >= minimumNewTokens && matcher?.isAccepting != false }
 
     /// Extends ``hashes`` to all full blocks of known tokens.
     mutating func extendHashes(blockSize: Int, root: @autoclosure () -> BlockHash) {

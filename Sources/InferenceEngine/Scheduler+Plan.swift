@@ -15,6 +15,7 @@ extension Scheduler {
         }
         record.tokens = plan.tokens.count
         inFlight.append(record)
+        if sequencesAreScored(in: record) { handOverScored() }
     }
 
     private mutating func writeRow(_ decision: Decision, _ plan: inout StepPlan) -> StepRecord.Row {
@@ -22,7 +23,9 @@ extension Scheduler {
         guard let slot = sequences[handle].slot else { preconditionFailure("a sequence without a slot was planned") }
         let isNew = !sequences[handle].slotAnnounced
         if isNew {
-            plan.addedSlots.append(SlotAddition(slot: slot, sampling: sequences[handle].sampling))
+            plan.addedSlots.append(
+                SlotAddition(
+                    slot: slot, sampling: sequences[handle].sampling, adjustments: sequences[handle].adjustments))
             sequences[handle].slotAnnounced = true
         }
         announceBlocks(of: handle, slot: slot, &plan)
@@ -46,12 +49,15 @@ extension Scheduler {
         let reportsPrompt = sequences[handle].reportsPrompt(rowEnd: end)
         if samples {
             row.output.sample = true
+            row.output.isConstrained = sequences[handle].matcher != nil
             row.output.logProbabilities = sequences[handle].logProbabilities
         }
         if reportsPrompt {
             row.output.promptLogProbabilities = sequences[handle].promptLogProbabilities
             if end < sequences[handle].promptCount { row.output.nextPromptToken = sequences[handle].tokens[end] }
         }
+        let scores = sequences[handle].scoresPrompt && end == sequences[handle].promptCount
+        if sequences[handle].scoresPrompt { writeScores(of: handle, isLast: scores, &row.output, &plan) }
         plan.rows.append(row)
 
         sequences[handle].computed = end
@@ -68,8 +74,23 @@ extension Scheduler {
             end: end,
             samples: samples,
             firstPromptTarget: reportsPrompt ? start + 1 : nil,
+            scores: scores,
+            isConstrained: row.output.isConstrained,
             isNew: isNew
         )
+    }
+
+    private func sequencesAreScored(in record: StepRecord) -> Bool {
+        record.rows.contains { sequences[$0.handle].isPrefillOnly }
+    }
+
+    private func writeScores(of handle: Int, isLast: Bool, _ output: inout RowOutput, _ plan: inout StepPlan) {
+        if isLast || sequences[handle].pooling == .mean { output.pooling = sequences[handle].pooling }
+        guard isLast else { return }
+        output.reportsPooled = output.pooling != nil
+        output.labelCount = Int32(sequences[handle].labelTokens.count)
+        output.labelOffset = Int32(plan.labels.count)
+        plan.labels.append(contentsOf: sequences[handle].labelTokens)
     }
 
     private mutating func announceBlocks(of handle: Int, slot: SlotIndex, _ plan: inout StepPlan) {

@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+import Grammar
 public import Requests
 
 extension Scheduler {
@@ -48,7 +49,8 @@ extension Scheduler {
                     "the executor's row of slot \(row.slot) in step \(result.step) has no token or one too many")
             }
             guard entry.top.upperBound <= result.top.count, entry.prompt.upperBound <= result.prompt.count,
-                result.prompt[entry.prompt].allSatisfy({ $0.top.upperBound <= result.promptTop.count })
+                result.prompt[entry.prompt].allSatisfy({ $0.top.upperBound <= result.promptTop.count }),
+                entry.pooled.upperBound <= result.pooled.count, entry.labels.upperBound <= result.labels.count
             else {
                 throw fatal("the executor's row of slot \(row.slot) in step \(result.step) points outside the result")
             }
@@ -66,6 +68,9 @@ extension Scheduler {
             sequences[handle].pending -= 1
             sequences[handle].tokens.append(token)
             totals.generatedTokens += 1
+            if let failure = advanceGrammar(of: handle, by: token) {
+                return retire(handle, finish: .failed, failure: failure)
+            }
             output.tokens.append(token)
             if sequences[handle].logProbabilities != nil {
                 output.logProbabilities.append(
@@ -84,6 +89,10 @@ extension Scheduler {
                 )
             }
             sequences[handle].promptReported += output.promptLogProbabilities.count
+        }
+        if row.scores, let rowResult {
+            output.score = PromptScore(
+                labels: Array(result.labels[rowResult.labels]), pooled: Array(result.pooled[rowResult.pooled]))
         }
         // What a preempted sequence's rows wrote is gone, only what they sampled counts; it gets no new slot before.
         if sequences[handle].slot != nil {
@@ -111,16 +120,27 @@ extension Scheduler {
         return output
     }
 
+    /// Moves a constrained sequence's grammar on; says why it cannot.
+    private mutating func advanceGrammar(of handle: Int, by token: TokenID) -> RequestFailure? {
+        guard sequences[handle].matcher != nil, !sequences[handle].stopTokens.contains(token) else { return nil }
+        guard sequences[handle].matcher?.accept(token) != true else { return nil }
+        return RequestFailure(
+            kind: .invalid,
+            message: "no token of the model's vocabulary can follow what was generated so far by the request's grammar")
+    }
+
     /// Offers the full blocks among a sequence's first `computed` positions to others.
     private mutating func registerBlocks(of handle: Int, computed: Int) {
         guard configuration.prefixCaching else { return }
-        let full = min(computed, sequences[handle].tokens.count) / configuration.blockSize
+        let known = min(computed, sequences[handle].tokens.count) / configuration.blockSize
+        let full = min(known, sequences[handle].registrationLimit)
         guard full > sequences[handle].registeredBlocks else { return }
         extendHashes(of: handle)
         for entry in sequences[handle].registeredBlocks..<full {
             cache.register(sequences[handle].hashes[entry], entry: entry, of: sequences[handle].tables)
         }
         sequences[handle].registeredBlocks = full
+        if full >= sequences[handle].claimed.upperBound { dropClaims(of: handle) }
     }
 
     // MARK: - Failed steps
@@ -134,7 +154,11 @@ extension Scheduler {
         let blamesNew = record.rows.contains { $0.isNew }
         for row in record.rows {
             sequences[row.handle].rowsInFlight -= 1
-            if row.isNew { sequences[row.handle].slotAnnounced = false }
+            if row.isNew {
+                sequences[row.handle].slotAnnounced = false
+                // The executor never heard of it, though it was given back already.
+                if sequences[row.handle].isHandedOver { removedSlots.removeAll { $0 == row.slot } }
+            }
             if row.samples {
                 sequences[row.handle].pending -= 1
                 if sequences[row.handle].credits != UInt32.max { sequences[row.handle].credits += 1 }

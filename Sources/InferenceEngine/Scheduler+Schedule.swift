@@ -6,9 +6,10 @@ import Requests
 /// and arrival.
 ///
 /// 1. Running sequences with one token to compute, that is, those that generate: long prompts never hold them up.
-/// 2. Short prompts, from half of what is left: long prompts do not hold those up either.
-/// 3. Running sequences with more to compute.
-/// 4. Waiting sequences, as long as there are slots and blocks for the first of them.
+/// 2. Prompts from which nothing is generated, from half of what is left if others have prompts to compute too.
+/// 3. Short prompts, from half of what is left: long prompts do not hold those up either.
+/// 4. Running sequences with more to compute.
+/// 5. Waiting sequences, as long as there are slots and blocks for the first of them.
 ///
 /// Running sequences take the blocks they need from those behind them, waiting ones only what is free.
 extension Scheduler {
@@ -24,6 +25,13 @@ extension Scheduler {
         var budget = configuration.tokensPerStep
         decideGenerating(&budget)
         limitPromptTokens(&budget)
+        let othersHavePrompts = !waiting.isEmpty || running.contains { openWork(of: $0) > 0 }
+        if !scoring.isEmpty, totals.preemptions == preemptions {
+            var share = othersHavePrompts ? budget / 2 : budget
+            budget -= share
+            decideScoring(&share)
+            budget += share
+        }
         decideShort(&budget, admits: totals.preemptions == preemptions)
         decidePrompts(&budget)
         if totals.preemptions != preemptions {
@@ -32,6 +40,7 @@ extension Scheduler {
         }
         // What was just taken from a running sequence is not for one that waits, unless nothing else runs.
         if totals.preemptions == preemptions || decisions.isEmpty { decideWaiting(&budget) }
+        if othersHavePrompts || decisions.isEmpty { decideScoring(&budget) }
         guard !decisions.isEmpty else { return false }
         write(&plan)
         return true
@@ -40,7 +49,7 @@ extension Scheduler {
     // MARK: - Running sequences
 
     /// Tokens that a running sequence could compute in this step; 0 if it has its row already.
-    private func openWork(of handle: Int) -> Int {
+    func openWork(of handle: Int) -> Int {
         guard sequences[handle].slot != nil, !sequences[handle].isPaused, sequences[handle].decidedStep <= lastStep
         else {
             return 0
@@ -48,7 +57,7 @@ extension Scheduler {
         return sequences[handle].work
     }
 
-    private mutating func decide(_ handle: Int, count: Int, _ budget: inout Int) {
+    mutating func decide(_ handle: Int, count: Int, _ budget: inout Int) {
         decisions.append(Decision(handle: handle, count: count))
         sequences[handle].decidedStep = lastStep + 1
         budget -= count
@@ -139,7 +148,7 @@ extension Scheduler {
     /// - Parameter admits: whether sequences that wait may be admitted.
     private mutating func decideShort(_ budget: inout Int, admits: Bool) {
         let runningFirst = running.first { openWork(of: $0) > 0 }
-        guard let first = runningFirst ?? (admits ? waiting.last : nil) else { return }
+        guard let first = runningFirst ?? (admits ? firstAdmissible() : nil) else { return }
         var share = budget / 2
         guard sequences[first].work > budget - share else { return }
         let whole = share
@@ -162,6 +171,7 @@ extension Scheduler {
         for index in waiting.indices.reversed() where share > 0 {
             let handle = waiting[index]
             guard sequences[handle].priority == priority else { return }
+            if awaitsBlock(handle) { continue }
             if handle != first, sequences[handle].tokens.count <= share, sequences[handle].rowsInFlight == 0 {
                 guard admit(handle, keeping: kept) else { return }
                 waiting.remove(at: index)
@@ -177,18 +187,32 @@ extension Scheduler {
 
     // MARK: - Waiting sequences
 
-    /// Gives slots and what is left of the budget to waiting sequences, strictly in order.
+    /// The first waiting sequence that waits for nothing but its turn.
+    private mutating func firstAdmissible() -> Int? {
+        for handle in waiting.reversed() where !awaitsBlock(handle) { return handle }
+        return nil
+    }
+
+    /// Gives slots and what is left of the budget to waiting sequences, strictly in order but for those that wait for
+    /// blocks of a running one.
     private mutating func decideWaiting(_ budget: inout Int) {
-        while budget > 0, let handle = waiting.last {
+        var index = waiting.count - 1
+        while budget > 0, index >= 0 {
+            let handle = waiting[index]
             // A preempted sequence first learns what it sampled before it lost its slot.
             guard sequences[handle].rowsInFlight == 0 else { return }
+            if awaitsBlock(handle) {
+                index -= 1
+                continue
+            }
             guard admit(handle, keeping: (0, 0)) else {
                 guard let victim = pausedVictim() else { return }
                 preempt(victim)
                 running.removeAll { $0 == victim }
                 continue
             }
-            waiting.removeLast()
+            waiting.remove(at: index)
+            index -= 1
             run(handle)
             decide(handle, count: min(sequences[handle].work, budget), &budget)
         }
@@ -200,17 +224,9 @@ extension Scheduler {
     /// would soon be preempted again, and computed again, and so on.
     ///
     /// - Parameter keeping: blocks and slots that must still be free afterwards.
-    private mutating func admit(_ handle: Int, keeping: (blocks: Int, slots: Int)) -> Bool {
+    mutating func admit(_ handle: Int, keeping: (blocks: Int, slots: Int)) -> Bool {
         guard let slot = freeSlots.last, freeSlots.count > keeping.slots else { return false }
-        var hits = 0
-        if configuration.prefixCaching {
-            extendHashes(of: handle)
-            if !sequences[handle].needsPromptRows {
-                // The last token is always computed: its row samples.
-                let most = (sequences[handle].tokens.count - 1) / configuration.blockSize
-                hits = cache.cachedBlocks(of: sequences[handle].hashes.prefix(most))
-            }
-        }
+        let hits = cachedBlocks(of: handle)
         let growing = running.count { sequences[$0].slot != nil && !sequences[$0].isPaused }
         guard
             cache.begin(
@@ -222,6 +238,7 @@ extension Scheduler {
         sequences[handle].slot = slot
         sequences[handle].computed = hits * configuration.blockSize
         sequences[handle].registeredBlocks = hits
+        claimBlocks(of: handle, from: hits)
         if sequences[handle].cachedPromptTokens == nil {
             let cached = min(sequences[handle].computed, sequences[handle].promptCount)
             sequences[handle].cachedPromptTokens = cached
@@ -229,6 +246,19 @@ extension Scheduler {
             totals.cachedPromptTokens += UInt64(cached)
         }
         return true
+    }
+
+    /// How many leading blocks of a waiting sequence need not be computed.
+    mutating func cachedBlocks(of handle: Int) -> Int {
+        guard configuration.prefixCaching else { return 0 }
+        extendHashes(of: handle)
+        guard !sequences[handle].needsWholePrompt else { return 0 }
+        return cache.cachedBlocks(of: sequences[handle].hashes.prefix(mostCachedBlocks(of: handle)))
+    }
+
+    /// The last token is always computed: its row samples.
+    func mostCachedBlocks(of handle: Int) -> Int {
+        (sequences[handle].tokens.count - 1) / configuration.blockSize
     }
 
     mutating func extendHashes(of handle: Int) {

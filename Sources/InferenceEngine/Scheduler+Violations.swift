@@ -43,15 +43,32 @@ extension Scheduler {
         if running.count != withSlot.count || Set(running) != Set(withSlot) {
             found.append("the sequences that run are not those with slots")
         }
-        let runnable = live.filter { sequences[$0].slot == nil && !sequences[$0].isPaused }
-        if waiting.count != runnable.count || Set(waiting) != Set(runnable) {
+        let runnable = live.filter {
+            sequences[$0].slot == nil && !sequences[$0].isPaused && !sequences[$0].isHandedOver
+        }
+        let queued = waiting + scoring
+        if queued.count != runnable.count || Set(queued) != Set(runnable) {
             found.append("the sequences that wait are not those without slots")
+        }
+        if scoring.contains(where: { !sequences[$0].isPrefillOnly })
+            || waiting.contains(where: { sequences[$0].isPrefillOnly })
+        {
+            found.append("a sequence waits in the wrong queue")
+        }
+        let handedOver = live.filter { sequences[$0].isHandedOver }
+        if handedOver.count != handedOverCount || handedOver.contains(where: { sequences[$0].slot != nil }) {
+            found.append("\(handedOver.count) prompts are handed over, \(handedOverCount) counted")
+        }
+        for (hash, handle) in claims where sequences[handle].slot == nil || !sequences[handle].hashes.contains(hash) {
+            found.append("request \(sequences[handle].id) claims a block and has no slot")
         }
         for (first, second) in zip(running, running.dropFirst()) where !sequences[first].precedes(sequences[second]) {
             found.append("running sequences are out of order")
         }
-        for (later, sooner) in zip(waiting, waiting.dropFirst()) where !sequences[sooner].precedes(sequences[later]) {
-            found.append("waiting sequences are out of order")
+        for queue in [waiting, scoring] {
+            for (later, sooner) in zip(queue, queue.dropFirst()) where !sequences[sooner].precedes(sequences[later]) {
+                found.append("waiting sequences are out of order")
+            }
         }
         return found
     }

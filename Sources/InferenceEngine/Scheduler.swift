@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+public import Grammar
 public import LanguageModel
 public import Requests
 
@@ -11,8 +12,9 @@ public import Requests
 /// priority and arrival loses its blocks and slot, keeps its tokens and is computed again later, from the prefix cache
 /// as far as nobody needed the memory; so the first in order always goes on.
 ///
-/// The files: `Scheduler` (requests, queues), `+Schedule` (what the next step computes), `+Plan` (writing it down),
-/// `+Results` (what came of it). The order of calls is:
+/// The files: `Scheduler` (requests, queues), `+Schedule` (what the next step computes), `+Scoring` (prompts from which
+/// nothing is generated), `+Sharing` (prefixes that are being computed), `+Plan` (writing it down), `+Masks` (which tokens
+/// grammars permit), `+Results` (what came of it). The order of calls is:
 ///
 ///     while scheduler.schedule(into: &plan) { executor.submit(plan) … }
 ///     executor.result(of: ticket, into: &result)
@@ -34,8 +36,14 @@ public struct Scheduler: Sendable {
     var handles: [RequestID: Int] = [:]
     /// Sequences with a slot, in order.
     var running: [Int] = []
-    /// Sequences without a slot that may run, first one last.
+    /// Sequences without a slot that may run, first one last; and those among them that generate nothing.
     var waiting: [Int] = []
+    var scoring: [Int] = []
+    /// Scored prompts whose results are missing and that hold nothing any more.
+    var handedOverCount = 0
+    /// Blocks that running sequences are about to compute, by hash.
+    var claims: [BlockHash: Int] = [:]
+    var seenPrefixes = SeenPrefixes()
     var freeSlots: [SlotIndex]
     /// Slots that the executor still has to forget.
     var removedSlots: [SlotIndex] = []
@@ -91,18 +99,22 @@ public struct Scheduler: Sendable {
 
     /// Takes a request on. A resumed sequence that has nothing left to do is finished at once.
     ///
+    /// - Parameter grammar: the request's grammar, compiled for the model's vocabulary.
     /// - Throws: why the request is refused; then nothing is reported of it later.
-    public mutating func add(_ request: EngineRequest) throws(RequestFailure) {
+    public mutating func add(_ request: EngineRequest, grammar: TokenGrammar? = nil) throws(RequestFailure) {
         try check(request)
+        let matcher = try matcher(of: request, grammar)
         let room = maximumSequenceLength - request.promptCount
-        let sequence = ScheduledSequence(
+        var sequence = ScheduledSequence(
             request,
             lengthLimit: request.promptCount + min(request.maximumNewTokens, room),
             arrival: arrivals,
             tables: cache.emptyTables()
         )
         arrivals += 1
-        if request.resumeOffset > 0, let reason = sequence.finishReason {
+        sequence.matcher = matcher
+        let mayBeWhole = request.resumeOffset > 0 || matcher?.isExhausted == true
+        if mayBeWhole, let reason = sequence.finishReason {
             ready.append(SequenceOutput(id: request.id, finish: reason, cachedPromptTokens: 0))
             return
         }
@@ -132,10 +144,18 @@ public struct Scheduler: Sendable {
             guard let count, !(0...20).contains(count) else { continue }
             throw invalid("\(count) log-probabilities a token are asked for; 0 to 20 are possible")
         }
-        if let size = configuration.vocabularySize,
-            let bad = request.tokens.first(where: { $0 < 0 || Int($0) >= size })
-        {
-            throw invalid("token id \(bad) is outside the vocabulary of \(size) tokens")
+        guard !request.isPrefillOnly || request.grammar == nil else {
+            throw invalid("a grammar is given, but nothing is to be generated")
+        }
+        guard request.isPrefillOnly || (request.pooling == nil && request.labelTokens.isEmpty) else {
+            throw invalid("a prompt that is pooled or scored by labels has a maximum of 0 new tokens")
+        }
+        if let size = configuration.vocabularySize {
+            let biased = request.logitBias.lazy.map(\.token)
+            for tokens in [request.tokens, request.labelTokens, Array(biased)] {
+                guard let bad = tokens.first(where: { $0 < 0 || Int($0) >= size }) else { continue }
+                throw invalid("token id \(bad) is outside the vocabulary of \(size) tokens")
+            }
         }
         let generated = request.resumeOffset
         let needed = request.tokens.count + (request.maximumNewTokens > generated ? 1 : 0)
@@ -149,10 +169,10 @@ public struct Scheduler: Sendable {
                 message: "the request needs at least \(needed) tokens (\(request.tokens.count) given), but \(limit)"
             )
         }
-        guard handles.count - running.count < configuration.maximumWaiting else {
+        guard waitingCount < configuration.maximumWaiting else {
             throw RequestFailure(
                 kind: .overloaded,
-                message: "\(handles.count - running.count) requests wait, the most is \(configuration.maximumWaiting)"
+                message: "\(waitingCount) requests wait, the most is \(configuration.maximumWaiting)"
             )
         }
     }
@@ -168,7 +188,7 @@ public struct Scheduler: Sendable {
     public mutating func pause(_ id: RequestID) {
         guard let handle = handles[id] else { return }
         sequences[handle].credits = 0
-        waiting.removeAll { $0 == handle }
+        leaveQueue(handle)
     }
 
     /// Lets a sequence sample `credits` more tokens before it pauses; `UInt32.max` is no limit, 0 pauses it.
@@ -177,7 +197,7 @@ public struct Scheduler: Sendable {
         guard let handle = handles[id] else { return }
         let wasPaused = sequences[handle].isPaused
         sequences[handle].credits = credits
-        if wasPaused, sequences[handle].slot == nil { enqueue(handle) }
+        if wasPaused, sequences[handle].slot == nil, !sequences[handle].isHandedOver { enqueue(handle) }
     }
 
     /// Ends all sequences as failed, for instance because the device is gone.
@@ -203,12 +223,15 @@ public struct Scheduler: Sendable {
 
     public var counters: SchedulerCounters {
         var counters = totals
-        counters.runningSequences = running.count
-        counters.waitingSequences = handles.count - running.count
+        counters.runningSequences = running.count + handedOverCount
+        counters.waitingSequences = waitingCount
         counters.usedBlocks = cache.pool.usedCount
         counters.totalBlocks = cache.pool.blockCount
         return counters
     }
+
+    /// Sequences that hold nothing and are not about to end.
+    private var waitingCount: Int { handles.count - running.count - handedOverCount }
 
     /// Prefix blocks that became available and that went away since the last call.
     public mutating func takePrefixChanges() -> (stored: [BlockHash], evicted: [BlockHash]) { cache.takeChanges() }
@@ -219,15 +242,30 @@ public struct Scheduler: Sendable {
         sequences[left].precedes(sequences[right])
     }
 
-    /// Inserts into ``waiting``, whose best sequence is the last.
+    /// Inserts into ``waiting`` or ``scoring``, whose best sequence is the last.
     mutating func enqueue(_ handle: Int) {
-        var low = 0
-        var high = waiting.count
-        while low < high {
-            let middle = (low + high) / 2
-            if precedes(handle, waiting[middle]) { low = middle + 1 } else { high = middle }
+        func place(in queue: [Int]) -> Int {
+            var low = 0
+            var high = queue.count
+            while low < high {
+                let middle = (low + high) / 2
+                if precedes(handle, queue[middle]) { low = middle + 1 } else { high = middle }
+            }
+            return low
         }
-        waiting.insert(handle, at: low)
+        if sequences[handle].isPrefillOnly {
+            scoring.insert(handle, at: place(in: scoring))
+        } else {
+            waiting.insert(handle, at: place(in: waiting))
+        }
+    }
+
+    private mutating func leaveQueue(_ handle: Int) {
+        if sequences[handle].isPrefillOnly {
+            scoring.removeAll { $0 == handle }
+        } else {
+            waiting.removeAll { $0 == handle }
+        }
     }
 
     /// Inserts into ``running``, whose best sequence is the first.
@@ -239,6 +277,7 @@ public struct Scheduler: Sendable {
 
     mutating func releaseSlot(_ handle: Int) {
         guard let slot = sequences[handle].slot else { return }
+        dropClaims(of: handle)
         if sequences[handle].slotAnnounced { removedSlots.append(slot) }
         freeSlots.append(slot)
         sequences[handle].slot = nil
@@ -252,8 +291,10 @@ public struct Scheduler: Sendable {
         if sequences[handle].slot != nil {
             releaseSlot(handle)
             running.removeAll { $0 == handle }
+        } else if sequences[handle].isHandedOver {
+            handedOverCount -= 1
         } else {
-            waiting.removeAll { $0 == handle }
+            leaveQueue(handle)
         }
         cache.release(&sequences[handle].tables)
         let output = SequenceOutput(

@@ -1,13 +1,15 @@
 // Tandem — Apache-2.0
 
 internal import Glibc
+public import Grammar
 public import LanguageModel
 public import Requests
 
 /// What a ``StepLoop`` is told.
 public enum StepCommand: Sendable {
-    /// Ids are unique among all unfinished sequences of the loop.
-    case submit(EngineRequest)
+    /// Ids are unique among all unfinished sequences of the loop. A request with a grammar comes with that grammar,
+    /// compiled for the model's vocabulary.
+    case submit(EngineRequest, TokenGrammar? = nil)
     case cancel(RequestID)
     case pause(RequestID)
     case resume(RequestID, credits: UInt32)

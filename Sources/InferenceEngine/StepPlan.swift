@@ -28,6 +28,8 @@ public struct StepPlan: Sendable {
     public var rows: [StepRow] = []
     /// Input tokens of all rows, flat.
     public var tokens: [TokenID] = []
+    /// Labels of all rows, flat; see ``RowOutput/labelCount``.
+    public var labels: [TokenID] = []
     /// Positions whose input is an embedding (an image, for example) instead of a token.
     public var embeddingSpans: [EmbeddingSpan] = []
     /// Positions that attend to each other in both directions.
@@ -44,6 +46,7 @@ public struct StepPlan: Sendable {
         blockCopies.removeAll(keepingCapacity: true)
         rows.removeAll(keepingCapacity: true)
         tokens.removeAll(keepingCapacity: true)
+        labels.removeAll(keepingCapacity: true)
         embeddingSpans.removeAll(keepingCapacity: true)
         bidirectionalSpans.removeAll(keepingCapacity: true)
     }
@@ -53,10 +56,38 @@ public struct StepPlan: Sendable {
 public struct SlotAddition: Sendable, Equatable {
     public var slot: SlotIndex
     public var sampling: SamplingParameters
+    /// `nil` if nothing but ``sampling``'s temperature and filters touches the logits.
+    public var adjustments: LogitAdjustments?
 
-    public init(slot: SlotIndex, sampling: SamplingParameters) {
+    public init(slot: SlotIndex, sampling: SamplingParameters, adjustments: LogitAdjustments? = nil) {
         self.slot = slot
         self.sampling = sampling
+        self.adjustments = adjustments
+    }
+}
+
+/// What changes a slot's logits before a token is chosen, beside temperature and filters, in this order: tokens that
+/// must not be chosen yet, biases, and the penalties of ``SamplingParameters``. Reported log-probabilities are those
+/// before.
+public struct LogitAdjustments: Sendable, Equatable {
+    /// Position of the first token that is generated.
+    public var promptCount: Int
+    /// At positions before ``promptCount`` plus this, none of ``stopTokens`` is chosen.
+    public var minimumNewTokens: Int
+    public var stopTokens: [TokenID]
+    public var biases: [TokenBias]
+    /// All tokens of the sequence so far, if they bear on penalties, else empty. The executor counts on from there.
+    public var history: [TokenID]
+
+    public init(
+        promptCount: Int, minimumNewTokens: Int = 0, stopTokens: [TokenID] = [], biases: [TokenBias] = [],
+        history: [TokenID] = []
+    ) {
+        self.promptCount = promptCount
+        self.minimumNewTokens = minimumNewTokens
+        self.stopTokens = stopTokens
+        self.biases = biases
+        self.history = history
     }
 }
 
@@ -138,6 +169,8 @@ public struct StepRow: Sendable, Equatable {
 public struct RowOutput: Sendable, Equatable {
     /// Choose the token that follows the row's last one, by the slot's ``SamplingParameters``.
     public var sample: Bool
+    /// The token is chosen among those of a mask, which ``StepExecutor/sample(_:masks:)`` brings.
+    public var isConstrained: Bool
     /// How many of the likeliest tokens to report with the sampled one; `nil` reports no log-probabilities at all.
     public var logProbabilities: Int?
     /// Report log-probabilities of the prompt tokens that follow each of the row's tokens, with so many of the
@@ -146,22 +179,40 @@ public struct RowOutput: Sendable, Equatable {
     /// The prompt token after the row's last one, if the prompt goes on: the last target of
     /// ``promptLogProbabilities``.
     public var nextPromptToken: TokenID?
-    /// Report a vector pooled over the sequence.
+    /// How the sequence's hidden states become a vector. With ``Pooling/mean`` every row of the sequence has it: they are
+    /// summed up by slot.
     public var pooling: Pooling?
+    /// The row is the sequence's last, so its vector is to be reported.
+    public var reportsPooled: Bool
+    /// How many labels, from ``labelOffset`` on in ``StepPlan/labels``, to report the log-probabilities of, each as the
+    /// token after the row's last one.
+    public var labelCount: Int32
+    public var labelOffset: Int32
 
     public init(
         sample: Bool = false,
+        isConstrained: Bool = false,
         logProbabilities: Int? = nil,
         promptLogProbabilities: Int? = nil,
         nextPromptToken: TokenID? = nil,
-        pooling: Pooling? = nil
+        pooling: Pooling? = nil,
+        reportsPooled: Bool = false,
+        labelCount: Int32 = 0,
+        labelOffset: Int32 = 0
     ) {
         self.sample = sample
+        self.isConstrained = isConstrained
         self.logProbabilities = logProbabilities
         self.promptLogProbabilities = promptLogProbabilities
         self.nextPromptToken = nextPromptToken
         self.pooling = pooling
+        self.reportsPooled = reportsPooled
+        self.labelCount = labelCount
+        self.labelOffset = labelOffset
     }
+
+    /// Whether the row has an entry in ``StepResult/rows``.
+    public var expectsResult: Bool { sample || promptLogProbabilities != nil || reportsPooled || labelCount > 0 }
 }
 
 /// Positions of one slot whose inputs are rows of an embedding buffer.

@@ -12,10 +12,14 @@ struct StepRecord: Sendable {
         var samples: Bool
         /// Position of the row's first prompt log-probability, if it asked for them.
         var firstPromptTarget: Int?
+        /// Labels or a vector are reported.
+        var scores: Bool
+        /// The token is chosen among those of a mask.
+        var isConstrained: Bool
         /// Whether the plan also added the slot.
         var isNew: Bool
 
-        var expectsResult: Bool { samples || firstPromptTarget != nil }
+        var expectsResult: Bool { samples || firstPromptTarget != nil || scores }
     }
 
     var step: UInt64

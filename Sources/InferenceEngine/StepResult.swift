@@ -13,8 +13,10 @@ public struct StepResult: Sendable {
     public var prompt: [PromptLogProbability] = []
     /// Likeliest tokens of prompt positions, flat; see ``PromptLogProbability/top``.
     public var promptTop: [TokenLogProbability] = []
-    /// Pooled vectors, flat, `hiddenSize` floats each; see ``RowResult/pooledOffset``.
+    /// Pooled vectors, flat; see ``RowResult/pooled``.
     public var pooled: [Float] = []
+    /// Log-probabilities of labels, flat; see ``RowResult/labels``.
+    public var labels: [Float] = []
 
     public init() {}
 
@@ -25,6 +27,7 @@ public struct StepResult: Sendable {
         prompt.removeAll(keepingCapacity: true)
         promptTop.removeAll(keepingCapacity: true)
         pooled.removeAll(keepingCapacity: true)
+        labels.removeAll(keepingCapacity: true)
     }
 }
 
@@ -39,8 +42,10 @@ public struct RowResult: Sendable, Equatable {
     public var top: Range<Int>
     /// Entries of ``StepResult/prompt``, one for each target, in order of position.
     public var prompt: Range<Int>
-    /// Where the row's vector starts in ``StepResult/pooled``.
-    public var pooledOffset: Int?
+    /// The row's vector in ``StepResult/pooled``; empty unless it was asked for.
+    public var pooled: Range<Int>
+    /// Entries of ``StepResult/labels``, in the order of the plan's labels.
+    public var labels: Range<Int>
 
     public init(
         slot: SlotIndex,
@@ -48,14 +53,16 @@ public struct RowResult: Sendable, Equatable {
         logProbability: Float = 0,
         top: Range<Int> = 0..<0,
         prompt: Range<Int> = 0..<0,
-        pooledOffset: Int? = nil
+        pooled: Range<Int> = 0..<0,
+        labels: Range<Int> = 0..<0
     ) {
         self.slot = slot
         self.token = token
         self.logProbability = logProbability
         self.top = top
         self.prompt = prompt
-        self.pooledOffset = pooledOffset
+        self.pooled = pooled
+        self.labels = labels
     }
 }
 

@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+import Grammar
 import LanguageModel
 import Requests
 
@@ -22,6 +23,10 @@ final class StepWorker {
     private var state = State.serving
     private var drained: [@Sendable () -> Void] = []
     private var tickets: [StepTicket] = []
+    /// The step submitted last, while it waits for masks that depend on an earlier step's result.
+    private var unsampled: StepTicket?
+    private var masks = TokenMasks(slots: [], words: [], wordsPerSlot: 0)
+    private let vocabularySize: Int
     private var plan = StepPlan()
     private var result = StepResult()
     private var outputs: [SequenceOutput] = []
@@ -46,6 +51,7 @@ final class StepWorker {
         self.options = options
         self.handlers = handlers
         timer = StepTimer(now: now)
+        vocabularySize = configuration.vocabularySize ?? 0
         var configuration = configuration
         if executor.capabilities.maximumStepsInFlight < 2 { configuration.asynchronous = false }
         let limits = ExecutorLimits(
@@ -87,8 +93,8 @@ final class StepWorker {
 
     private func apply(_ command: StepCommand) {
         switch command {
-        case .submit(let request):
-            if let failure = refusal(of: request) {
+        case .submit(let request, let grammar):
+            if let failure = refusal(of: request, grammar) {
                 outputs.append(SequenceOutput(id: request.id, finish: .failed, failure: failure))
             }
         case .cancel(let id): scheduler.cancel(id)
@@ -102,7 +108,7 @@ final class StepWorker {
     }
 
     /// Adds a request, or says why not.
-    private func refusal(of request: EngineRequest) -> RequestFailure? {
+    private func refusal(of request: EngineRequest, _ grammar: TokenGrammar?) -> RequestFailure? {
         switch state {
         case .serving: break
         case .draining, .stopped:
@@ -110,8 +116,14 @@ final class StepWorker {
         case .dead(let error):
             return RequestFailure(kind: .engine, message: "the engine's device failed: \(error.message)")
         }
+        guard request.pooling == nil || executor.capabilities.pooling else {
+            return RequestFailure(kind: .invalid, message: "this engine's device makes no pooled vectors")
+        }
+        guard request.grammar == nil || executor.capabilities.masks else {
+            return RequestFailure(kind: .invalid, message: "this engine's device cannot follow grammars")
+        }
         do throws(RequestFailure) {
-            try scheduler.add(request)
+            try scheduler.add(request, grammar: grammar)
             timer.stall(nanoseconds: options.stalls.admission(promptTokens: request.tokens.count))
             return nil
         } catch {
@@ -127,6 +139,7 @@ final class StepWorker {
     }
 
     private func end() {
+        if let ticket = unsampled { try? executor.sample(ticket, masks: nil) }
         while let ticket = tickets.first {
             tickets.removeFirst()
             // Their outputs are not wanted any more; the device must be done with them before it is shut down.
@@ -169,6 +182,7 @@ final class StepWorker {
                 timer.setDevice(busy: true)
             }
             tickets.append(ticket)
+            unsampled = ticket
         } catch {
             switch error.kind {
             case .fatal: die(error)
@@ -176,9 +190,17 @@ final class StepWorker {
             }
             return
         }
+        sample()
+    }
+
+    /// Lets the step submitted last sample, as soon as its masks can be known.
+    private func sample() {
+        guard let ticket = unsampled, scheduler.fillMasks(&masks, vocabularySize: vocabularySize) else { return }
+        unsampled = nil
         do throws(ExecutorError) {
-            let ticket = tickets[tickets.count - 1]
-            try retrying { () throws(ExecutorError) in try executor.sample(ticket, masks: nil) }
+            try retrying { () throws(ExecutorError) in
+                try executor.sample(ticket, masks: masks.slots.isEmpty ? nil : masks)
+            }
         } catch {
             // A step that was submitted and cannot be sampled can be neither redeemed nor taken back.
             die(error)
@@ -196,10 +218,11 @@ final class StepWorker {
         } catch {
             switch error.kind {
             // A result that does not come after all retries leaves its step in the executor for good.
-            case .fatal, .retry: die(error)
+            case .fatal, .retry: return die(error)
             case .outOfMemory, .unsupported: scheduler.firstStepFailed(failure(error))
             }
         }
+        sample()
     }
 
     /// Waits for a step's result.
@@ -240,6 +263,7 @@ final class StepWorker {
     private func die(_ error: ExecutorError) {
         state = .dead(error)
         tickets.removeAll()
+        unsampled = nil
         timer.update()
         timer.setDevice(busy: false)
         scheduler.failAll(failure(error))

@@ -10,6 +10,8 @@ public enum FinishReason: UInt8, Sendable, Equatable {
     case cancelled = 3
     /// The engine failed; see ``RequestFailure``.
     case failed = 4
+    /// The text is whole by its grammar, and nothing can follow; unlike ``stop``, the last token belongs to it.
+    case complete = 5
 }
 
 /// A token and the natural logarithm of its probability under the model, before temperature and filters.

@@ -58,6 +58,9 @@ public final class MockExecutor: StepExecutor {
 
     private struct Slot {
         var sampling: SamplingParameters
+        var adjustments: LogitAdjustments?
+        /// Sums for a pooled mean, and the position they go up to.
+        var pooled: (sum: Float, count: Int) = (0, 0)
         var tables: [[KVBlockID]]
         var sampled: (step: UInt64, token: TokenID)?
     }
@@ -80,6 +83,8 @@ public final class MockExecutor: StepExecutor {
     private var limits = ExecutorLimits(slots: 0, tokensPerStep: 0, contextLength: 0, keyValueBytes: 0)
     private var calls: [Call: Int] = [:]
     private var submitted: [StepPlan] = []
+    /// Masks of submitted steps that were let sample, by step.
+    private var released: [UInt64: TokenMasks?] = [:]
     private var slots: [SlotIndex: Slot] = [:]
     /// What all blocks hold, a block after the other.
     private var memory: [Key?] = []
@@ -91,7 +96,7 @@ public final class MockExecutor: StepExecutor {
         self.model = model
         self.blockCount = blockCount
         capabilities = ExecutorCapabilities(
-            device: "mock", maximumStepsInFlight: maximumStepsInFlight, rowInvariant: true)
+            device: "mock", maximumStepsInFlight: maximumStepsInFlight, masks: true, pooling: true, rowInvariant: true)
     }
 
     // MARK: - StepExecutor
@@ -118,6 +123,10 @@ public final class MockExecutor: StepExecutor {
 
     public func sample(_ ticket: StepTicket, masks: TokenMasks?) throws(ExecutorError) {
         try count(.sample)
+        if !submitted.contains(where: { $0.step == ticket.step }) {
+            violations.append("step \(ticket.step) is to sample and is not in flight")
+        }
+        released[ticket.step] = .some(masks)
     }
 
     public func result(of ticket: StepTicket, into result: inout StepResult) throws(ExecutorError) {
@@ -135,7 +144,11 @@ public final class MockExecutor: StepExecutor {
         }
         submitted.removeFirst()
         stepsSinceProfile += 1
-        execute(plan, into: &result)
+        guard let masks = released.removeValue(forKey: plan.step) else {
+            violations.append("the result of step \(plan.step) was asked for before it could sample")
+            throw ExecutorError(kind: .fatal, message: violations[0])
+        }
+        execute(plan, masks, into: &result)
         if let violation = violations.first { throw ExecutorError(kind: .fatal, message: violation) }
         if let fault { throw fault }
     }
@@ -154,7 +167,7 @@ public final class MockExecutor: StepExecutor {
 
     // MARK: - A step
 
-    private func execute(_ plan: StepPlan, into result: inout StepResult) {
+    private func execute(_ plan: StepPlan, _ masks: TokenMasks?, into result: inout StepResult) {
         for slot in plan.removedSlots where slots.removeValue(forKey: slot) == nil {
             violations.append("step \(plan.step) removes slot \(slot), which is empty")
         }
@@ -164,7 +177,7 @@ public final class MockExecutor: StepExecutor {
                 violations.append("slot \(addition.slot) of \(limits.slots)")
             }
             slots[addition.slot] = Slot(
-                sampling: addition.sampling, tables: Array(repeating: [], count: windows.count))
+                sampling: addition.sampling, adjustments: addition.adjustments, tables: Array(repeating: [], count: windows.count))
         }
         for update in plan.blockTableUpdates { apply(update, plan.blockIDs) }
         if plan.tokens.count > limits.tokensPerStep {
@@ -177,7 +190,7 @@ public final class MockExecutor: StepExecutor {
         // A row may read what its step writes only if it writes it itself: rows have no order.
         var writers: [Int: Writer] = [:]
         for row in plan.rows { write(row, plan, &writers) }
-        for row in plan.rows { read(row, plan, writers, into: &result) }
+        for row in plan.rows { read(row, plan, masks, writers, into: &result) }
     }
 
     private func apply(_ update: BlockTableUpdate, _ ids: [KVBlockID]) {
@@ -272,7 +285,8 @@ public final class MockExecutor: StepExecutor {
     }
 
     private func read(
-        _ row: StepRow, _ plan: StepPlan, _ writers: [Int: Writer], into result: inout StepResult
+        _ row: StepRow, _ plan: StepPlan, _ masks: TokenMasks?, _ writers: [Int: Writer],
+        into result: inout StepResult
     ) {
         // Rows that yield nothing read their blocks too.
         guard let slot = slots[row.slot] else { return }
@@ -282,7 +296,13 @@ public final class MockExecutor: StepExecutor {
         if histories.contains(where: { $0 != history }) {
             violations.append("the groups of slot \(row.slot) hold different sequences")
         }
-        guard row.output.sample || row.output.promptLogProbabilities != nil else { return }
+        if row.output.pooling == .mean {
+            let before = row.startPosition == 0 ? (0, 0) : slot.pooled
+            if before.1 != Int(row.startPosition) { violations.append("slot \(row.slot) pools with a gap") }
+            let added = (Int(row.startPosition)..<end).reduce(Float(0)) { $0 + model.feature(of: history[...$1]) }
+            slots[row.slot]?.pooled = (before.0 + added, end)
+        }
+        guard row.output.expectsResult else { return }
         var output = RowResult(slot: row.slot)
         if let count = row.output.promptLogProbabilities {
             let first = result.prompt.count
@@ -303,7 +323,8 @@ public final class MockExecutor: StepExecutor {
             output.prompt = first..<result.prompt.count
         }
         if row.output.sample {
-            let token = model.next(after: history, sampling: slot.sampling)
+            let mask = row.output.isConstrained ? masks?.permitted(slot: row.slot) : nil
+            let token = model.next(after: history, sampling: slot.sampling, among: mask)
             slots[row.slot]?.sampled = (plan.step, token)
             output.token = token
             if let count = row.output.logProbabilities {
@@ -313,6 +334,31 @@ public final class MockExecutor: StepExecutor {
                 output.top = top..<result.top.count
             }
         }
+        if row.output.labelCount > 0 {
+            let first = result.labels.count
+            let labels = Int(row.output.labelOffset)..<Int(row.output.labelOffset + row.output.labelCount)
+            result.labels += plan.labels[labels].map { model.logProbability(of: $0, after: history) }
+            output.labels = first..<result.labels.count
+        }
+        if row.output.reportsPooled {
+            let first = result.pooled.count
+            switch row.output.pooling {
+            case .mean: result.pooled.append((slots[row.slot]?.pooled.sum ?? 0) / Float(end))
+            case .last: result.pooled.append(model.feature(of: history[...]))
+            case nil: violations.append("slot \(row.slot) reports a vector that is not pooled")
+            }
+            output.pooled = first..<result.pooled.count
+        }
         result.rows.append(output)
+    }
+}
+
+extension TokenMasks {
+    /// The tokens that a slot's mask permits; `nil` if it has none.
+    fileprivate func permitted(slot: SlotIndex) -> [TokenID]? {
+        guard let index = slots.firstIndex(of: slot) else { return nil }
+        return (0..<wordsPerSlot * 32).filter { token in
+            words[index * wordsPerSlot + token / 32] >> UInt32(token % 32) & 1 == 1
+        }.map { TokenID($0) }
     }
 }

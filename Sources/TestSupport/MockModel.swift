@@ -13,14 +13,25 @@ public struct MockModel: Sendable {
     }
 
     /// The token that follows `history`.
-    public func next(after history: some Collection<TokenID>, sampling: SamplingParameters) -> TokenID {
+    ///
+    /// - Parameter permitted: the tokens to choose from; `nil` for all.
+    public func next(
+        after history: some Collection<TokenID>, sampling: SamplingParameters, among permitted: [TokenID]? = nil
+    ) -> TokenID {
         var hash = hash(history)
         if !sampling.isGreedy {
             hash.combine(sampling.seed)
             hash.combine(UInt64(sampling.choiceIndex))
             hash.combine(UInt64(sampling.temperature.bitPattern))
         }
-        return TokenID(truncatingIfNeeded: hash.digest().low % UInt64(vocabularySize))
+        let word = hash.digest().low
+        if let permitted, !permitted.isEmpty { return permitted[Int(word % UInt64(permitted.count))] }
+        return TokenID(truncatingIfNeeded: word % UInt64(vocabularySize))
+    }
+
+    /// A hidden state, so to speak: one number that depends on all tokens of `history`.
+    public func feature(of history: some Collection<TokenID>) -> Float {
+        Float(hash(history).digest().high % 1024) / 16
     }
 
     /// The log-probability of `token` after `history`.
@@ -52,6 +63,7 @@ extension MockModel {
         public var tokens: [TokenID] = []
         public var logProbabilities: [PositionLogProbabilities] = []
         public var promptLogProbabilities: [PositionLogProbabilities] = []
+        public var score: PromptScore?
         public var finish: FinishReason?
 
         public init() {}
@@ -68,6 +80,17 @@ extension MockModel {
                 answer.promptLogProbabilities.append(
                     report(history[position], after: history[..<position], top: count))
             }
+        }
+        if request.pooling != nil || !request.labelTokens.isEmpty {
+            let pooled: [Float] =
+                switch request.pooling {
+                case .last: [feature(of: history)]
+                case .mean:
+                    [history.indices.reduce(Float(0)) { $0 + feature(of: history[...$1]) } / Float(history.count)]
+                case nil: []
+                }
+            let labels = request.labelTokens.map { logProbability(of: $0, after: history) }
+            answer.score = PromptScore(labels: labels, pooled: pooled)
         }
         var generated = request.resumeOffset
         var stopped = generated > 0 && request.stopTokens.contains(history[history.count - 1])

@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+import Grammar
 import LanguageModel
 import Requests
 import TestSupport
@@ -28,6 +29,7 @@ struct Collected: Equatable {
         answer.tokens += output.tokens
         answer.logProbabilities += output.logProbabilities
         answer.promptLogProbabilities += output.promptLogProbabilities
+        answer.score = output.score
         answer.finish = output.finish
         failure = output.failure
         #expect((output.finish == .failed) == (output.failure != nil))
@@ -50,6 +52,10 @@ struct Harness {
     var firstStarts: [RequestID: Int] = [:]
     /// How often a preempted request went on from the prefix cache.
     var resumedFromCache = 0
+    /// The ticket of the step submitted last, while it waits for masks.
+    var unsampled: StepTicket?
+    /// How often masks had to wait for a result.
+    var lateMasks = 0
     /// What a step took, for the scheduler's token budget; `nil` tells it nothing.
     var stepTime: ((StepPlan) -> UInt64)?
 
@@ -68,8 +74,8 @@ struct Harness {
         scheduler = try Scheduler(configuration: configuration, groups: groups, prepared: prepared)
     }
 
-    mutating func add(_ request: EngineRequest) throws {
-        try scheduler.add(request)
+    mutating func add(_ request: EngineRequest, grammar: TokenGrammar? = nil) throws {
+        try scheduler.add(request, grammar: grammar)
         collectReady()
     }
 
@@ -98,7 +104,9 @@ struct Harness {
         }
         if let first { expectRow(of: first) }
         for addition in plan.addedSlots {
-            let owner = scheduler.sequences.first { $0.slot == addition.slot }
+            // By the record of the step: what is handed over with its plan has no slot any more.
+            let record = scheduler.inFlight.last?.rows.first { $0.slot == addition.slot }
+            let owner = record.map { scheduler.sequences[$0.handle] }
             let start = plan.rows.first { $0.slot == addition.slot }.map { Int($0.startPosition) }
             guard let owner, let start else { continue }
             if firstStarts[owner.id] == nil {
@@ -108,8 +116,21 @@ struct Harness {
             }
         }
         plans.append(plan)
-        tickets.append(try executor.submit(plan))
+        let ticket = try executor.submit(plan)
+        tickets.append(ticket)
+        unsampled = ticket
+        try sample()
+        if unsampled != nil { lateMasks += 1 }
         return true
+    }
+
+    /// Lets the step submitted last sample if its masks are known.
+    private mutating func sample() throws {
+        var masks = TokenMasks(slots: [], words: [], wordsPerSlot: 0)
+        let size = scheduler.configuration.vocabularySize ?? 0
+        guard let ticket = unsampled, scheduler.fillMasks(&masks, vocabularySize: size) else { return }
+        unsampled = nil
+        try executor.sample(ticket, masks: masks.slots.isEmpty ? nil : masks)
     }
 
     /// The request that must go on in the next step: the first in order of those that run, if it has work, or the first
@@ -123,8 +144,8 @@ struct Harness {
     }
 
     private func expectRow(of id: RequestID) {
-        let slot = scheduler.handles[id].flatMap { scheduler.sequences[$0].slot }
-        let hasRow = plan.rows.contains { $0.slot == slot }
+        let handle = scheduler.handles[id]
+        let hasRow = scheduler.inFlight.last?.rows.contains { $0.handle == handle } == true
         // Sequences that generate go first; there may be as many as a step has tokens.
         let isFull = plan.rows.count == scheduler.configuration.tokensPerStep
         #expect(hasRow || isFull, "request \(id) is the first in order and has no row in step \(plan.step)")
@@ -144,6 +165,7 @@ struct Harness {
         }
         var outputs: [SequenceOutput] = []
         try scheduler.finish(result, into: &outputs)
+        try sample()
         collect(outputs)
         collectReady()
     }

@@ -1,0 +1,109 @@
+// Tandem — Apache-2.0
+
+import Requests
+
+/// Prompts from which nothing is generated: embeddings, labels, log-probabilities of the prompt itself.
+///
+/// They are packed whole into a step, as many as its tokens, slots and free blocks permit, and nothing of them is kept:
+/// slot and blocks are free again as soon as the step is planned, since steps run in order. So they take no memory from
+/// those that generate, push nothing out of the prefix cache, and need no slot beyond their step. Only a prompt longer
+/// than what a step can take is computed in chunks, like any other.
+///
+/// A prefix that several of them share (an instruction, a query before many documents) is worth keeping: it enters the
+/// prefix cache the second time it is seen.
+extension Scheduler {
+    /// Plans prompts that are only scored, in order of priority and arrival; shorter ones overtake those that do not fit
+    /// into what is left of the step.
+    mutating func decideScoring(_ budget: inout Int) {
+        let kept = keptForOthers()
+        var misfits = 0
+        var isFirst = true
+        var index = scoring.count - 1
+        while index >= 0, budget > 0, misfits < Self.mostMisfits {
+            let handle = scoring[index]
+            index -= 1
+            // A preempted one first learns what came of its rows.
+            guard sequences[handle].rowsInFlight == 0, !awaitsBlock(handle) else { continue }
+            let work = sequences[handle].tokens.count - cachedBlocks(of: handle) * configuration.blockSize
+            guard work <= budget || isFirst else {
+                misfits += 1
+                continue
+            }
+            sequences[handle].registrationLimit = sharedBlocks(of: handle)
+            guard admit(handle, keeping: kept) else { return }
+            isFirst = false
+            scoring.remove(at: index + 1)
+            notePrefix(of: handle)
+            let count = min(sequences[handle].work, budget)
+            // One that is handed over once the plan is written never becomes one of those that run.
+            if !isHandedOverAfter(handle, count: count) { run(handle) }
+            decide(handle, count: count, &budget)
+        }
+    }
+
+    /// Prompts that may be too long for what is left before the search ends.
+    private static let mostMisfits = 32
+
+    /// Gives slots and blocks of prompts back that the plan just written computes to their end.
+    mutating func handOverScored() {
+        for decision in decisions
+        where sequences[decision.handle].isPrefillOnly && sequences[decision.handle].work == 0
+            && isHandedOverAfter(decision.handle, count: 0)
+        {
+            let handle = decision.handle
+            // A prompt in chunks was among those that run.
+            running.removeAll { $0 == handle }
+            releaseSlot(handle)
+            cache.release(&sequences[handle].tables)
+            sequences[handle].isHandedOver = true
+            handedOverCount += 1
+        }
+    }
+
+    /// Whether nothing of a prompt is kept once `count` more tokens are planned.
+    private func isHandedOverAfter(_ handle: Int, count: Int) -> Bool {
+        sequences[handle].work == count
+            && sequences[handle].registeredBlocks >= min(
+                sequences[handle].registrationLimit, sequences[handle].hashes.count)
+    }
+
+    /// What must stay free for the first sequence of those that generate, so that a stream of scored prompts never keeps
+    /// it out: the blocks that the first running prompt takes next, or all that the first waiting one needs, if they
+    /// are there at all.
+    private func keptForOthers() -> (blocks: Int, slots: Int) {
+        var blocks = 0
+        if let first = running.first(where: { openWork(of: $0) > 0 }) {
+            let tokens = min(openWork(of: first), configuration.tokensPerStep)
+            blocks = (tokens / configuration.blockSize + 2) * cache.groupCount
+        }
+        guard let first = waiting.last else { return (blocks, 0) }
+        let needed = cache.blocks(forSequenceOf: sequences[first].tokens.count) + cache.groupCount
+        if needed <= cache.pool.freeCount { blocks = max(blocks, needed) }
+        return (blocks, 1)
+    }
+
+    /// How many leading blocks of a prompt were seen before, so that they are worth keeping.
+    private func sharedBlocks(of handle: Int) -> Int {
+        guard configuration.prefixCaching else { return 0 }
+        return sequences[handle].hashes.prefix { seenPrefixes.contains($0) }.count
+    }
+
+    private mutating func notePrefix(of handle: Int) {
+        for hash in sequences[handle].hashes { seenPrefixes.insert(hash) }
+    }
+}
+
+/// Prefixes of prompts that were scored a while ago: a table in which a newer one takes an older one's place.
+struct SeenPrefixes: Sendable {
+    private var table: [BlockHash?] = []
+    private static let size = 4096
+
+    func contains(_ hash: BlockHash) -> Bool { !table.isEmpty && table[Self.place(hash)] == hash }
+
+    mutating func insert(_ hash: BlockHash) {
+        if table.isEmpty { table = Array(repeating: nil, count: Self.size) }
+        table[Self.place(hash)] = hash
+    }
+
+    private static func place(_ hash: BlockHash) -> Int { Int(hash.digest.low % UInt64(size)) }
+}
