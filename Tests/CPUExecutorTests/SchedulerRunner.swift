@@ -65,7 +65,9 @@ final class SchedulerRunner {
                 try sample()
             }
             if submitted, tickets.count < (configuration.asynchronous ? 2 : 1) { continue }
-            if !tickets.isEmpty {
+            if tickets.isEmpty {
+                if !submitted { break }
+            } else {
                 try executor.result(of: tickets.removeFirst(), into: &result)
                 var outputs: [SequenceOutput] = []
                 try scheduler.finish(result, into: &outputs)
@@ -82,7 +84,6 @@ final class SchedulerRunner {
                     whole[output.id] = sum
                 }
             }
-            if !submitted, tickets.isEmpty { break }
         }
         #expect(scheduler.unfinishedCount == 0)
         counters = scheduler.counters
