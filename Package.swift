@@ -61,12 +61,16 @@ let rooms: [[Target]] = [
     room("EngineLink", ["Requests"] + nio),
     room(
         "EngineHost",
-        ["EngineLink", "InferenceEngine", "CPUExecutor", "Weights", "Requests", "LanguageModel", "CTandemSystem"] + nio,
+        [
+            "EngineLink", "InferenceEngine", "Grammar", "CPUExecutor", "Weights", "Requests", "LanguageModel",
+            "CTandemSystem",
+        ] + nio,
         tests: ["Tokenization"]),
     room("HTTPCore", nio),
     room("Routing", ["Requests"]),
     room(
-        "Gateway", ["HTTPCore", "JSON", "Requests", "Grammar", "Routing", "EngineLink", "Tokenization", "Telemetry"] + nio,
+        "Gateway",
+        ["HTTPCore", "JSON", "Requests", "Grammar", "Routing", "EngineLink", "Tokenization", "Telemetry"] + nio,
         tests: ["Weights", product("NIOEmbedded", "swift-nio")]),
     room("Supervision", ["CTandemSystem", "EngineLink"]),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),
@@ -86,8 +90,9 @@ let package = Package(
         .executableTarget(
             name: "tandem",
             dependencies: [
-                "CPUExecutor", "Configuration", "EngineHost", "EngineLink", "Gateway", "HTTPCore", "InferenceEngine",
-                "JSON", "LanguageModel", "ModelStore", "Requests", "Supervision", "Tokenization", "Weights",
+                "CPUExecutor", "Configuration", "EngineHost", "EngineLink", "Gateway", "Grammar", "HTTPCore",
+                "InferenceEngine", "JSON", "LanguageModel", "ModelStore", "Requests", "Supervision", "Tokenization",
+                "Weights",
                 "CTandemSystem", product("ArgumentParser", "swift-argument-parser"),
             ] + nio,
             swiftSettings: swiftSettings

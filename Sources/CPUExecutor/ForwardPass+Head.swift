@@ -10,7 +10,11 @@ import Requests
 extension ForwardPass {
     /// Pools hidden states, computes the logits of the rows that want them, and samples or scores each.
     func finish(_ step: Step, job: StepJob, _ pending: PendingOutput, worker: Int) {
-        if !job.pooledRows.isEmpty { pool(step, job: job, pending, worker) }
+        if !job.pooledRows.isEmpty {
+            pool(step, job: job, pending, worker)
+            // The next stage counts its items anew.
+            pool.barrier()
+        }
         let row = buffers.workers[worker].row
         let width = model.hiddenSize
         let head = packed.head

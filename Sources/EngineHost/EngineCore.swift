@@ -15,7 +15,10 @@ final class EngineCore {
     private let end: EventLoopPromise<EngineExit>
     private let log: @Sendable (String) -> Void
 
+    private let grammars: GrammarCompiler
     private var table = RequestTable()
+    /// What arrived for sequences whose grammars are being compiled.
+    private var held: [RequestID: [StepCommand]] = [:]
     /// The last ones, without blocks.
     private var statistics: EngineStatistics
     /// All prefix blocks, for gateways that come later; as many as the engine has at most.
@@ -29,6 +32,7 @@ final class EngineCore {
         loop: StepLoop,
         server: EngineLinkServer,
         rules: RequestRules,
+        grammars: GrammarCompiler,
         statistics: EngineStatistics,
         eventLoop: any EventLoop,
         drainTimeout: TimeAmount,
@@ -38,6 +42,7 @@ final class EngineCore {
         self.loop = loop
         self.server = server
         self.rules = rules
+        self.grammars = grammars
         self.statistics = statistics
         self.eventLoop = eventLoop
         self.drainTimeout = drainTimeout
@@ -65,7 +70,7 @@ final class EngineCore {
 
     func closed(_ connection: LinkConnectionID, _ reason: LinkError?) {
         if let reason { log("a gateway's link ended: \(reason.message)") }
-        for sequence in table.remove(connection) { send(.cancel(sequence)) }
+        for sequence in table.remove(connection) { send(.cancel(sequence), for: sequence) }
     }
 
     private func submit(_ request: EngineRequest, from connection: LinkConnectionID) {
@@ -85,7 +90,22 @@ final class EngineCore {
         guard let sequence = table.add(request.id, of: connection) else { return }
         var request = request
         request.id = sequence
-        send(.submit(request))
+        guard let grammar = request.grammar else { return send(.submit(request)) }
+        held[sequence] = []
+        grammars.compile(grammar) { [weak self] in self?.compiled($0, for: request) }
+    }
+
+    /// Lets a sequence go whose grammar is compiled, with the commands that came meanwhile.
+    private func compiled(_ outcome: GrammarCompiler.Outcome, for request: EngineRequest) {
+        let commands = held.removeValue(forKey: request.id) ?? []
+        switch outcome {
+        case .success(let grammar):
+            send(.submit(request, grammar))
+            for command in commands { send(command) }
+        case .failure(let failure):
+            let output = SequenceOutput(id: request.id, finish: .failed, failure: failure)
+            deliver(StepReport(step: statistics.steps, outputs: [output]))
+        }
     }
 
     private func refusal(of request: EngineRequest) -> RequestFailure? {
@@ -98,7 +118,11 @@ final class EngineCore {
     /// Commands for sequences that ended meanwhile are for nobody.
     private func forward(_ id: RequestID, of connection: LinkConnectionID, _ command: (RequestID) -> StepCommand) {
         guard let sequence = table.sequence(of: id, of: connection) else { return }
-        send(command(sequence))
+        send(command(sequence), for: sequence)
+    }
+
+    private func send(_ command: StepCommand, for sequence: RequestID) {
+        if held[sequence] != nil { held[sequence]?.append(command) } else { send(command) }
     }
 
     private func send(_ command: StepCommand) {
@@ -204,9 +228,13 @@ final class EngineCore {
         }
     }
 
+    /// Frees what outlives a turn of the event loop.
+    func stop() { grammars.shutdown() }
+
     private func finish(_ exit: EngineExit) {
         guard !hasEnded else { return }
         hasEnded = true
+        stop()
         end.succeed(exit)
     }
 }

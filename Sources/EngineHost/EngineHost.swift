@@ -3,6 +3,7 @@
 public import CPUExecutor
 public import EngineLink
 import Glibc
+public import Grammar
 public import InferenceEngine
 public import LanguageModel
 public import NIOCore
@@ -53,6 +54,8 @@ public struct EngineHostOptions: Sendable {
     public var tokenizerFingerprint: Digest128?
     /// How long sequences may run on after a drain began.
     public var drainTimeout: TimeAmount = .seconds(30)
+    /// Makes the vocabulary for grammars of a model with so many tokens; `nil` refuses requests that have one.
+    public var vocabulary: (@Sendable (Int) throws -> TokenVocabulary)?
     /// Host work that is added for a study.
     public var stalls = HostStalls()
 
@@ -151,6 +154,7 @@ public enum EngineHost {
             statusDescriptor: options.statusDescriptor,
             drainTimeout: options.drainTimeout
         )
+        serviceOptions.vocabulary = options.vocabulary
         serviceOptions.stalls = options.stalls
         return try EngineService.start(
             executor: executor,

@@ -2,6 +2,7 @@
 
 public import EngineLink
 import Glibc
+public import Grammar
 public import InferenceEngine
 public import LanguageModel
 public import NIOCore
@@ -25,6 +26,9 @@ public struct EngineServiceOptions: Sendable {
     public var statusDescriptor: Int32?
     /// How long sequences may run on after a drain began.
     public var drainTimeout: TimeAmount
+    /// Makes the vocabulary for grammars of a model with so many tokens; called once, on a thread of its own, when the
+    /// first request with a grammar comes. `nil` refuses such requests.
+    public var vocabulary: (@Sendable (Int) throws -> TokenVocabulary)?
     /// Host work that is added for a study.
     public var stalls = HostStalls()
 
@@ -161,6 +165,9 @@ public final class EngineService: Sendable {
                         loop: loop,
                         server: server,
                         rules: rules,
+                        grammars: GrammarCompiler(
+                            eventLoop: eventLoop, vocabularySize: options.vocabularySize,
+                            makeVocabulary: options.vocabulary),
                         statistics: EngineStatistics(totalBlocks: totalBlocks),
                         eventLoop: eventLoop,
                         drainTimeout: options.drainTimeout,
@@ -234,6 +241,7 @@ public final class EngineService: Sendable {
         loop.join()
         let end = end
         eventLoop.execute { [core] in
+            core.value?.stop()
             core.value = nil
             // Nobody may be left waiting for an end that has come.
             end.succeed(.abandoned)

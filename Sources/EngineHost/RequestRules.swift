@@ -11,6 +11,9 @@ struct RequestRules: Equatable {
 
     static let maximumStopTokens = 1024
     static let maximumCacheSaltBytes = 4096
+    static let maximumBiases = 4096
+    static let maximumLabels = 4096
+    static let maximumGrammarBytes = 1 << 20
     static let maximumLogProbabilities = 20
 
     /// Why a request is refused, or `nil`.
@@ -37,11 +40,29 @@ struct RequestRules: Equatable {
         guard request.maximumNewTokens >= 0 else {
             return "the maximum of new tokens is \(request.maximumNewTokens); it must be at least 0"
         }
-        guard request.stopTokens.count <= Self.maximumStopTokens else {
-            return "\(request.stopTokens.count) stop tokens are given; at most \(Self.maximumStopTokens) are possible"
+        for (name, tokens, limit) in [
+            ("stop token", request.stopTokens, Self.maximumStopTokens),
+            ("biased token", request.logitBias.map(\.token), Self.maximumBiases),
+            ("label", request.labelTokens, Self.maximumLabels),
+        ] {
+            guard tokens.count <= limit else {
+                return "\(tokens.count) \(name)s are given; at most \(limit) are possible"
+            }
+            if let token = tokens.first(where: { !isToken($0) }) {
+                return "\(name) id \(token) is outside the vocabulary of \(vocabularySize) tokens"
+            }
         }
-        if let token = request.stopTokens.first(where: { !isToken($0) }) {
-            return "stop token id \(token) is outside the vocabulary of \(vocabularySize) tokens"
+        if let entry = request.logitBias.first(where: { !$0.bias.isFinite }) {
+            return "the bias of token \(entry.token) is \(entry.bias)"
+        }
+        guard request.minimumNewTokens >= 0 else {
+            return "the minimum of new tokens is \(request.minimumNewTokens); it must be at least 0"
+        }
+        if let grammar = request.grammar {
+            let bytes = grammar.text.utf8.count + grammar.prefix.utf8.count + grammar.suffix.utf8.count
+            guard bytes <= Self.maximumGrammarBytes else {
+                return "the grammar takes \(bytes) bytes; at most \(Self.maximumGrammarBytes) are possible"
+            }
         }
         for count in [request.logProbabilities, request.promptLogProbabilities] {
             guard let count, !(0...Self.maximumLogProbabilities).contains(count) else { continue }
@@ -62,6 +83,12 @@ struct RequestRules: Equatable {
         // Comparisons with NaN are false.
         guard sampling.topP > 0, sampling.topP <= 1 else { return "top-p \(sampling.topP) is not in (0, 1]" }
         guard sampling.minP >= 0, sampling.minP <= 1 else { return "min-p \(sampling.minP) is not in [0, 1]" }
+        guard sampling.repetitionPenalty > 0, sampling.repetitionPenalty.isFinite else {
+            return "the repetition penalty \(sampling.repetitionPenalty) is not a number above 0"
+        }
+        for penalty in [sampling.frequencyPenalty, sampling.presencePenalty] where !penalty.isFinite {
+            return "a penalty of \(penalty) is no number"
+        }
         return nil
     }
 

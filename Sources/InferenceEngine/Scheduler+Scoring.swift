@@ -63,8 +63,9 @@ extension Scheduler {
     /// Whether nothing of a prompt is kept once `count` more tokens are planned.
     private func isHandedOverAfter(_ handle: Int, count: Int) -> Bool {
         sequences[handle].work == count
-            && sequences[handle].registeredBlocks >= min(
-                sequences[handle].registrationLimit, sequences[handle].hashes.count)
+            && sequences[handle].registeredBlocks
+                >= min(
+                    sequences[handle].registrationLimit, sequences[handle].hashes.count)
     }
 
     /// What must stay free for the first sequence of those that generate, so that a stream of scored prompts never keeps

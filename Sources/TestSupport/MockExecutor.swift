@@ -177,7 +177,8 @@ public final class MockExecutor: StepExecutor {
                 violations.append("slot \(addition.slot) of \(limits.slots)")
             }
             slots[addition.slot] = Slot(
-                sampling: addition.sampling, adjustments: addition.adjustments, tables: Array(repeating: [], count: windows.count))
+                sampling: addition.sampling, adjustments: addition.adjustments,
+                tables: Array(repeating: [], count: windows.count))
         }
         for update in plan.blockTableUpdates { apply(update, plan.blockIDs) }
         if plan.tokens.count > limits.tokensPerStep {

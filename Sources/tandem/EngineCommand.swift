@@ -6,7 +6,10 @@ import CTandemSystem
 import Configuration
 import EngineHost
 import EngineLink
+import Grammar
 import InferenceEngine
+import Requests
+import Tokenization
 
 /// One engine process, started by the supervisor.
 struct EngineCommand: ParsableCommand {
@@ -66,6 +69,10 @@ struct EngineCommand: ParsableCommand {
         options.stalls = HostStalls(
             perStep: hostStallPerStep, perSequence: hostStallPerSequence, perRequest: hostStallPerRequest,
             perPromptToken: hostStallPerPromptToken)
+        options.vocabulary = { [choice = model.choice, maxModelLen] count in
+            let tokenizer = try ModelFile(choice, maximumContextLength: maxModelLen).tokenizer()
+            return TokenVocabulary(count: count) { tokenizer.isSpecial($0) ? nil : tokenizer.bytes(of: $0) }
+        }
         throw ExitCode(EngineHost.run(options).rawValue)
     }
 

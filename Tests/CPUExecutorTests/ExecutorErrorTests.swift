@@ -81,7 +81,16 @@ import Weights
         ("placeholder", { $0.rows[0].firstToken = .sampled(step: 1) }),
         ("copy source", { $0.blockCopies = [BlockCopy(source: 8, destination: 0)] }),
         ("copy destination", { $0.blockCopies = [BlockCopy(source: 0, destination: -1)] }),
-        ("pooling", { $0.rows[0].output.pooling = .mean }),
+        ("a vector of nothing", { $0.rows[0].output.reportsPooled = true }),
+        ("labels", { $0.rows[0].output.labelCount = 1 }),
+        ("negative labels", { $0.rows[0].output.labelOffset = -1 }),
+        (
+            "label",
+            {
+                $0.labels = [1 << 20]
+                $0.rows[0].output.labelCount = 1
+            }
+        ),
         ("embeddings", { $0.embeddingSpans = [EmbeddingSpan(slot: 0, position: 0, count: 1, buffer: 1)] }),
         ("bidirectional", { $0.bidirectionalSpans = [BidirectionalSpan(slot: 0, position: 0, count: 1)] }),
     ]

@@ -3,6 +3,7 @@
 import EngineHost
 import EngineLink
 import Foundation
+import Grammar
 import InferenceEngine
 import LanguageModel
 import NIOCore
@@ -65,7 +66,7 @@ struct EngineFixture {
         let executor = MockExecutor(model: testModel, blockCount: 1024)
         executor.faults = faults
         if isGated { executor.onResult = { _ in gate.pass() } }
-        let options = EngineServiceOptions(
+        var options = EngineServiceOptions(
             index: 5,
             modelName: "mock",
             tokenizerFingerprint: testTokenizer,
@@ -84,6 +85,9 @@ struct EngineFixture {
             statusDescriptor: hasSupervisor ? ends[1] : nil,
             drainTimeout: drainTimeout
         )
+        options.vocabulary = { count in
+            TokenVocabulary(count: count) { $0 < 256 ? [UInt8($0)] : nil }
+        }
         do {
             service = try EngineService.start(
                 executor: executor,
@@ -136,6 +140,7 @@ struct Answer: Equatable {
     var finish: FinishReason?
     var failure: RequestFailure?
     var cachedPromptTokens: Int?
+    var score: PromptScore?
 }
 
 /// A gateway's link with what it heard.
@@ -191,6 +196,7 @@ struct TestGateway {
             for output in step.outputs {
                 answers[output.id, default: Answer()].tokens += output.tokens
                 if let finish = output.finish { answers[output.id]?.finish = finish }
+                if let score = output.score { answers[output.id]?.score = score }
                 if let failure = output.failure { answers[output.id]?.failure = failure }
                 if let cached = output.cachedPromptTokens { answers[output.id]?.cachedPromptTokens = cached }
             }

@@ -47,6 +47,70 @@ import Testing
         }
     }
 
+    private static func choice(_ texts: String...) -> GrammarSource {
+        GrammarSource(kind: .choice, text: "[" + texts.map { "\"\($0)\"" }.joined(separator: ",") + "]")
+    }
+
+    @Test func requestsFollowTheirGrammars() async throws {
+        try await EngineFixture.run { engine in
+            let gateway = TestGateway(engine.service.address)
+            _ = try await gateway.opened()
+            let texts = ["yes", "no", "perhaps"]
+            for id in 1...12 {
+                var request = testRequest(RequestID(id), first: TokenID(id))
+                request.grammar = Self.choice("yes", "no", id % 2 == 0 ? "perhaps" : "maybe")
+                gateway.client.send(.submit(request))
+            }
+            let answers = try await gateway.answers { $0.count == 12 && $0.values.allSatisfy { $0.finish != nil } }
+            for (id, answer) in answers {
+                #expect(answer.finish == .complete)
+                let text = String(decoding: answer.tokens.map { UInt8(truncatingIfNeeded: $0) }, as: UTF8.self)
+                #expect((id % 2 == 0 ? texts : ["yes", "no", "maybe"]).contains(text), "\(text)")
+            }
+        }
+    }
+
+    @Test func grammarsThatCannotBeCompiledAreRefused() async throws {
+        try await EngineFixture.run { engine in
+            let gateway = TestGateway(engine.service.address)
+            _ = try await gateway.opened()
+            var request = testRequest(1)
+            request.grammar = GrammarSource(kind: .choice, text: "no array")
+            let answer = try await gateway.answer(request)
+            #expect(answer.finish == .failed)
+            #expect(answer.failure?.kind == .invalid)
+            // The engine goes on.
+            #expect(try await gateway.answer(testRequest(2)).finish == .length)
+        }
+    }
+
+    @Test func commandsReachSequencesWhoseGrammarIsBeingCompiled() async throws {
+        try await EngineFixture.run { engine in
+            let gateway = TestGateway(engine.service.address)
+            _ = try await gateway.opened()
+            var request = testRequest(1)
+            request.grammar = Self.choice(String(repeating: "a", count: 200))
+            gateway.client.send(.submit(request))
+            gateway.client.send(.cancel(1))
+            let answer = try await gateway.answers { $0[1]?.finish != nil }[1]
+            #expect(answer?.finish == .cancelled)
+        }
+    }
+
+    @Test func promptsAreScored() async throws {
+        try await EngineFixture.run { engine in
+            let gateway = TestGateway(engine.service.address)
+            _ = try await gateway.opened()
+            var request = testRequest(1, new: 0)
+            request.pooling = .last
+            request.labelTokens = [3, 4]
+            let expected = testModel.answer(request, limit: testContextLength)
+            let answer = try await gateway.answer(request)
+            #expect(answer.score == expected.score)
+            #expect(answer.finish == .length)
+        }
+    }
+
     @Test func twoGatewaysWithTheSameIdsGetTheirOwn() async throws {
         try await EngineFixture.run(isGated: true) { engine in
             let one = TestGateway(engine.service.address)

@@ -82,6 +82,16 @@ struct RandomWorkload {
         if Int.random(in: 0..<4, using: &random) == 0 {
             request.promptLogProbabilities = Int.random(in: 0...2, using: &random)
         }
+        // A third generates nothing, half of those in one of the ways that need no more than the prompt.
+        if Int.random(in: 0..<3, using: &random) == 0, request.resumeOffset == 0 {
+            request.maximumNewTokens = 0
+            switch Int.random(in: 0..<6, using: &random) {
+            case 0: request.pooling = .last
+            case 1: request.pooling = .mean
+            case 2: request.labelTokens = [3, 96, 3]
+            default: break
+            }
+        }
         request.priority = Int32.random(in: -1...1, using: &random)
         request.cacheSalt = Int.random(in: 0..<5, using: &random) == 0 ? "other" : ""
         requests.append(request)
