@@ -73,7 +73,7 @@ extension ForwardPass {
         var token = Int(head.target)
         if head.target < 0 {
             token = sample(logits, head, job, worker)
-            lastTokens[Int(head.slot)] = TokenID(token)
+            if !head.isDrafted { lastTokens[Int(head.slot)] = TokenID(token) }
         }
         chosen = TokenLogProbability(token: TokenID(token), logProbability: 0)
         guard head.top >= 0 else { return }

@@ -185,7 +185,13 @@ struct PlanChecker {
                         + "\(group); it has \(known)")
             }
         }
-        if row.output.sample { set(slot: row.slot, Slot(isActive: true, sampledStep: plan.step)) }
+        guard (0..<row.tokenCount).contains(row.output.draftCount) else {
+            throw refused(plan, "slot \(row.slot): \(row.output.draftCount) of \(row.tokenCount) tokens are guesses")
+        }
+        if row.output.sample {
+            let step = row.output.draftCount == 0 ? plan.step : nil
+            set(slot: row.slot, Slot(isActive: true, sampledStep: step))
+        }
     }
 
     private mutating func forget(_ slot: SlotIndex) {

@@ -20,6 +20,8 @@ struct HeadPosition {
     var topOffset: Int
     /// Whether the token is chosen among those of a mask.
     var isConstrained = false
+    /// Whether the row has guesses, so that no later row takes the token from the slot.
+    var isDrafted = false
     /// The labels whose log-probabilities are wanted, in the job's ``StepJob/labels``.
     var labels = 0..<0
 
@@ -146,10 +148,13 @@ final class StepJob: PoolProgram, @unchecked Sendable {
                 }
             }
             if row.output.sample {
-                addHead(
-                    row, index: count - 1, first: first, target: HeadPosition.sampled,
-                    top: row.output.logProbabilities, &topTotal)
-                heads[heads.count - 1].isConstrained = row.output.isConstrained
+                for index in (count - 1 - Int(row.output.draftCount))..<count {
+                    addHead(
+                        row, index: index, first: first, target: HeadPosition.sampled,
+                        top: row.output.logProbabilities, &topTotal)
+                    heads[heads.count - 1].isConstrained = row.output.isConstrained
+                    heads[heads.count - 1].isDrafted = row.output.draftCount > 0
+                }
             }
             if row.output.labelCount > 0 {
                 addHead(row, index: count - 1, first: first, target: HeadPosition.labelled, top: nil, &topTotal)
@@ -219,6 +224,17 @@ final class StepJob: PoolProgram, @unchecked Sendable {
                 output.token = chosen.base[head].token
                 output.logProbability = chosen.base[head].logProbability
                 head += 1
+                let firstFurther = result.further.count
+                for _ in 0..<row.output.draftCount {
+                    let start = result.top.count
+                    result.top.append(contentsOf: likeliest(head))
+                    result.further.append(
+                        SampledToken(
+                            token: chosen.base[head].token, logProbability: chosen.base[head].logProbability,
+                            top: start..<result.top.count))
+                    head += 1
+                }
+                output.further = firstFurther..<result.further.count
             }
             if row.output.labelCount > 0 {
                 let start = result.labels.count

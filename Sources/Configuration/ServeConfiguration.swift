@@ -81,6 +81,8 @@ public struct ServeConfiguration: Sendable, Equatable {
     /// KV cache of an engine, in bytes; null for a share of the available memory.
     public var keyValueBytes: UInt64?
     public var asynchronousScheduling = false
+    /// Most tokens that an engine guesses ahead for a sequence, from what stands in it already; 0 guesses none.
+    public var promptLookup = 8
     /// Null for the model's own name.
     public var servedModelName: String?
     /// Null lets everybody in.
@@ -98,7 +100,8 @@ public struct ServeConfiguration: Sendable, Equatable {
     public static let keys = [
         "model", "tokenizer", "load-format", "ablation",
         "host", "port", "engines", "threads", "device", "cpu-compute", "mps", "max-model-len", "max-num-seqs",
-        "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "served-model-name", "api-key",
+        "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "prompt-lookup", "served-model-name",
+        "api-key",
         "shutdown-timeout", "log-level", "gateway-threads", "host-stall-per-step", "host-stall-per-sequence",
         "host-stall-per-request", "host-stall-per-prompt-token",
     ]
@@ -131,6 +134,7 @@ public struct ServeConfiguration: Sendable, Equatable {
             try layers.integer("max-num-batched-tokens", in: 1...(1 << 20)) ?? defaults.maximumBatchedTokens
         keyValueBytes = try layers.byteCount("kv-cache-memory")
         asynchronousScheduling = try layers.boolean("async-scheduling") ?? defaults.asynchronousScheduling
+        promptLookup = try layers.integer("prompt-lookup", in: 0...64) ?? defaults.promptLookup
         servedModelName = try layers.text("served-model-name")
         apiKey = try layers.text("api-key")
         shutdownTimeout = try layers.duration("shutdown-timeout") ?? defaults.shutdownTimeout

@@ -34,6 +34,7 @@ public struct ServeFlags: ParsableArguments {
             "api-key": server.apiKey, "shutdown-timeout": server.shutdownTimeout, "engines": engines.engines,
             "threads": engines.threads, "device": engines.device, "cpu-compute": engines.cpuCompute,
             "mps": engines.mps, "async-scheduling": engines.asyncScheduling.map { "\($0)" },
+            "prompt-lookup": engines.promptLookup,
             "max-model-len": limits.maxModelLen, "max-num-seqs": limits.maxNumSeqs,
             "max-num-batched-tokens": limits.maxNumBatchedTokens, "kv-cache-memory": limits.kvCacheMemory,
             "gateway-threads": server.gatewayThreads, "host-stall-per-step": studies.hostStallPerStep,
@@ -108,6 +109,12 @@ struct EngineFlags: ParsableArguments {
 
     @Flag(inversion: .prefixedNo, help: "Prepare a step while the one before computes. (default: no)")
     var asyncScheduling: Bool?
+
+    @Option(
+        help: ArgumentHelp(
+            "Guess up to so many tokens ahead where an answer repeats what was said; 0 guesses none. (default: 8)",
+            valueName: "tokens"))
+    var promptLookup: String?
 }
 
 /// What an engine takes at once.

@@ -174,6 +174,8 @@ final class EngineCore {
             generatedTokens: counters.generatedTokens,
             cachedPromptTokens: counters.cachedPromptTokens,
             preemptions: counters.preemptions,
+            draftedTokens: counters.draftedTokens,
+            acceptedTokens: counters.acceptedTokens,
             times: EngineTimes(new.times, profile: new.profile)
         )
         cachedBlocks.subtract(new.evictedBlocks)

@@ -48,6 +48,8 @@ public struct EngineHostOptions: Sendable {
     public var keyValueBytes: Int
     /// Whether steps are planned one ahead.
     public var asynchronous = true
+    /// Most tokens that are guessed ahead for a sequence; 0 guesses none.
+    public var draftTokens = 0
     /// Seed of the block hashes; the engines of a group have the same.
     public var hashSeed: UInt64 = 0
     /// `nil` computes it from the file with ``TokenizerFingerprint``; a gateway must come to the same.
@@ -145,6 +147,7 @@ public enum EngineHost {
                 maximumWaiting: options.maximumWaiting,
                 vocabularySize: model.vocabularySize,
                 asynchronous: options.asynchronous,
+                draftTokens: options.draftTokens,
                 modelFingerprint: executor.modelFingerprint,
                 hashSeed: options.hashSeed
             ),

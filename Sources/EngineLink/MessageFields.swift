@@ -173,6 +173,7 @@ extension ByteBuffer {
             statistics.preemptions,
             endianness: .little
         )
+        writeMultipleIntegers(statistics.draftedTokens, statistics.acceptedTokens, endianness: .little)
         write(statistics.times)
         write(statistics.storedBlocks)
         write(statistics.evictedBlocks)
@@ -203,6 +204,8 @@ extension FieldReader {
             generatedTokens: try integer("generatedTokens"),
             cachedPromptTokens: try integer("cachedPromptTokens"),
             preemptions: try integer("preemptions"),
+            draftedTokens: try integer("draftedTokens"),
+            acceptedTokens: try integer("acceptedTokens"),
             times: try times(),
             storedBlocks: try blocks("storedBlocks"),
             evictedBlocks: try blocks("evictedBlocks")

@@ -125,6 +125,9 @@ public struct EngineStatistics: Sendable, Equatable {
     public var generatedTokens: UInt64
     public var cachedPromptTokens: UInt64
     public var preemptions: UInt64
+    /// Tokens that were guessed ahead, and those of them that were right.
+    public var draftedTokens: UInt64
+    public var acceptedTokens: UInt64
     public var times: EngineTimes
     /// Prefix blocks that became available and that went away since the last frame.
     public var storedBlocks: [BlockHash]
@@ -140,6 +143,8 @@ public struct EngineStatistics: Sendable, Equatable {
         generatedTokens: UInt64 = 0,
         cachedPromptTokens: UInt64 = 0,
         preemptions: UInt64 = 0,
+        draftedTokens: UInt64 = 0,
+        acceptedTokens: UInt64 = 0,
         times: EngineTimes = EngineTimes(),
         storedBlocks: [BlockHash] = [],
         evictedBlocks: [BlockHash] = []
@@ -153,6 +158,8 @@ public struct EngineStatistics: Sendable, Equatable {
         self.generatedTokens = generatedTokens
         self.cachedPromptTokens = cachedPromptTokens
         self.preemptions = preemptions
+        self.draftedTokens = draftedTokens
+        self.acceptedTokens = acceptedTokens
         self.times = times
         self.storedBlocks = storedBlocks
         self.evictedBlocks = evictedBlocks

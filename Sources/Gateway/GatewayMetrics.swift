@@ -124,6 +124,11 @@ final class GatewayMetrics: Sendable {
                 statistics.totalBlocks == 0 ? 0 : Double(statistics.usedBlocks) / Double(statistics.totalBlocks))
             guard engine.statistics != nil else { continue }
             counter("vllm:num_preemptions_total", "Sequences that gave their KV blocks up.", statistics.preemptions)
+            counter(
+                "vllm:spec_decode_num_draft_tokens_total", "Tokens that were guessed ahead.", statistics.draftedTokens)
+            counter(
+                "vllm:spec_decode_num_accepted_tokens_total", "Guessed tokens that were right.",
+                statistics.acceptedTokens)
             counter("tandem_engine_steps_total", "Steps since the engine started.", statistics.steps)
             counter(
                 "tandem_engine_prompt_tokens_total", "Prompt tokens the engine was given.", statistics.promptTokens)

@@ -54,6 +54,10 @@ struct ScheduledSequence: Sendable {
     /// Leading blocks that are registered in the prefix cache, while there is a slot.
     var registeredBlocks = 0
 
+    /// Guesses at what comes next; see `Scheduler+Drafts`.
+    var drafts = DraftState()
+    /// A row with a draft is in flight.
+    var isDrafting = false
     /// How many of the leading full blocks may enter the prefix cache.
     var registrationLimit = Int.max
     /// Full blocks that the sequence is about to compute and that others may wait for; see `Scheduler+Sharing`.

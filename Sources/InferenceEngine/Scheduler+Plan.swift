@@ -45,6 +45,12 @@ extension Scheduler {
             row.firstToken = .sampled(step: sequences[handle].lastSampledStep)
             plan.tokens.append(0)
         }
+        if !decision.draft.isEmpty {
+            plan.tokens.append(contentsOf: sequences[handle].tokens[decision.draft])
+            row.tokenCount += Int32(decision.draft.count)
+            row.output.draftCount = Int32(decision.draft.count)
+            sequences[handle].isDrafting = true
+        }
         let samples = sequences[handle].samples(rowEnd: end)
         let reportsPrompt = sequences[handle].reportsPrompt(rowEnd: end)
         if samples {
@@ -75,6 +81,7 @@ extension Scheduler {
             samples: samples,
             firstPromptTarget: reportsPrompt ? start + 1 : nil,
             scores: scores,
+            draft: decision.draft,
             isConstrained: row.output.isConstrained,
             isNew: isNew
         )

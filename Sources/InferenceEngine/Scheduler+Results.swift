@@ -48,6 +48,12 @@ extension Scheduler {
                 throw fatal(
                     "the executor's row of slot \(row.slot) in step \(result.step) has no token or one too many")
             }
+            guard entry.further.count == row.draft.count, entry.further.upperBound <= result.further.count,
+                result.further[entry.further].allSatisfy({ $0.top.upperBound <= result.top.count })
+            else {
+                throw fatal(
+                    "the executor's row of slot \(row.slot) in step \(result.step) lacks tokens behind its guesses")
+            }
             guard entry.top.upperBound <= result.top.count, entry.prompt.upperBound <= result.prompt.count,
                 result.prompt[entry.prompt].allSatisfy({ $0.top.upperBound <= result.promptTop.count }),
                 entry.pooled.upperBound <= result.pooled.count, entry.labels.upperBound <= result.labels.count
@@ -64,22 +70,15 @@ extension Scheduler {
         let handle = row.handle
         var output = SequenceOutput(id: sequences[handle].id)
         sequences[handle].rowsInFlight -= 1
+        var accepted = 0
         if row.samples, let token = rowResult?.token, let rowResult {
             sequences[handle].pending -= 1
-            sequences[handle].tokens.append(token)
-            totals.generatedTokens += 1
+            append(token, rowResult.logProbability, Array(result.top[rowResult.top]), to: handle, &output)
             if let failure = advanceGrammar(of: handle, by: token) {
                 return retire(handle, finish: .failed, failure: failure)
             }
-            output.tokens.append(token)
-            if sequences[handle].logProbabilities != nil {
-                output.logProbabilities.append(
-                    PositionLogProbabilities(
-                        chosen: TokenLogProbability(token: token, logProbability: rowResult.logProbability),
-                        top: Array(result.top[rowResult.top])
-                    )
-                )
-            }
+            accepted = acceptDraft(row, rowResult, result, into: &output)
+            lookForDraft(of: handle)
         }
         if let first = row.firstPromptTarget, let rowResult {
             let already = max(0, sequences[handle].promptReported - first)
@@ -96,9 +95,10 @@ extension Scheduler {
         }
         // What a preempted sequence's rows wrote is gone, only what they sampled counts; it gets no new slot before.
         if sequences[handle].slot != nil {
-            registerBlocks(of: handle, computed: row.end)
+            sequences[handle].computed += accepted
+            registerBlocks(of: handle, computed: row.end + accepted)
             // Not before: what was never registered cannot be found again.
-            cache.trim(&sequences[handle].tables, before: row.end)
+            cache.trim(&sequences[handle].tables, before: row.end + accepted)
         }
 
         // The last row of a prompt that nothing is generated from samples nothing.
@@ -154,6 +154,7 @@ extension Scheduler {
         let blamesNew = record.rows.contains { $0.isNew }
         for row in record.rows {
             sequences[row.handle].rowsInFlight -= 1
+            sequences[row.handle].isDrafting = false
             if row.isNew {
                 sequences[row.handle].slotAnnounced = false
                 // The executor never heard of it, though it was given back already.

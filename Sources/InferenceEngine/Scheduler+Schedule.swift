@@ -24,6 +24,7 @@ extension Scheduler {
         let preemptions = totals.preemptions
         var budget = configuration.tokensPerStep
         decideGenerating(&budget)
+        decideDrafts(&budget)
         limitPromptTokens(&budget)
         let othersHavePrompts = !waiting.isEmpty || running.contains { openWork(of: $0) > 0 }
         if !scoring.isEmpty, totals.preemptions == preemptions {
@@ -50,7 +51,8 @@ extension Scheduler {
 
     /// Tokens that a running sequence could compute in this step; 0 if it has its row already.
     func openWork(of handle: Int) -> Int {
-        guard sequences[handle].slot != nil, !sequences[handle].isPaused, sequences[handle].decidedStep <= lastStep
+        guard sequences[handle].isActive, sequences[handle].decidedStep <= lastStep, !sequences[handle].isDrafting,
+            !awaitsDraft(handle)
         else {
             return 0
         }
@@ -100,7 +102,7 @@ extension Scheduler {
             let victim = pausedVictim() ?? running.last { sequences[$0].slot != nil }
             guard let victim, victim != handle else { return false }
             for index in decisions.indices where decisions[index].handle == victim {
-                budget += decisions[index].count
+                budget += decisions[index].count + decisions[index].draft.count
                 decisions[index].count = 0
             }
             preempt(victim)
@@ -132,6 +134,7 @@ extension Scheduler {
         releaseSlot(handle)
         cache.release(&sequences[handle].tables)
         sequences[handle].computed = 0
+        sequences[handle].isDrafting = false
         sequences[handle].decidedStep = lastStep + 1
         totals.preemptions += 1
         if !sequences[handle].isPaused { enqueue(handle) }

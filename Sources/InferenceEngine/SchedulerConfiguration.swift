@@ -24,6 +24,11 @@ public struct SchedulerConfiguration: Sendable, Equatable {
     public var asynchronous: Bool
     /// Whether full blocks are shared between sequences with equal prefixes.
     public var prefixCaching: Bool
+    /// Most tokens that are guessed ahead for one sequence, from what stands in it already; 0 guesses none. It changes
+    /// how soon tokens come, not which.
+    public var draftTokens: Int
+    /// No tokens are guessed that would make a step longer than this: with many sequences a step has no time to spare.
+    public var draftStepTokens: Int
     /// Fingerprint of the weights, for block hashes.
     public var modelFingerprint: Digest128
     /// Seed of the block hashes.
@@ -39,6 +44,8 @@ public struct SchedulerConfiguration: Sendable, Equatable {
         vocabularySize: Int? = nil,
         asynchronous: Bool = true,
         prefixCaching: Bool = true,
+        draftTokens: Int = 0,
+        draftStepTokens: Int = 32,
         modelFingerprint: Digest128 = Digest128(high: 0, low: 0),
         hashSeed: UInt64 = 0
     ) {
@@ -51,6 +58,8 @@ public struct SchedulerConfiguration: Sendable, Equatable {
         self.vocabularySize = vocabularySize
         self.asynchronous = asynchronous
         self.prefixCaching = prefixCaching
+        self.draftTokens = draftTokens
+        self.draftStepTokens = draftStepTokens
         self.modelFingerprint = modelFingerprint
         self.hashSeed = hashSeed
     }
@@ -72,6 +81,9 @@ public struct SchedulerCounters: Sendable, Equatable {
     /// Prompt tokens that came from the prefix cache.
     public var cachedPromptTokens: UInt64 = 0
     public var preemptions: UInt64 = 0
+    /// Tokens that were guessed ahead, and those of them that were right.
+    public var draftedTokens: UInt64 = 0
+    public var acceptedTokens: UInt64 = 0
 
     public init() {}
 }

@@ -169,6 +169,9 @@ public struct StepRow: Sendable, Equatable {
 public struct RowOutput: Sendable, Equatable {
     /// Choose the token that follows the row's last one, by the slot's ``SamplingParameters``.
     public var sample: Bool
+    /// How many of the row's last tokens are guesses: a token is chosen behind each of them, and behind the token before
+    /// the first. The next row of the slot gives its tokens.
+    public var draftCount: Int32
     /// The token is chosen among those of a mask, which ``StepExecutor/sample(_:masks:)`` brings.
     public var isConstrained: Bool
     /// How many of the likeliest tokens to report with the sampled one; `nil` reports no log-probabilities at all.
@@ -191,6 +194,7 @@ public struct RowOutput: Sendable, Equatable {
 
     public init(
         sample: Bool = false,
+        draftCount: Int32 = 0,
         isConstrained: Bool = false,
         logProbabilities: Int? = nil,
         promptLogProbabilities: Int? = nil,
@@ -201,6 +205,7 @@ public struct RowOutput: Sendable, Equatable {
         labelOffset: Int32 = 0
     ) {
         self.sample = sample
+        self.draftCount = draftCount
         self.isConstrained = isConstrained
         self.logProbabilities = logProbabilities
         self.promptLogProbabilities = promptLogProbabilities

@@ -14,6 +14,8 @@ struct StepRecord: Sendable {
         var firstPromptTarget: Int?
         /// Labels or a vector are reported.
         var scores: Bool
+        /// The guesses behind the row's last known token, as indices of the sequence's tokens.
+        var draft: Range<Int>
         /// The token is chosen among those of a mask.
         var isConstrained: Bool
         /// Whether the plan also added the slot.
@@ -34,4 +36,6 @@ struct StepRecord: Sendable {
 struct Decision: Sendable {
     var handle: Int
     var count: Int
+    /// Tokens of the sequence that are guessed to follow again.
+    var draft = 0..<0
 }

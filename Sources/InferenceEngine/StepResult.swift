@@ -9,6 +9,8 @@ public struct StepResult: Sendable {
     public var rows: [RowResult] = []
     /// Likeliest tokens of sampled positions, flat; see ``RowResult/top``.
     public var top: [TokenLogProbability] = []
+    /// Tokens that were chosen behind guesses, flat; see ``RowResult/further``.
+    public var further: [SampledToken] = []
     /// Log-probabilities of prompt tokens, flat; see ``RowResult/prompt``.
     public var prompt: [PromptLogProbability] = []
     /// Likeliest tokens of prompt positions, flat; see ``PromptLogProbability/top``.
@@ -24,6 +26,7 @@ public struct StepResult: Sendable {
     public mutating func removeAll() {
         rows.removeAll(keepingCapacity: true)
         top.removeAll(keepingCapacity: true)
+        further.removeAll(keepingCapacity: true)
         prompt.removeAll(keepingCapacity: true)
         promptTop.removeAll(keepingCapacity: true)
         pooled.removeAll(keepingCapacity: true)
@@ -40,6 +43,8 @@ public struct RowResult: Sendable, Equatable {
     public var logProbability: Float
     /// Entries of ``StepResult/top``.
     public var top: Range<Int>
+    /// Entries of ``StepResult/further``, one for each of the row's guesses.
+    public var further: Range<Int>
     /// Entries of ``StepResult/prompt``, one for each target, in order of position.
     public var prompt: Range<Int>
     /// The row's vector in ``StepResult/pooled``; empty unless it was asked for.
@@ -52,6 +57,7 @@ public struct RowResult: Sendable, Equatable {
         token: TokenID? = nil,
         logProbability: Float = 0,
         top: Range<Int> = 0..<0,
+        further: Range<Int> = 0..<0,
         prompt: Range<Int> = 0..<0,
         pooled: Range<Int> = 0..<0,
         labels: Range<Int> = 0..<0
@@ -60,9 +66,25 @@ public struct RowResult: Sendable, Equatable {
         self.token = token
         self.logProbability = logProbability
         self.top = top
+        self.further = further
         self.prompt = prompt
         self.pooled = pooled
         self.labels = labels
+    }
+}
+
+/// A token that was chosen behind a guess.
+public struct SampledToken: Sendable, Equatable {
+    public var token: TokenID
+    /// 0 if log-probabilities were not asked for.
+    public var logProbability: Float
+    /// Entries of ``StepResult/top``.
+    public var top: Range<Int>
+
+    public init(token: TokenID, logProbability: Float = 0, top: Range<Int> = 0..<0) {
+        self.token = token
+        self.logProbability = logProbability
+        self.top = top
     }
 }
 

@@ -325,15 +325,18 @@ public final class MockExecutor: StepExecutor {
         }
         if row.output.sample {
             let mask = row.output.isConstrained ? masks?.permitted(slot: row.slot) : nil
-            let token = model.next(after: history, sampling: slot.sampling, among: mask)
-            slots[row.slot]?.sampled = (plan.step, token)
-            output.token = token
-            if let count = row.output.logProbabilities {
-                output.logProbability = model.logProbability(of: token, after: history)
-                let top = result.top.count
-                result.top.append(contentsOf: model.top(count, after: history))
-                output.top = top..<result.top.count
+            let drafted = Int(row.output.draftCount)
+            if drafted >= row.tokenCount { violations.append("slot \(row.slot) has nothing but guesses") }
+            var chosen = (0...drafted).map { place in
+                sample(after: history.prefix(end - drafted + place), row, slot, among: mask, into: &result)
             }
+            let first = chosen.removeFirst()
+            slots[row.slot]?.sampled = drafted == 0 ? (plan.step, first.token) : nil
+            output.token = first.token
+            output.logProbability = first.logProbability
+            output.top = first.top
+            output.further = result.further.count..<result.further.count + drafted
+            result.further += chosen
         }
         if row.output.labelCount > 0 {
             let first = result.labels.count
@@ -351,6 +354,20 @@ public final class MockExecutor: StepExecutor {
             output.pooled = first..<result.pooled.count
         }
         result.rows.append(output)
+    }
+
+    private func sample(
+        after history: ArraySlice<TokenID>, _ row: StepRow, _ slot: Slot, among mask: [TokenID]?,
+        into result: inout StepResult
+    ) -> SampledToken {
+        var chosen = SampledToken(token: model.next(after: history, sampling: slot.sampling, among: mask))
+        if let count = row.output.logProbabilities {
+            chosen.logProbability = model.logProbability(of: chosen.token, after: history)
+            let top = result.top.count
+            result.top.append(contentsOf: model.top(count, after: history))
+            chosen.top = top..<result.top.count
+        }
+        return chosen
     }
 }
 

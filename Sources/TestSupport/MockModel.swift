@@ -6,10 +6,13 @@ public import Requests
 /// and the sampling parameters.
 public struct MockModel: Sendable {
     public let vocabularySize: Int
+    /// Most tokens repeat the one so many places before; `nil` repeats nothing.
+    public let period: Int?
 
     /// - Parameter vocabularySize: small values make stop tokens and equal histories likely.
-    public init(vocabularySize: Int) {
+    public init(vocabularySize: Int, period: Int? = nil) {
         self.vocabularySize = vocabularySize
+        self.period = period
     }
 
     /// The token that follows `history`.
@@ -25,6 +28,9 @@ public struct MockModel: Sendable {
             hash.combine(UInt64(sampling.temperature.bitPattern))
         }
         let word = hash.digest().low
+        if let period, period <= history.count, word % 8 != 0, permitted == nil {
+            return history[history.index(history.endIndex, offsetBy: -period)]
+        }
         if let permitted, !permitted.isEmpty { return permitted[Int(word % UInt64(permitted.count))] }
         return TokenID(truncatingIfNeeded: word % UInt64(vocabularySize))
     }

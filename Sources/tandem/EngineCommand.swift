@@ -32,6 +32,7 @@ struct EngineCommand: ParsableCommand {
     @Option var maxNumBatchedTokens: Int = 512
     @Option(help: "Bytes.") var kvCacheMemory: Int
     @Flag var asyncScheduling = false
+    @Option var promptLookup: Int = 0
     @Option var statusFd: Int32?
     @Option var weightsFd: Int32?
     @Option var logLevel: LogLevel = .info
@@ -66,6 +67,7 @@ struct EngineCommand: ParsableCommand {
         options.maximumTokensPerStep = maxNumBatchedTokens
         options.contextLength = maxModelLen
         options.asynchronous = asyncScheduling
+        options.draftTokens = promptLookup
         options.stalls = HostStalls(
             perStep: hostStallPerStep, perSequence: hostStallPerSequence, perRequest: hostStallPerRequest,
             perPromptToken: hostStallPerPromptToken)

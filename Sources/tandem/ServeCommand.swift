@@ -59,7 +59,7 @@ struct ServeCommand: ParsableCommand {
             engineArguments: common + [
                 "--cpu-compute", compute.rawValue, "--max-num-seqs", "\(settings.maximumSequences)",
                 "--max-num-batched-tokens", "\(settings.maximumBatchedTokens)",
-                "--kv-cache-memory", "\(memory.plan.keyValueBytes)",
+                "--kv-cache-memory", "\(memory.plan.keyValueBytes)", "--prompt-lookup", "\(settings.promptLookup)",
             ] + scheduling + Self.stalls(settings.hostStalls),
             gatewayArguments: common + [
                 "--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))",

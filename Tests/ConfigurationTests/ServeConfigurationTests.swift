@@ -42,6 +42,7 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
             "0.0.0.0", "--port", "9", "--engines", "3", "--threads", "4", "--device", "cpu",
             "--cpu-compute", "int8", "--mps", "off", "--max-model-len", "2048", "--max-num-seqs", "16",
             "--max-num-batched-tokens", "256", "--kv-cache-memory", "512MiB", "--async-scheduling",
+            "--prompt-lookup", "5",
             "--served-model-name", "m", "--api-key", "secret", "--shutdown-timeout", "1500ms", "--log-level", "debug",
             "--gateway-threads", "2", "--host-stall-per-step", "500us", "--host-stall-per-sequence", "20µs",
             "--host-stall-per-request", "1ms", "--host-stall-per-prompt-token", "0.5us",
@@ -61,6 +62,7 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         expected.maximumBatchedTokens = 256
         expected.keyValueBytes = 512 << 20
         expected.asynchronousScheduling = true
+        expected.promptLookup = 5
         expected.servedModelName = "m"
         expected.apiKey = "secret"
         expected.shutdownTimeout = .milliseconds(1500)

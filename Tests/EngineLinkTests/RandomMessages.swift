@@ -133,6 +133,8 @@ extension SeededGenerator {
             generatedTokens: integer(),
             cachedPromptTokens: integer(),
             preemptions: integer(),
+            draftedTokens: integer(),
+            acceptedTokens: integer(),
             times: times(),
             storedBlocks: array { BlockHash($0.digest()) },
             evictedBlocks: array { BlockHash($0.digest()) }

@@ -63,9 +63,11 @@ struct Harness {
     ///   - blocks: KV blocks for all groups together.
     ///   - windows: one for each KV group.
     init(
-        _ configuration: SchedulerConfiguration, blocks: Int = 64, windows: [Int?] = [nil], vocabularySize: Int = 97
+        _ configuration: SchedulerConfiguration, blocks: Int = 64, windows: [Int?] = [nil], vocabularySize: Int = 97,
+        period: Int? = nil
     ) throws {
-        executor = MockExecutor(model: MockModel(vocabularySize: vocabularySize), blockCount: blocks)
+        executor = MockExecutor(
+            model: MockModel(vocabularySize: vocabularySize, period: period), blockCount: blocks)
         let groups = windows.enumerated().map { KeyValueGroup(layers: [$0], window: $1) }
         let limits = ExecutorLimits(
             slots: configuration.slots, tokensPerStep: configuration.tokensPerStep,
@@ -138,7 +140,7 @@ struct Harness {
     private var firstRunnable: RequestID? {
         let sequences = scheduler.sequences
         if let running = scheduler.running.first(where: { !sequences[$0].isPaused }) {
-            return sequences[running].work > 0 ? sequences[running].id : nil
+            return scheduler.openWork(of: running) > 0 ? sequences[running].id : nil
         }
         return scheduler.waiting.last.flatMap { sequences[$0].rowsInFlight == 0 ? sequences[$0].id : nil }
     }

@@ -112,11 +112,15 @@ struct RandomWorkload {
         }
     }
 
-    /// - Parameter timed: whether steps take random times, which limit prompts.
-    func run(asynchronous: Bool, timed: Bool = false) throws -> Harness {
+    /// - Parameters:
+    ///   - timed: whether steps take random times, which limit prompts.
+    ///   - drafts: most tokens that are guessed ahead.
+    ///   - period: of a model that repeats itself.
+    func run(asynchronous: Bool, timed: Bool = false, drafts: Int = 0, period: Int? = nil) throws -> Harness {
         var configuration = configuration
         configuration.asynchronous = asynchronous
-        var harness = try Harness(configuration, blocks: blocks, windows: windows)
+        configuration.draftTokens = drafts
+        var harness = try Harness(configuration, blocks: blocks, windows: windows, period: period)
         if timed {
             harness.stepTime = { plan in (plan.step &* 0x9E37) % 997 * UInt64(plan.tokens.count) * 100_000 }
         }

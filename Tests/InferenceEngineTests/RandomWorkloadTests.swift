@@ -23,6 +23,14 @@ import Testing
         check(harness, workload)
     }
 
+    /// Guesses change how many steps it takes, and nothing else.
+    @Test(arguments: 0..<20) func guessesChangeNothing(seed: Int) throws {
+        let workload = try RandomWorkload(seed: UInt64(seed) &* 104_729, requests: 40)
+        for asynchronous in [false, true] {
+            check(try workload.run(asynchronous: asynchronous, drafts: 7, period: 9), workload)
+        }
+    }
+
     private func check(_ harness: Harness, _ workload: RandomWorkload) {
         harness.expectEmpty()
         #expect(harness.collected.count == workload.requests.count)
