@@ -5,12 +5,14 @@ the Python that has the client. A check gets the Session, fails by any exception
 server offers nothing to check.
 """
 import argparse
+import asyncio
 import collections
 import importlib.metadata
 import inspect
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -100,7 +102,7 @@ def _refusal(exchange, name):
 
 def _short(value):
     text = json.dumps(value)
-    return value if len(text) <= 200 else text[:200] + "…"
+    return value if len(text) <= 2000 else text[:2000] + "…"
 
 
 def _shape(value):
@@ -142,6 +144,12 @@ def run(client, distributions=(), *options, model=None, engines=2):
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()
     results, refused = [], []
+
+    def interrupted(number, frame):
+        raise KeyboardInterrupt
+
+    # So that the server ends when this is ended.
+    signal.signal(signal.SIGTERM, interrupted)
     with Session(*options, model=model, engines=engines) as session:
         began = time.time()
         server_version = session.server.get("/version").json["version"]
@@ -153,7 +161,6 @@ def run(client, distributions=(), *options, model=None, engines=2):
             try:
                 note = function(session)
                 if inspect.iscoroutine(note):
-                    import asyncio
                     note = asyncio.run(note)
                 detail = note
             except NotHere as reason:
