@@ -181,14 +181,18 @@ def chat_generations(session):
 
 
 @check
-def chat_generations_with_the_servers_tokenizer(session):
-    """Here the program asks the server for the template and renders the conversation itself."""
+def chat_generations_of_tokens(session):
+    """Here the program renders the conversation and sends its tokens. (With the server's tokenizer version 0.4.13
+    does not: it sends the messages to /tokenize as a prompt.)"""
     theirs = reference("chat", CHAT, "--apply_chat_template")
-    ours = evaluate("chat-remote", "local-completions", api(session), CHAT, "--apply_chat_template")
+    ours = evaluate(
+        "chat-tokens", "local-completions",
+        api(session, tokenizer_backend="huggingface", tokenizer=MODEL, num_concurrent=4), CHAT,
+        "--apply_chat_template")
     compare(ours, theirs, CHAT)
 
 
 try:
-    run("lm_eval", ["transformers", "torch", "tokenizers", "datasets"], "--cpu-compute", "f32", model=MODEL)
+    run("lm-eval", ["transformers", "torch", "tokenizers", "datasets"], "--cpu-compute", "f32", model=MODEL)
 finally:
     shutil.rmtree(WORK, ignore_errors=True)

@@ -137,7 +137,7 @@ def completion_stream_and_usage(session):
     assert chunks >= whole.usage.completion_tokens, f"{chunks} chunks for {whole.usage.completion_tokens} tokens"
 
 
-@check
+@check(provokes=True)
 def completion_suffix(session):
     try:
         answer = complete(session, "def add(a, b):\n", suffix="\n    return total\n")
@@ -302,7 +302,10 @@ def prompt_logprobs(session):
     for entry in found[1:]:
         assert 2 <= len(entry) <= 3
         for value in entry.values():
-            assert value["logprob"] <= 0 and value["rank"] >= 1 and isinstance(value["decoded_token"], str)
+            assert value["logprob"] <= 0 and isinstance(value["decoded_token"], str), found
+        # The prompt's own token may have no rank if it is not among the likeliest.
+        ranks = [value["rank"] for value in entry.values()]
+        assert {1, 2} <= set(ranks) and (len(ranks) == 2 or ranks[0] is None or ranks[0] > 2), found
 
 
 @check
