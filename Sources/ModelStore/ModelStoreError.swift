@@ -56,7 +56,9 @@ public enum ModelStoreError: Error, Sendable, Equatable, CustomStringConvertible
         case .wrongSize(let file, let expected, let found):
             return "\(file) is \(found) bytes and should be \(expected): the download is damaged, try again"
         case .checksumMismatch(let file, let expected, let found):
-            return "\(file) has SHA-256 \(found) and should have \(expected): the download is damaged or not genuine, "
+            // Git names small files by another digest.
+            let kind = expected.utf8.count == 40 ? "git digest" : "SHA-256"
+            return "\(file) has \(kind) \(found) and should have \(expected): the download is damaged or not genuine, "
                 + "and it was removed"
         case .interrupted(let signal):
             return "stopped by signal \(signal); the partial download was removed"

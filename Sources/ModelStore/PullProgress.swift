@@ -53,7 +53,8 @@ public struct PullProgress: Sendable {
         case .asking(let endpoint):
             return "\(name): asking \(endpoint)"
         case .planned(let commit, let files, let bytes, let missing):
-            let rest = missing == bytes ? "" : ", \(ByteText.size(missing)) of them to fetch"
+            let rest =
+                missing == bytes ? "" : missing == 0 ? ", all here" : ", \(ByteText.size(missing)) of it to fetch"
             return "\(name): commit \(commit.prefix(12)), \(files == 1 ? "1 file" : "\(files) files"), "
                 + ByteText.size(bytes) + rest
         case .fetching(let state):

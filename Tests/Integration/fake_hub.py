@@ -49,6 +49,8 @@ class Repository:
     def __init__(self, files, private=False, gated=False, gguf=None, page_size=1000, renamed_to=None):
         self.private, self.gated, self.gguf, self.page_size = private, gated, gguf, page_size
         self.renamed_to = renamed_to
+        # Whether small files are behind a redirect, too.
+        self.is_cached = False
         # Paths that are listed as they are and never served.
         self.extra_entries = []
         self.set(files)
@@ -104,6 +106,8 @@ class FakeHub:
         Handler.hub, Handler.server_name_here = hub, name
         server = http.server.ThreadingHTTPServer((HOST, 0), Handler)
         server.daemon_threads = True
+        # Clients that break off are what is tested.
+        server.handle_error = lambda *_: None
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         return server
 
@@ -171,9 +175,15 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
                 return self.reply(self.fault.status, b"told to fail", self.fault.headers)
             if self.server_name_here == "store":
                 return self.content_of_store(path)
+            if path.startswith("/api/resolve-cache/models/"):
+                name, _, rest = path.removeprefix("/api/resolve-cache/models/").rpartition(f"/{self.commit_in(path)}/")
+                return self.content(hub.repositories[name].files[rest], {})
             if path.startswith("/api/models/"):
                 return self.api(path.removeprefix("/api/models/"), urllib.parse.parse_qs(query), query)
             return self.resolve(path.lstrip("/"))
+
+    def commit_in(self, path):
+        return next(part for part in path.split("/") if len(part) == 40)
 
     # What the hub lets through
 
@@ -240,6 +250,8 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
         repository = self.repository(name) if found else self.error(404, None, "Not here")
         if repository is None:
             return
+        if repository.renamed_to:
+            return self.reply(307, b"", {"Location": f"/{repository.renamed_to}/resolve/{urllib.parse.quote(tail)}"})
         revision, _, path = tail.partition("/")
         if not repository.has_revision(revision):
             return self.error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
@@ -250,6 +262,10 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
         content = repository.files[path]
         headers = {"X-Repo-Commit": repository.commit}
         if not repository.is_large(path):
+            if repository.is_cached:
+                place = f"/api/resolve-cache/models/{name}/{repository.commit}/{urllib.parse.quote(path)}"
+                linked = {"X-Linked-ETag": f'"{git_blob(content)}"', "X-Linked-Size": str(len(content))}
+                return self.reply(307, b"", {**headers, **linked, "Location": place})
             return self.content(content, {**headers, "ETag": f'"{git_blob(content)}"'})
         digest = hashlib.sha256(content).hexdigest()
         headers.update({

@@ -1,9 +1,14 @@
 // Tandem — Apache-2.0
 
+internal import Glibc
+
 /// A request that `curl` makes. It follows redirects only where no token goes along, and never from HTTPS to HTTP.
 struct CurlRequest: Equatable {
     var address: String
+    /// Only the head is asked for; redirects are not followed.
     var isHead = false
+    /// What comes is a file's content, to which nothing else may be written.
+    var isContent = false
     /// Sent as `Authorization: Bearer`.
     var token: String?
     /// The file for the content.
@@ -30,9 +35,14 @@ struct CurlRequest: Equatable {
             ("write-out", "\\n\(Self.mark)%{http_code} %{redirect_url}\\n"),
         ]
         var flags = ["silent", "show-error", "globoff"]
-        if isHead { flags.append("head") } else { flags.append("fail") }
-        if let token { lines.append(("header", "Authorization: Bearer \(token)")) } else { flags.append("location") }
-        if isHead { flags.removeAll { $0 == "location" } }
+        if isHead { flags.append("head") }
+        // It keeps an error's text out of the content, and the error's headers from us.
+        if isContent { flags.append("fail") }
+        if let token {
+            lines.append(("header", "Authorization: Bearer \(token)"))
+        } else if !isHead {
+            flags.append("location")
+        }
         if offset > 0 { lines.append(("continue-at", "\(offset)")) }
         if let maximumSeconds { lines.append(("max-time", "\(maximumSeconds)")) }
         let text =
@@ -72,7 +82,9 @@ struct CurlRequest: Equatable {
                     status = fields.first.flatMap { Int($0) } ?? 0
                     redirect = fields.count == 2 ? String(fields[1]) : nil
                 } else {
-                    message = String(line)
+                    // "curl: (7) Failed to connect": the number says nothing to people.
+                    let isNumbered = line.hasPrefix("curl: (")
+                    message = String(isNumbered ? line.drop { $0 != ")" }.dropFirst(2) : line[...])
                 }
             }
         }
@@ -93,8 +105,13 @@ enum CurlExit: Equatable {
     /// It will not work, whatever is tried.
     case hopeless
 
-    init(_ code: Int32) {
-        switch code {
+    init(_ outcome: ToolProcess.Outcome) {
+        guard outcome.signal == 0 else {
+            // The shell's limit on the size of files (ulimit -f).
+            self = outcome.signal == SIGXFSZ ? .notWritten : .hopeless
+            return
+        }
+        switch outcome.exitCode {
         case 0: self = .done
         case 22: self = .refused
         case 33, 36: self = .noRanges

@@ -13,8 +13,8 @@ struct HubHead: Equatable {
     /// Reads the last of the heads in what curl dumped: those before it are of proxies and redirects.
     init(status: Int, dump: String) {
         self.init(status: status)
-        for line in dump.split(separator: "\n", omittingEmptySubsequences: true) {
-            let line = line.last == "\r" ? line.dropLast() : line
+        // A carriage return and a line feed are one character.
+        for line in dump.split(whereSeparator: { $0 == "\r\n" || $0 == "\n" }) {
             if line.hasPrefix("HTTP/") {
                 headers = [:]
             } else if let colon = line.firstIndex(of: ":") {

@@ -84,19 +84,18 @@ struct HubCache {
             .compactMap { Self.manifest(at: "\(manifestsDirectory)/\($0)") }
     }
 
-    /// A file with this content that was fetched for another reference or commit.
-    func twin(of file: HubFile) -> String? {
-        for manifest in manifests() {
-            for entry in manifest.entries
-            where entry.file.content == file.content && entry.file.byteCount == file.byteCount {
+    /// Where files with this content are that were fetched for some reference or commit and have not changed since.
+    func copies(of file: HubFile) -> [String] {
+        manifests().flatMap { manifest in
+            manifest.entries.compactMap { entry in
+                guard entry.file.content == file.content, entry.file.byteCount == file.byteCount else { return nil }
                 let path = path(of: entry.file, commit: manifest.commit)
                 guard let status = FileStatus(path: path), status.isRegular, status.byteCount == file.byteCount,
                     status.modified == entry.modified
-                else { continue }
+                else { return nil }
                 return path
             }
         }
-        return nil
     }
 
     /// Removes what is on its way and does not belong to `files`.

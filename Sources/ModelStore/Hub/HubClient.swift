@@ -132,6 +132,7 @@ struct HubClient {
             var request = request(source.address, output: partial)
             request.token = source.isOurs ? endpoint.token : nil
             request.offset = present
+            request.isContent = true
             let reply = try run(request, signals: signals) {
                 let received = FileStatus(path: partial)?.byteCount ?? 0
                 report(min(received, file.byteCount))
@@ -312,10 +313,11 @@ struct HubClient {
             input: request.configuration(userAgent: Self.userAgent), signals: signals, tick: tick)
         let report = CurlRequest.Report(outcome.output)
         let dump = Files.bytes(of: request.heads, limit: Self.maximumHeadBytes) ?? []
+        let end = outcome.signal == 0 ? "ended with \(outcome.exitCode)" : "was ended by signal \(outcome.signal)"
         return Reply(
-            exit: outcome.signal == 0 ? CurlExit(outcome.exitCode) : .hopeless,
+            exit: CurlExit(outcome),
             head: HubHead(status: report.status, dump: String(decoding: dump, as: UTF8.self)),
             redirect: report.redirect,
-            message: Printable.text(report.message.isEmpty ? "curl ended with \(outcome.exitCode)" : report.message))
+            message: Printable.text(report.message.isEmpty ? "curl \(end)" : report.message))
     }
 }

@@ -102,7 +102,7 @@ struct HubPull {
         guard onlyIfWhole else { return }
         files.removePartials(except: wanted)
         let missing = wanted.reduce(UInt64(0)) { sum, file in
-            if FileStatus(path: files.path(of: file, commit: commit)) != nil || files.twin(of: file) != nil {
+            if FileStatus(path: files.path(of: file, commit: commit)) != nil || !files.copies(of: file).isEmpty {
                 return sum
             }
             let present = FileStatus(path: files.partialPath(of: file))?.byteCount ?? 0
@@ -186,9 +186,12 @@ private struct Fetch {
         _ file: HubFile, signals: borrowing SignalWatch, progress: (PullEvent) -> Void
     ) throws(ModelStoreError) {
         let place = path(of: file)
-        if try !isHere(file, at: place, signals: signals, progress: progress) {
+        let copies = cache.copies(of: file)
+        var isHere = copies.contains(place)
+        if !isHere { isHere = try self.isHere(file, at: place, signals: signals, progress: progress) }
+        if !isHere {
             try Files.makeDirectories(String(place.dropLast(file.fileName.utf8.count)))
-            if let twin = cache.twin(of: file), Files.link(twin, to: place) {
+            if let copy = copies.first, Files.link(copy, to: place) {
                 progress(.reused(file: file.path, bytes: file.byteCount))
             } else {
                 try fetch(file, to: place, signals: signals, progress: progress)
