@@ -89,7 +89,10 @@ enum HubPlan: Equatable {
             if name.count > wanted.count {
                 for start in 0..<(name.count - wanted.count) {
                     guard name[start..<(start + wanted.count)].elementsEqual(wanted) else { continue }
-                    if start == 0 || isSeparator(name[start - 1]), isSeparator(name[start + wanted.count]) { return 1 }
+                    let next = name[start + wanted.count]
+                    // Q4_K_M has a quantization Q4_K in it, and is another.
+                    guard next == UInt8(ascii: "-") || next == UInt8(ascii: ".") else { continue }
+                    if start == 0 || isSeparator(name[start - 1]) { return 1 }
                 }
             }
             let directories = file.path.split(separator: "/").dropLast()
