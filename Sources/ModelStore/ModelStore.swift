@@ -19,17 +19,22 @@ public struct ModelCheck: Sendable {
     public var configuration: @Sendable ([UInt8]) -> String?
     /// Takes `general.architecture` of a GGUF file, as a hub tells it.
     public var ggufArchitecture: @Sendable (String) -> String?
+    /// Takes the name of a GGUF file, which usually ends with its quantization.
+    public var ggufName: @Sendable (String) -> String?
 
     public init(
         configuration: @escaping @Sendable ([UInt8]) -> String?,
-        ggufArchitecture: @escaping @Sendable (String) -> String?
+        ggufArchitecture: @escaping @Sendable (String) -> String?,
+        ggufName: @escaping @Sendable (String) -> String?
     ) {
         self.configuration = configuration
         self.ggufArchitecture = ggufArchitecture
+        self.ggufName = ggufName
     }
 
     /// Refuses nothing.
-    public static let none = ModelCheck(configuration: { _ in nil }, ggufArchitecture: { _ in nil })
+    public static let none = ModelCheck(
+        configuration: { _ in nil }, ggufArchitecture: { _ in nil }, ggufName: { _ in nil })
 }
 
 /// Turns what a user calls a model into a file: a path is taken as it is, a name is looked up in the catalogue, and one

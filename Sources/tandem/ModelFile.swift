@@ -119,6 +119,15 @@ extension ModelCheck {
             let supported = DecoderDescription.supportedArchitectures
             if supported.contains(architecture) { return nil }
             return "architecture \"\(architecture)\" is not supported; supported: \(supported.joined(separator: ", "))"
+        },
+        ggufName: { name in
+            // Publishers call a file by most of its weights' format: Q3_K_M is Q3_K, with some of Q5_K.
+            let words = name.uppercased().split { "-.".contains($0) }.filter { $0 != "GGUF" }
+            let formats = ["Q1_", "Q2_", "Q3_", "IQ1_", "IQ2_", "IQ3_", "IQ4_", "TQ1_", "TQ2_", "MXFP4", "NVFP4"]
+            guard let label = words.last, formats.contains(where: label.hasPrefix) else { return nil }
+            if TensorType.all.contains(where: { label.hasPrefix($0.name) }) { return nil }
+            let supported = TensorType.all.map(\.name).joined(separator: ", ")
+            return "\(name) has numbers of the format \(label), which is not supported; supported: \(supported)"
         })
 }
 

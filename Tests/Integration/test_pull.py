@@ -328,13 +328,16 @@ class FaultTests(PullTestCase):
         # Of what came, curl may hold back some.
         wait_until(lambda: partial.exists() and partial.stat().st_size > 50_000, 30, "no partial file")
         # What runs now shows the token to nobody.
+        seen = 0
         for directory in pathlib.Path("/proc").glob("[0-9]*"):
             try:
-                command = (directory / "cmdline").read_bytes()
-                if b"curl" in command and (directory / "environ").read_bytes().find(str(self.cache).encode()) >= 0:
-                    self.assertNotIn(FakeHub.TOKEN.encode(), command + (directory / "environ").read_bytes())
+                command, environment = (directory / "cmdline").read_bytes(), (directory / "environ").read_bytes()
             except OSError:
                 continue
+            if b"curl" in command and str(self.cache).encode() in environment:
+                seen += 1
+                self.assertNotIn(FakeHub.TOKEN.encode(), command + environment)
+        self.assertEqual(seen, 1)
         process.send_signal(number)
         _, told = process.communicate(timeout=30 * PATIENCE)
         self.assertNotEqual(process.returncode, 0)
@@ -509,6 +512,8 @@ class UntrustedTests(PullTestCase):
         gguf_repository = Repository({"a-Q4_K_M.gguf": b"GGUF"}, gguf={"architecture": "bert"})
         self.hub.repositories["tiny-org/Bert"] = gguf_repository
         self.assertIn('architecture "bert" is not supported', self.refused("tiny-org/Bert"))
+        self.hub.repositories["tiny-org/Few"] = Repository({"few-IQ3_M.gguf": b"GGUF"})
+        self.assertIn("the format IQ3_M, which is not supported; supported: F32, ", self.refused("tiny-org/Few"))
         self.assertEqual(self.hub.asked("", server="store"), [])
 
     def test_nothing_to_serve(self):

@@ -67,7 +67,8 @@ struct HubPull {
 
         switch plan {
         case .gguf(let file):
-            if let architecture = revision.ggufArchitecture, let reason = check.ggufArchitecture(architecture) {
+            let reasons = [revision.ggufArchitecture.flatMap(check.ggufArchitecture), check.ggufName(file.fileName)]
+            if let reason = reasons.compactMap(\.self).first {
                 throw .hub(.notServable(reference.repository, reason: Printable.text(reason, limit: 1000)))
             }
             ggufPath = file.path
@@ -227,6 +228,7 @@ private struct Fetch {
         }
         try Files.synchronize(partial)
         try Files.move(partial, to: place)
+        try Files.synchronize(String(place.dropLast(file.fileName.utf8.count)))
         progress(.fetched(last))
     }
 

@@ -146,7 +146,8 @@ import Testing
             cases(of: "hello").replacing(
                 #""sha": "\#(commit)""#, with: #""sha": "\#(commit)", "gguf": {"architecture": "bert"}"#))
         var store = store
-        store.check = ModelCheck(configuration: { _ in nil }, ggufArchitecture: { "\($0) is not supported" })
+        store.check = ModelCheck(
+            configuration: { _ in nil }, ggufArchitecture: { "\($0) is not supported" }, ggufName: { _ in nil })
         #expect(throws: ModelStoreError.hub(.notServable("org/name", reason: "bert is not supported"))) {
             try store.resolve("org/name") { _ in }
         }
