@@ -41,6 +41,11 @@ enum Files {
         rmdir(path)
     }
 
+    /// Removes a directory that has no entries.
+    static func removeIfEmpty(_ path: String) {
+        rmdir(path)
+    }
+
     /// Bytes in all files under `path`.
     static func totalBytes(under path: String) -> UInt64 {
         guard let status = FileStatus(path: path) else { return 0 }

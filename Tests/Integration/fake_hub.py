@@ -176,8 +176,10 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
             if self.server_name_here == "store":
                 return self.content_of_store(path)
             if path.startswith("/api/resolve-cache/models/"):
-                name, _, rest = path.removeprefix("/api/resolve-cache/models/").rpartition(f"/{self.commit_in(path)}/")
-                return self.content(hub.repositories[name].files[rest], {})
+                commit = self.commit_in(path)
+                name, _, rest = path.removeprefix("/api/resolve-cache/models/").rpartition(f"/{commit}/")
+                content = hub.repositories[name].files[rest]
+                return self.content(content, {"X-Repo-Commit": commit, "ETag": f'"{git_blob(content)}"'})
             if path.startswith("/api/models/"):
                 return self.api(path.removeprefix("/api/models/"), urllib.parse.parse_qs(query), query)
             return self.resolve(path.lstrip("/"))
@@ -264,6 +266,7 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
         if not repository.is_large(path):
             if repository.is_cached:
                 place = f"/api/resolve-cache/models/{name}/{repository.commit}/{urllib.parse.quote(path)}"
+                place += f'?etag="{git_blob(content)}"'
                 linked = {"X-Linked-ETag": f'"{git_blob(content)}"', "X-Linked-Size": str(len(content))}
                 return self.reply(307, b"", {**headers, **linked, "Location": place})
             return self.content(content, {**headers, "ETag": f'"{git_blob(content)}"'})

@@ -227,6 +227,7 @@ class WhatIsFetchedTests(PullTestCase):
         server.start()
         try:
             self.assertEqual([model["id"] for model in server.get("/v1/models").json["data"]], [NAME])
+            self.assertEqual(server.get(f"/v1/models/{NAME}").json["id"], NAME)
             answer = server.post("/v1/completions", {"model": NAME, "prompt": "hello", "max_tokens": 3})
             self.assertEqual(answer.status, 200, answer.body)
             for process in server.processes():
@@ -442,6 +443,7 @@ class AccessTests(PullTestCase):
 
     def test_missing(self):
         self.assertIn("has no model tiny-org/None", self.refused("tiny-org/None"))
+        self.assertEqual(os.listdir(self.cache), ["pull.lock"])
         self.assertIn("or the token in HF_TOKEN may not see it", self.refused("tiny-org/None", HF_TOKEN=FakeHub.TOKEN))
         self.assertIn('has no revision "v9"', self.refused(NAME + "@v9"))
         self.pull(NAME + "@refs/pr/1")

@@ -81,10 +81,10 @@ struct CurlRequest: Equatable {
                     let fields = line.dropFirst(CurlRequest.mark.count).split(separator: " ", maxSplits: 1)
                     status = fields.first.flatMap { Int($0) } ?? 0
                     redirect = fields.count == 2 ? String(fields[1]) : nil
-                } else {
+                } else if line.hasPrefix("curl: (") {
                     // "curl: (7) Failed to connect": the number says nothing to people.
-                    let isNumbered = line.hasPrefix("curl: (")
-                    message = String(isNumbered ? line.drop { $0 != ")" }.dropFirst(2) : line[...])
+                    message = String(line.drop { $0 != ")" }.dropFirst(2))
+                    while message.hasSuffix(".") { message.removeLast() }
                 }
             }
         }

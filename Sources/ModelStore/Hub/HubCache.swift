@@ -98,6 +98,14 @@ struct HubCache {
         }
     }
 
+    /// Leaves nothing of a repository of which nothing was fetched.
+    func removeEmptyDirectories() {
+        let organization = "\(root)/hub/\(reference.organization)"
+        for path in [partialDirectory, manifestsDirectory, repositoryDirectory, organization, "\(root)/hub"] {
+            Files.removeIfEmpty(path)
+        }
+    }
+
     /// Removes what is on its way and does not belong to `files`.
     func removePartials(except files: [HubFile]) {
         let kept = Set(files.map(\.content.digest))
@@ -113,6 +121,7 @@ struct HubCache {
         let others = manifests()
         guard !others.isEmpty else {
             Files.removeTree(repositoryDirectory)
+            removeEmptyDirectories()
             return
         }
         let commits = Set(others.map(\.commit))

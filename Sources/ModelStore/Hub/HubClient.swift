@@ -95,8 +95,7 @@ struct HubClient {
             throw .hub(
                 .badAnswer(
                     what,
-                    reason: "the hub points to another server, \(Printable.text(address)); set HF_ENDPOINT "
-                        + "to that one if you trust it"))
+                    reason: "the hub points to another server, \(HubAddress(address)?.host ?? "")"))
         case .refused(let reason): throw .hub(.badAnswer(what, reason: reason))
         }
     }

@@ -9,10 +9,20 @@ struct HubAddress: Equatable {
     /// All of it.
     var text: String
 
-    /// - Returns: null if it is no address of HTTP, holds a user's name, or characters that no address holds.
-    init?(_ text: String) {
-        guard text.utf8.count <= 8192, text.utf8.allSatisfy({ (0x21...0x7e).contains($0) && $0 != 0x22 && $0 != 0x5c })
-        else { return nil }
+    /// - Returns: null if it is no address of HTTP, or holds a user's name, a control character, a backslash or one beyond
+    ///   ASCII. Quotation marks and spaces, which servers put into addresses and which do not belong there, are encoded.
+    init?(_ given: String) {
+        guard given.utf8.count <= 8192, given.utf8.allSatisfy({ (0x20...0x7e).contains($0) && $0 != 0x5c }) else {
+            return nil
+        }
+        var text = ""
+        for character in given {
+            switch character {
+            case "\"": text += "%22"
+            case " ": text += "%20"
+            default: text.append(character)
+            }
+        }
         let lowered = text.lowercased()
         let schemeLength: Int
         if lowered.hasPrefix("https://") {
@@ -25,7 +35,7 @@ struct HubAddress: Equatable {
             return nil
         }
         let authority = lowered.dropFirst(schemeLength).prefix { $0 != "/" && $0 != "?" && $0 != "#" }
-        guard !authority.isEmpty, !authority.contains("@") else { return nil }
+        guard !authority.isEmpty, authority.utf8.allSatisfy(Self.isOfAuthority) else { return nil }
         var host = authority
         var port = isEncrypted ? 443 : 80
         // The colons of an IPv6 address are inside brackets.
@@ -38,6 +48,16 @@ struct HubAddress: Equatable {
         self.host = String(host)
         self.port = port
         self.text = text
+    }
+
+    /// Letters, digits and `-._:[]`.
+    private static func isOfAuthority(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"),
+            UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: ":"), UInt8(ascii: "["), UInt8(ascii: "]"):
+            true
+        default: false
+        }
     }
 
     /// Whether both are served by the same server: scheme, host and port are the same.
@@ -63,10 +83,11 @@ struct HubEndpoint: Equatable {
     init(environment: [String: String]) throws(ModelStoreError) {
         var base = environment["HF_ENDPOINT"].flatMap { $0.isEmpty ? nil : $0 } ?? Self.standardBase
         while base.hasSuffix("/") { base.removeLast() }
-        guard let address = HubAddress(base), !base.contains("?"), !base.contains("#") else {
+        guard let address = HubAddress(base), address.text == base, !base.contains("?"), !base.contains("#") else {
+            // An address with a user's name may have a password, too.
+            let shown = base.contains("@") ? "an address with a user's name" : Printable.quoted(base)
             throw .hub(
-                .invalidSetting(
-                    "HF_ENDPOINT", reason: "\(Printable.quoted(base)) is no address such as \(Self.standardBase)"))
+                .invalidSetting("HF_ENDPOINT", reason: "\(shown) is no address such as \(Self.standardBase)"))
         }
         self.base = base
         self.address = address
@@ -129,11 +150,12 @@ enum HubRedirect: Equatable {
     ///   - endpoint: the hub that gave it.
     static func decide(_ location: String, from endpoint: HubEndpoint) -> HubRedirect {
         guard let address = HubAddress(location) else {
-            return .refused(reason: "it points to \(Printable.quoted(location)), which is no address of HTTP")
+            return .refused(reason: "the hub points to \(Printable.quoted(location)), which is no address of HTTP")
         }
         if endpoint.address.isEncrypted && !address.isEncrypted {
-            return .refused(reason: "it points to \(Printable.text(address.host)) without encryption")
+            return .refused(
+                reason: "the hub points to \(Printable.text(address.host)) without encryption, which is not followed")
         }
-        return address.hasSameOrigin(as: endpoint.address) ? .sameServer(location) : .otherServer(location)
+        return address.hasSameOrigin(as: endpoint.address) ? .sameServer(address.text) : .otherServer(address.text)
     }
 }

@@ -74,7 +74,8 @@ public enum HubError: Error, Sendable, Equatable, CustomStringConvertible {
             return "\(repository) cannot be served: \(reason)"
         case .noSuchChoice(let repository, let choice, let choices):
             return choices.isEmpty
-                ? "\(repository) has no \(Printable.quoted(choice)), and no other GGUF file that can be served"
+                ? "\(repository) has no \(Printable.quoted(choice)), and no other GGUF file that can be served; if it has "
+                    + "safetensors files, name it as \(repository) alone"
                 : "\(repository) has no \(Printable.quoted(choice)). It has:\(Self.list(choices))"
         case .severalChoices(let repository, let choice, let choices):
             let found = choice.map { "several files for \(Printable.quoted($0))" } ?? "several GGUF files"

@@ -24,8 +24,7 @@ struct HubPull {
         if !update || endpoint.isOffline, let manifest = try files.current() { return cached(manifest, progress) }
         guard !endpoint.isOffline else { throw .hub(.offline(reference.text)) }
         guard let curl = tools.find("curl") else { throw .toolMissing("curl") }
-        try Files.makeDirectories(files.partialDirectory)
-        try Files.makeDirectories(files.manifestsDirectory)
+        try Files.makeDirectories(cache.root)
         let lock = try CacheLock(path: cache.lockFile) { progress(.waitingForAnotherPull) }
         defer { lock.release() }
         // Perhaps the one we waited for fetched it.
@@ -34,6 +33,9 @@ struct HubPull {
         Files.removeTree(cache.temporaryDirectory)
         try Files.makeDirectories(cache.temporaryDirectory)
         defer { Files.removeTree(cache.temporaryDirectory) }
+        try Files.makeDirectories(files.partialDirectory)
+        try Files.makeDirectories(files.manifestsDirectory)
+        defer { files.removeEmptyDirectories() }
 
         let signals = SignalWatch(enabled: watchesSignals)
         let client = HubClient(

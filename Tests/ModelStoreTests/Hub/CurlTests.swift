@@ -53,7 +53,10 @@ import Testing
             "\ntandem-status: 302 https://cdn/x?a=b c\ncurl: (33) HTTP server doesn't seem to support byte ranges.\n")
         #expect(report.status == 302)
         #expect(report.redirect == "https://cdn/x?a=b c")
-        #expect(report.message == "HTTP server doesn't seem to support byte ranges.")
+        #expect(report.message == "HTTP server doesn't seem to support byte ranges")
+        let advice = CurlRequest.Report(
+            "curl: (60) SSL certificate problem\nMore details here: …\nto fix it, visit it.\n")
+        #expect(advice.message == "SSL certificate problem")
         #expect(CurlRequest.Report("tandem-status: 200 \n").redirect == nil)
         #expect(CurlRequest.Report("").status == 0)
     }
