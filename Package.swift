@@ -74,7 +74,7 @@ let rooms: [[Target]] = [
         tests: ["Weights", product("NIOEmbedded", "swift-nio")]),
     room("Supervision", ["CTandemSystem", "EngineLink"]),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),
-    room("ModelStore", ["CTandemSystem"]),
+    room("ModelStore", ["JSON", "CTandemSystem"]),
     room("TestSupport", ["Requests", "InferenceEngine", "LanguageModel"], tests: nil),
 ]
 

@@ -50,7 +50,8 @@ public final class GatewayServer: Sendable {
         onSupervisorLost: @escaping @Sendable (String) -> Void = { _ in }
     ) async throws -> GatewayServer {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: max(1, configuration.eventLoops))
-        let workers = NIOThreadPool(numberOfThreads: 1)
+        // Two, so that one very long request does not keep all other long ones waiting.
+        let workers = NIOThreadPool(numberOfThreads: 2)
         workers.start()
         let metrics = GatewayMetrics(modelName: configuration.model.name, clock: configuration.clock)
         let shards = ShardTable(
@@ -150,8 +151,13 @@ final class ShardTable: HTTPRequestHandler {
     }
 
     func update(_ roster: Roster) {
+        forEach { $0.engines.update(roster) }
+    }
+
+    /// Calls `body` with every shard, on its own loop.
+    func forEach(_ body: @escaping @Sendable (GatewayShard) -> Void) {
         for shard in shards.values {
-            shard.eventLoop.execute { shard.value.engines.update(roster) }
+            shard.eventLoop.execute { body(shard.value) }
         }
     }
 
@@ -168,9 +174,7 @@ final class ShardTable: HTTPRequestHandler {
 
     /// Ends all requests with an error.
     func failAll(_ error: APIError) {
-        for shard in shards.values {
-            shard.eventLoop.execute { shard.value.dispatcher.failAll(error) }
-        }
+        forEach { $0.dispatcher.failAll(error) }
     }
 
     func shutdown() async {

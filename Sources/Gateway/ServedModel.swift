@@ -16,6 +16,8 @@ public struct ServedModel: Sendable {
     public var created: Int
     /// Tokens with which an answer ends, ascending.
     public var endTokens: [TokenID]
+    /// How the model is asked for what stands between two texts; missing if its vocabulary has no tokens for that.
+    let fillInTheMiddle: FillInTheMiddle?
 
     /// - Parameter endTokens: beside the tokenizer's own, those that the model's other files name.
     public init(
@@ -27,6 +29,7 @@ public struct ServedModel: Sendable {
         self.chatTemplate = chatTemplate
         self.contextLength = contextLength
         self.created = created
+        fillInTheMiddle = FillInTheMiddle(tokenizer)
         self.endTokens = tokenizer.endOfGenerationTokens.union(endTokens).sorted()
     }
 

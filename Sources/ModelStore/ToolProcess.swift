@@ -28,20 +28,31 @@ struct ToolProcess {
         return nil
     }
 
-    /// Runs a program to its end. `tick` is called a few times a second meanwhile.
+    /// The most bytes that a program can be given to read: what a pipe holds, so that nobody waits.
+    static let maximumInput = 16384
+
+    /// Runs a program to its end.
+    ///
+    /// - Parameters:
+    ///   - input: what it reads from its standard input, at most ``maximumInput`` bytes; what no other user shall see
+    ///     goes this way, as command lines are open to all.
+    ///   - tick: called a few times a second meanwhile; false ends the program.
     func run(
         _ program: String,
         _ arguments: [String],
         environment: [String: String],
+        input: [UInt8] = [],
         signals: borrowing SignalWatch,
-        tick: () -> Void
+        tick: () -> Bool
     ) throws(ModelStoreError) -> Outcome {
+        let source = try descriptor(of: input, for: program)
+        defer { close(source) }
         var ends: [Int32] = [-1, -1]
         guard pipe(&ends) == 0 else { throw .system(operation: "start", path: program, errno: errno) }
         let reader = ends[0]
         defer { close(reader) }
         _ = fcntl(reader, F_SETFL, O_NONBLOCK)
-        let child = spawn(program, arguments, environment: environment, output: ends[1])
+        let child = spawn(program, arguments, environment: environment, input: source, output: ends[1])
         close(ends[1])
         guard child.error == 0 else { throw .system(operation: "start", path: program, errno: child.error) }
         defer { close(child.pidfd) }
@@ -64,7 +75,7 @@ struct ToolProcess {
                 kill(-child.pid, SIGKILL)
             }
             if entries[0].revents != 0 { break }
-            tick()
+            if !tick() { kill(-child.pid, SIGKILL) }
         }
         // A tool may leave helpers of its own.
         kill(-child.pid, SIGKILL)
@@ -76,16 +87,31 @@ struct ToolProcess {
         return Outcome(exitCode: status.exit_code, signal: status.signal, output: output.text)
     }
 
-    private func spawn(_ program: String, _ arguments: [String], environment: [String: String], output: Int32)
-        -> tandem_spawn_result
-    {
+    /// A descriptor from which `input` is read.
+    private func descriptor(of input: [UInt8], for program: String) throws(ModelStoreError) -> Int32 {
+        guard !input.isEmpty else {
+            let null = open("/dev/null", O_RDONLY | O_CLOEXEC)
+            guard null >= 0 else { throw .system(operation: "open", path: "/dev/null", errno: errno) }
+            return null
+        }
+        var ends: [Int32] = [-1, -1]
+        guard pipe(&ends) == 0 else { throw .system(operation: "start", path: program, errno: errno) }
+        defer { close(ends[1]) }
+        guard input.count <= Self.maximumInput, write(ends[1], input, input.count) == input.count else {
+            close(ends[0])
+            throw .system(operation: "start", path: program, errno: E2BIG)
+        }
+        return ends[0]
+    }
+
+    private func spawn(
+        _ program: String, _ arguments: [String], environment: [String: String], input: Int32, output: Int32
+    ) -> tandem_spawn_result {
         var argv: [UnsafeMutablePointer<CChar>?] = ([program] + arguments).map { strdup($0) } + [nil]
         var envp: [UnsafeMutablePointer<CChar>?] = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
         defer { for pointer in argv + envp { free(pointer) } }
-        let null = open("/dev/null", O_RDONLY | O_CLOEXEC)
-        defer { close(null) }
         let mappings = [
-            tandem_descriptor_mapping(parent: null, child: 0),
+            tandem_descriptor_mapping(parent: input, child: 0),
             tandem_descriptor_mapping(parent: output, child: 1),
             tandem_descriptor_mapping(parent: output, child: 2),
         ]

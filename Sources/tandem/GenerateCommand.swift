@@ -28,7 +28,9 @@ struct GenerateCommand: ParsableCommand {
     @Argument(help: "What to say to the model; - reads it from standard input.")
     var prompt: String
 
-    @Option(help: ArgumentHelp("A model's name, or the path of a .gguf file or a directory.", valueName: "model"))
+    @Option(
+        help: ArgumentHelp(
+            "A model's name, ORG/NAME on a hub, or the path of a .gguf file or a directory.", valueName: "model"))
     var model: String?
 
     @Option(

@@ -3,6 +3,7 @@
 import ArgumentParser
 import CPUExecutor
 import Configuration
+import JSON
 import LanguageModel
 import ModelStore
 import Tokenization
@@ -86,16 +87,48 @@ struct ModelFile {
     }
 
     /// Finds a model, fetches it if needed and shows the progress of that.
-    static func resolve(_ nameOrPath: String?) throws -> ResolvedModel {
+    ///
+    /// - Parameter update: whether a hub is asked for changes of a model that is here.
+    static func resolve(_ nameOrPath: String?, update: Bool = false) throws -> ResolvedModel {
         let wanted = nameOrPath ?? ModelCatalogue.defaultModelName
         var progress = PullProgress(name: wanted, isTerminal: PullProgress.standardErrorIsTerminal)
+        var store = ModelStore()
+        store.check = .families
         do {
-            return try ModelStore().resolve(wanted) { progress.report($0) }
+            return try store.resolve(wanted, update: update) { progress.report($0) }
         } catch {
             progress.reportInterruption()
             throw error
         }
     }
+}
+
+extension ModelCheck {
+    /// Refuses what no family of ours is.
+    static let families = ModelCheck(
+        configuration: { bytes in
+            do {
+                guard let json = try JSONParser.parse(bytes).object else { return "config.json is no JSON object" }
+                _ = try ModelConfiguration(json: json, path: "config.json").description(name: "")
+                return nil
+            } catch {
+                return "\(error)"
+            }
+        },
+        ggufArchitecture: { architecture in
+            let supported = DecoderDescription.supportedArchitectures
+            if supported.contains(architecture) { return nil }
+            return "architecture \"\(architecture)\" is not supported; supported: \(supported.joined(separator: ", "))"
+        },
+        ggufName: { name in
+            // Publishers call a file by most of its weights' format: Q3_K_M is Q3_K, with some of Q5_K.
+            let words = name.uppercased().split { "-.".contains($0) }.filter { $0 != "GGUF" }
+            let formats = ["Q1_", "Q2_", "Q3_", "IQ1_", "IQ2_", "IQ3_", "IQ4_", "TQ1_", "TQ2_", "MXFP4", "NVFP4"]
+            guard let label = words.last, formats.contains(where: label.hasPrefix) else { return nil }
+            if TensorType.all.contains(where: { label.hasPrefix($0.name) }) { return nil }
+            let supported = TensorType.all.map(\.name).joined(separator: ", ")
+            return "\(name) has numbers of the format \(label), which is not supported; supported: \(supported)"
+        })
 }
 
 extension CPUComputeSetting {

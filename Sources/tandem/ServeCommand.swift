@@ -17,6 +17,9 @@ struct ServeCommand: ParsableCommand {
             Example:
               tandem serve ./model.gguf --engines 4 --threads 2 --port 8080
               tandem serve ./Qwen2.5-0.5B-Instruct --threads 1
+              tandem serve Qwen/Qwen2.5-0.5B-Instruct
+
+            A model of a Hugging Face hub (ORG/NAME, ORG/NAME:Q4_K_M) is fetched once; see tandem pull --help.
 
             Every flag is also an environment variable (--max-model-len: TANDEM_MAX_MODEL_LEN) and a key of the file \
             named by --config (max-model-len: 4096). Flags win over the environment, which wins over the file.
@@ -65,7 +68,8 @@ struct ServeCommand: ParsableCommand {
                 "--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))",
                 "--threads", "\(settings.gatewayThreads)",
             ],
-            environment: environment.filter { $0.key != "TANDEM_API_KEY" },
+            // The hub's token is for fetching, which is done.
+            environment: environment.filter { $0.key != "TANDEM_API_KEY" && $0.key != "HF_TOKEN" },
             engines: settings.engines,
             threads: settings.threads,
             host: settings.host,

@@ -20,7 +20,8 @@ final class SchedulerRunner {
 
     init(
         _ checkpoint: TinyCheckpoint, compute: CPUCompute, threads: Int = 2, slots: Int = 40,
-        tokensPerStep: Int = 64, asynchronous: Bool = false, blocks: Int = 400, inspection: StepInspection? = nil
+        tokensPerStep: Int = 64, asynchronous: Bool = false, blocks: Int = 400,
+        drafts: Int = 0, inspection: StepInspection? = nil
     ) throws {
         var options = CPUExecutor.Options(compute: compute, threads: threads)
         options.inspection = inspection
@@ -35,7 +36,7 @@ final class SchedulerRunner {
         configuration = SchedulerConfiguration(
             slots: slots, tokensPerStep: tokensPerStep, contextLength: contextLength,
             vocabularySize: model.vocabularySize, asynchronous: asynchronous,
-            modelFingerprint: executor.modelFingerprint)
+            draftTokens: drafts, modelFingerprint: executor.modelFingerprint)
         scheduler = try Scheduler(configuration: configuration, groups: model.kvGroups, prepared: prepared)
     }
 
