@@ -41,7 +41,9 @@ extension GatewayShard {
     func tokenize(_ exchange: Exchange) throws(APIError) {
         let (model, times) = (model, metrics.hostTimes)
         try process(exchange) { (body) throws(APIError) in
-            try times.measure(times.tokenize) { () throws(APIError) in try Self.tokenized(.body(body), model: model) }
+            try times.measure(times.tokenize) { () throws(APIError) in
+                ByteBuffer(bytes: try Self.tokenized(.body(body), model: model))
+            }
         } finish: { [self] bytes throws(APIError) in
             respond(exchange, bytes)
         }
@@ -86,7 +88,7 @@ extension GatewayShard {
     func detokenize(_ exchange: Exchange) throws(APIError) {
         let model = model
         try process(exchange) { (body) throws(APIError) in
-            try Self.detokenized(.body(body), model: model)
+            ByteBuffer(bytes: try Self.detokenized(.body(body), model: model))
         } finish: { [self] bytes throws(APIError) in
             respond(exchange, bytes)
         }
