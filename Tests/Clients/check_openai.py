@@ -3,6 +3,7 @@ import asyncio
 import base64
 import json
 import math
+import re
 import struct
 import threading
 from typing import Literal
@@ -396,6 +397,17 @@ def stream_helper_with_pydantic(session):
         ) as stream:
             final = stream.get_final_completion()
     assert isinstance(final.choices[0].message.parsed, City), final
+
+
+@check
+def constraints_in_extra_body(session):
+    """vLLM's fields for choices and regular expressions, in the newer and the older spelling."""
+    choices = ["Paris", "London", "an unknown city"]
+    for body in ({"structured_outputs": {"choice": choices}}, {"guided_choice": choices}):
+        assert chat(session, extra_body=body).choices[0].message.content in choices
+    for body in ({"structured_outputs": {"regex": "[0-9]{4}-[a-f]{3}"}}, {"guided_regex": "[0-9]{4}-[a-f]{3}"}):
+        answer = chat(session, temperature=1.5, seed=2, extra_body=body).choices[0]
+        assert re.fullmatch("[0-9]{4}-[a-f]{3}", answer.message.content) and answer.finish_reason == "stop", answer
 
 
 # MARK: Tools
