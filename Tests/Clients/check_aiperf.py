@@ -90,6 +90,17 @@ def chat_not_streamed(session):
 
 
 @check
+def chat_with_the_template_counted(session):
+    """With `--apply-chat-template` the client makes its prompts so much shorter that they have the asked length with
+    the template around them: by the server's count they must."""
+    _, _, exchanges, _ = profile(
+        session, "template", "chat", "--streaming", "--apply-chat-template", "--isl", 64, "--osl", 8)
+    said = [exchange.usage["prompt_tokens"] for exchange in exchanges]
+    assert all(abs(count - 64) <= 1 for count in said), said
+    return f"{said.count(64)} of {len(said)} have 64 tokens"
+
+
+@check
 def completions_streamed(session):
     _, records, exchanges, _ = profile(session, "text", "completions", "--streaming", *SIZES)
     agree(records, exchanges)
