@@ -19,12 +19,14 @@ struct ChoiceFinish: Equatable {
 /// What one engine output means for the client.
 struct ChoiceDelta: Equatable {
     var text = ""
+    /// What the engine generated, with tokens that give no text.
+    var tokens: [TokenID] = []
     var logProbabilities: [PositionLogProbabilities] = []
     var finish: ChoiceFinish?
     /// The choice ended here while the engine still generates.
     var mustCancel = false
 
-    var isEmpty: Bool { text.isEmpty && logProbabilities.isEmpty && finish == nil }
+    var isEmpty: Bool { text.isEmpty && tokens.isEmpty && logProbabilities.isEmpty && finish == nil }
 }
 
 /// One choice of a request: keeps every token id that the engine reported, and turns them into text.
@@ -32,7 +34,7 @@ struct ChoiceDelta: Equatable {
 /// It holds all that is needed to go on elsewhere: prompt and emitted ids, the detokenizer's and the stop matcher's
 /// state.
 struct ChoiceState {
-    /// Position in the response: prompt index times choices a prompt, plus ``sampleIndex``.
+    /// Which sequence of the request it is: prompt index times candidates a prompt, plus ``sampleIndex``.
     let index: Int
     let promptIndex: Int
     let sampleIndex: Int
@@ -45,18 +47,26 @@ struct ChoiceState {
     private var matcher: StopMatcher
     private let stop: [String]
     private let stopTokens: [TokenID]
+    private let includesStop: Bool
+    private let minimumTokens: Int
+    private var logProbabilitySum: Double = 0
 
     init(index: Int, request: GenerationRequest, tokenizer: Tokenizer) {
         self.index = index
-        promptIndex = index / request.choices
-        sampleIndex = index % request.choices
+        promptIndex = index / request.candidates
+        sampleIndex = index % request.candidates
         detokenizer = IncrementalDetokenizer(tokenizer: tokenizer, skipSpecialTokens: request.skipSpecialTokens)
         matcher = StopMatcher(stops: request.stop, includesStop: request.includeStopText)
         stop = request.stop
         stopTokens = request.stopTokens
+        includesStop = request.includeStopText
+        minimumTokens = request.minimumNewTokens
     }
 
     var completionTokens: Int { emitted.count }
+
+    /// Of all generated tokens, as far as the engine reported log-probabilities.
+    var meanLogProbability: Double { emitted.isEmpty ? 0 : logProbabilitySum / Double(emitted.count) }
 
     /// Prompt log-probabilities are reported anew when the prompt is computed again elsewhere.
     mutating func forgetPromptLogProbabilities() {
@@ -71,11 +81,13 @@ struct ChoiceState {
         if let cached = output.cachedPromptTokens { cachedPromptTokens = max(cachedPromptTokens, cached) }
         for (offset, token) in output.tokens.enumerated() {
             emitted.append(token)
+            delta.tokens.append(token)
             if offset < output.logProbabilities.count {
                 delta.logProbabilities.append(output.logProbabilities[offset])
+                logProbabilitySum += Double(output.logProbabilities[offset].chosen.logProbability)
             }
             let isStopToken = output.finish == .stop && offset == output.tokens.count - 1
-            if isStopToken { break }
+            if isStopToken, !includesStop { break }
             if append(detokenizer.append(token), to: &delta) {
                 delta.mustCancel = output.finish == nil
                 return delta
@@ -102,7 +114,8 @@ struct ChoiceState {
     /// Adds text; returns whether a stop string ended the choice.
     private mutating func append(_ piece: String, to delta: inout ChoiceDelta) -> Bool {
         guard !piece.isEmpty else { return false }
-        let match = matcher.append(piece)
+        // As in vLLM: what ends among the first tokens is no stop string, what only begins there is.
+        let match = matcher.append(piece, mayEnd: emitted.count > minimumTokens)
         delta.text += match.text
         guard let matched = match.stop else { return false }
         end(ChoiceFinish(reason: "stop", stopReason: .text(stop[matched])), &delta)

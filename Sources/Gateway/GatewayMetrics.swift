@@ -3,6 +3,7 @@
 import EngineLink
 import NIOCore
 import Requests
+import Synchronization
 import Telemetry
 
 /// The gateway's metrics, under vLLM's names, so that existing dashboards and load generators read them, and its own
@@ -24,6 +25,8 @@ final class GatewayMetrics: Sendable {
     let requestMaximumTokens: MetricHistogram
     let decodeTime: MetricHistogram
     let hostTimes: HostTimes
+    /// Requests that were admitted and not answered to their end.
+    let requestsInHand = Atomic<Int>(0)
     private let unfinished: MetricGauge
     private let configuredEngines: MetricGauge
     private let servingEngines: MetricGauge

@@ -150,8 +150,13 @@ final class ShardTable: HTTPRequestHandler {
     }
 
     func update(_ roster: Roster) {
+        forEach { $0.engines.update(roster) }
+    }
+
+    /// Calls `body` with every shard, on its own loop.
+    func forEach(_ body: @escaping @Sendable (GatewayShard) -> Void) {
         for shard in shards.values {
-            shard.eventLoop.execute { shard.value.engines.update(roster) }
+            shard.eventLoop.execute { body(shard.value) }
         }
     }
 
@@ -168,9 +173,7 @@ final class ShardTable: HTTPRequestHandler {
 
     /// Ends all requests with an error.
     func failAll(_ error: APIError) {
-        for shard in shards.values {
-            shard.eventLoop.execute { shard.value.dispatcher.failAll(error) }
-        }
+        forEach { $0.dispatcher.failAll(error) }
     }
 
     func shutdown() async {

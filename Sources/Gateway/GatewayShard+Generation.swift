@@ -13,9 +13,9 @@ extension GatewayShard {
             let request = try GenerationRequest.completion(
                 .body(body), vocabularySize: model.tokenizer.vocabularySize)
             try model.check(request.requestedModel)
-            return PreparedRequest(request: request, tokenizer: model.tokenizer, times: times)
+            return PreparedRequest(request: request, model: model, times: times)
         } finish: { [self] prepared throws(APIError) in
-            try start(prepared, exchange)
+            try checkStructure(prepared, exchange)
         }
     }
 
@@ -29,95 +29,53 @@ extension GatewayShard {
                 try Conversation.render(value, model: model)
             }
             request.prompts = [.text(prompt)]
-            return PreparedRequest(request: request, tokenizer: model.tokenizer, times: times)
+            return PreparedRequest(request: request, model: model, times: times)
         } finish: { [self] prepared throws(APIError) in
+            try checkStructure(prepared, exchange)
+        }
+    }
+
+    /// Compiles what the text must look like, if it is anything new, on a worker thread: that may take long.
+    private func checkStructure(_ prepared: PreparedRequest, _ exchange: Exchange) throws(APIError) {
+        guard let structure = prepared.request.structure, !recentGrammars.contains(structure.source) else {
+            try start(prepared, exchange)
+            return
+        }
+        onWorker(exchange) { () throws(APIError) in
+            try structure.check()
+        } finish: { [self] _ throws(APIError) in
+            recentGrammars.insert(structure.source)
             try start(prepared, exchange)
         }
     }
 
     private func start(_ prepared: PreparedRequest, _ exchange: Exchange) throws(APIError) {
         let request = prepared.request
-        let prompts = prepared.prompts
-        let sequences = prompts.count * request.choices
-        // Waiting would not help.
-        guard sequences <= configuration.maximumSequences else {
-            throw .invalid(
-                request.choices > 1 ? "n" : "prompt",
-                "\(prompts.count) prompts with \(request.choices) choices each are \(sequences) sequences; the limit is "
-                    + "\(configuration.maximumSequences)")
-        }
-        guard dispatcher.hasRoom(for: sequences) else {
-            throw .overloaded(
-                "\(dispatcher.unfinished) sequences are waiting or running and this request has \(sequences); "
-                    + "the limit is \(configuration.maximumSequences)")
-        }
-        let parameter = request.kind == .chat ? "messages" : "prompt"
-        for prompt in prompts {
-            let count = prompt.tokens.count
-            guard count > 0 else {
-                throw .invalid(parameter, "`\(parameter)` gives no tokens; it must not be empty")
-            }
-            // A prompt that is only scored needs no room for a new token.
-            let least = request.maximumNewTokens == 0 ? 0 : 1
-            guard count + max(least, request.maximumNewTokens ?? 1) <= model.contextLength else {
-                throw .contextLengthExceeded(
-                    prompt: count, requested: request.maximumNewTokens, limit: model.contextLength,
-                    parameter: parameter)
-            }
-        }
+        try prepared.check(contextLength: model.contextLength, maximumSequences: configuration.maximumSequences)
+        try checkRoom(for: prepared.sequences)
         let prefix = request.kind == .chat ? "chatcmpl-" : "cmpl-"
         let owner = GenerationOwner(
-            request: request,
-            prompts: prompts.map(\.tokens),
-            promptTexts: prompts.map(\.text),
+            prepared: prepared,
             context: GenerationOwner.Context(
                 dispatcher: dispatcher, tokenizer: model.tokenizer, contextLength: model.contextLength,
-                endTokens: model.endTokens),
+                endTokens: model.endTokens, writer: writer),
             format: ResponseFormat(
                 kind: request.kind, id: prefix + exchange.id, created: configuration.secondsSince1970(),
                 model: request.requestedModel ?? model.name, usageField: request.includeUsage,
                 tokenizer: model.tokenizer),
             responder: exchange.responder,
             headers: exchange.headers,
-            observer: RequestObserver(metrics: metrics, clock: configuration.clock, choices: sequences)
+            observer: RequestObserver(metrics: metrics, clock: configuration.clock, choices: prepared.sequences)
         )
         owner.start()
     }
-}
 
-/// A request whose prompts are token ids.
-struct PreparedRequest: Sendable {
-    /// A prompt as token ids, and as the text that `echo` repeats.
-    struct Prompt: Sendable {
-        var tokens: [TokenID]
-        var text: String
-    }
-
-    var request: GenerationRequest
-    var prompts: [Prompt]
-
-    init(request: GenerationRequest, tokenizer: Tokenizer, times: HostTimes) {
-        self.request = request
-        prompts = request.prompts.map { input in
-            var tokens: [TokenID]
-            var text: String?
-            switch input {
-            case .text(let string):
-                tokens = times.measure(times.tokenize) {
-                    tokenizer.encode(
-                        string, addSpecialTokens: request.addSpecialTokens, parseSpecialTokens: true)
-                }
-                text = string
-            case .tokens(let ids):
-                tokens = ids
-            }
-            if let limit = request.truncatePromptTokens, tokens.count > limit {
-                tokens = Array(tokens.suffix(limit))
-                text = nil
-            }
-            guard request.echo else { return Prompt(tokens: tokens, text: "") }
-            return Prompt(
-                tokens: tokens, text: text ?? tokenizer.decode(tokens, skipSpecialTokens: request.skipSpecialTokens))
+    /// - Throws: 429 if so many more sequences cannot start now.
+    func checkRoom(for sequences: Int) throws(APIError) {
+        guard dispatcher.hasRoom(for: sequences) else {
+            throw .overloaded(
+                "\(dispatcher.unfinished) sequences are waiting or running and this request has \(sequences); "
+                    + "the limit is \(configuration.maximumSequences)")
         }
     }
 }

@@ -4,7 +4,7 @@ import HTTPCore
 import JSON
 import NIOCore
 import Requests
-import Tokenization
+import Synchronization
 
 /// Endpoints that answer from the gateway's own knowledge.
 extension GatewayShard {
@@ -82,76 +82,14 @@ extension GatewayShard {
         respond(exchange, metrics.exposition(), contentType: GatewayMetrics.contentType)
     }
 
-    // MARK: Tokens
-
-    func tokenize(_ exchange: Exchange) throws(APIError) {
-        let (model, times) = (model, metrics.hostTimes)
-        try process(exchange) { (body) throws(APIError) in
-            try times.measure(times.tokenize) { () throws(APIError) in try Self.tokenized(.body(body), model: model) }
-        } finish: { [self] bytes throws(APIError) in
-            respond(exchange, bytes)
-        }
-    }
-
-    private static func tokenized(_ body: JSONValue, model: ServedModel) throws(APIError) -> [UInt8] {
-        let fields = try RequestFields(body: body)
-        try model.check(fields.string("model"))
-        let isChat = fields.value("messages") != nil
-        let text: String
-        if isChat {
-            text = try Conversation.render(body, model: model)
-        } else if let prompt = try fields.string("prompt") {
-            text = prompt
-        } else {
-            throw .invalid("prompt", "`prompt` (a string) or `messages` is missing")
-        }
-        let tokens = model.tokenizer.encode(
-            text, addSpecialTokens: try fields.bool("add_special_tokens") ?? !isChat, parseSpecialTokens: true)
+    /// Requests in hand, for balancers.
+    func load(_ exchange: Exchange) {
         var writer = JSONWriter()
         writer.beginObject()
-        writer.key("count")
-        writer.integer(Int64(tokens.count))
-        writer.key("max_model_len")
-        writer.integer(Int64(model.contextLength))
-        writer.key("tokens")
-        writer.beginArray()
-        for token in tokens { writer.integer(Int64(token)) }
-        writer.endArray()
-        writer.key("token_strs")
-        if try fields.bool("return_token_strs") == true {
-            writer.beginArray()
-            for token in tokens { writer.string(model.tokenizer.vocabularyString(token) ?? "") }
-            writer.endArray()
-        } else {
-            writer.null()
-        }
+        writer.key("server_load")
+        writer.integer(metrics.requestsInHand.load(ordering: .relaxed))
         writer.endObject()
-        return writer.bytes
-    }
-
-    func detokenize(_ exchange: Exchange) throws(APIError) {
-        let model = model
-        try process(exchange) { (body) throws(APIError) in
-            try Self.detokenized(.body(body), model: model)
-        } finish: { [self] bytes throws(APIError) in
-            respond(exchange, bytes)
-        }
-    }
-
-    private static func detokenized(_ body: JSONValue, model: ServedModel) throws(APIError) -> [UInt8] {
-        let fields = try RequestFields(body: body)
-        try model.check(fields.string("model"))
-        guard let values = try fields.array("tokens") else {
-            throw .invalid("tokens", "`tokens` is missing: give an array of token ids")
-        }
-        let tokens = try GenerationRequest.tokenIDs(
-            values, name: "tokens", vocabularySize: model.tokenizer.vocabularySize)
-        var writer = JSONWriter()
-        writer.beginObject()
-        writer.key("prompt")
-        writer.string(model.tokenizer.decode(tokens, skipSpecialTokens: false))
-        writer.endObject()
-        return writer.bytes
+        respond(exchange, writer.bytes)
     }
 
     /// Decodes `%XX`; what is not a valid escape stays as it is.

@@ -15,8 +15,9 @@ final class GatewayShard {
     let metrics: GatewayMetrics
     let dispatcher: Dispatcher
     let engines: EnginePool
-    /// Where long prompts are tokenized.
+    /// Where long prompts are tokenized, and what else would keep other connections waiting is done.
     let workers: NIOThreadPool
+    var recentGrammars = RecentGrammars()
 
     init(
         eventLoop: any EventLoop, configuration: GatewayConfiguration, metrics: GatewayMetrics,
@@ -88,7 +89,7 @@ final class GatewayShard {
     }
 
     /// Paths that probes and scrapers read without a key.
-    private static let openPaths: Set<String> = ["/health", "/live", "/ping", "/version", "/metrics"]
+    private static let openPaths: Set<String> = ["/health", "/live", "/ping", "/version", "/metrics", "/load"]
 
     // MARK: Paths
 
@@ -98,10 +99,12 @@ final class GatewayShard {
         "/v1/completions": (.post, { (shard, exchange) throws(APIError) in try shard.completions(exchange) }),
         "/v1/chat/completions": (.post, { (shard, exchange) throws(APIError) in try shard.chatCompletions(exchange) }),
         "/v1/models": (.get, { (shard, exchange) throws(APIError) in shard.listModels(exchange) }),
+        "/tokenizer_info": (.get, { (shard, exchange) throws(APIError) in shard.tokenizerInfo(exchange) }),
         "/tokenize": (.post, { (shard, exchange) throws(APIError) in try shard.tokenize(exchange) }),
         "/detokenize": (.post, { (shard, exchange) throws(APIError) in try shard.detokenize(exchange) }),
         "/health": (.get, { (shard, exchange) throws(APIError) in try shard.health(exchange) }),
         "/ping": (.get, { (shard, exchange) throws(APIError) in try shard.health(exchange) }),
+        "/load": (.get, { (shard, exchange) throws(APIError) in shard.load(exchange) }),
         "/live": (.get, { (shard, exchange) throws(APIError) in shard.live(exchange) }),
         "/version": (.get, { (shard, exchange) throws(APIError) in shard.version(exchange) }),
         "/metrics": (.get, { (shard, exchange) throws(APIError) in shard.showMetrics(exchange) }),
@@ -140,8 +143,18 @@ final class GatewayShard {
             try finish(work(body))
             return
         }
+        onWorker(exchange, work: { () throws(APIError) in try work(body) }, finish: finish)
+    }
+
+    /// Runs `work` on a worker thread and hands its result to `finish` on the event loop; answers with the error that
+    /// either throws.
+    func onWorker<Value: Sendable>(
+        _ exchange: Exchange,
+        work: @escaping @Sendable () throws(APIError) -> Value,
+        finish: @escaping (Value) throws(APIError) -> Void
+    ) {
         workers.runIfActive(eventLoop: eventLoop) { () -> Result<Value, APIError> in
-            do throws(APIError) { return .success(try work(body)) } catch { return .failure(error) }
+            do throws(APIError) { return .success(try work()) } catch { return .failure(error) }
         }.assumeIsolated().whenComplete { [self] outcome in
             do throws(APIError) {
                 switch outcome {
@@ -158,6 +171,8 @@ final class GatewayShard {
 
     /// Bytes of a body that takes about 100 µs to parse and tokenize.
     private static let longBody = 8 * 1024
+
+    var writer: BodyWriter { BodyWriter(eventLoop: eventLoop, workers: workers, times: metrics.hostTimes) }
 
     func respond(_ exchange: Exchange, _ body: [UInt8], contentType: String = "application/json") {
         var headers = exchange.headers

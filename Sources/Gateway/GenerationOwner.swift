@@ -11,9 +11,7 @@ import Tokenization
 /// Lives on its connection's event loop.
 final class GenerationOwner: SequenceOwner {
     private let request: GenerationRequest
-    private let prompts: [[TokenID]]
-    /// What `echo` puts before the generated text, one a prompt.
-    private let promptTexts: [String]
+    private let prompts: [PreparedRequest.Prompt]
     private let endTokens: [TokenID]
     private let contextLength: Int
     private let format: ResponseFormat
@@ -21,14 +19,16 @@ final class GenerationOwner: SequenceOwner {
     private let responder: HTTPResponder
     private let responseHeaders: HTTPHeaders
     private let observer: RequestObserver
+    private let writer: BodyWriter
     private var choices: [ChoiceState]
+    private var answers: [ChoiceAnswer]
     private var sequences: [RequestID?]
-    /// For a whole response: what each choice has so far.
-    private var texts: [String]
-    private var entries: [[LogProbabilityText.Entry]]
-    /// Unicode scalars of a choice's text that were accounted for, see ``LogProbabilityText/textOffset``.
-    private var textOffsets: [Int]
     private var echoed: [Bool]
+    /// Choices that have not ended.
+    private var unfinished: Int
+    private var usage = Usage()
+    /// Prompt tokens that each prompt's first choice found in the prefix cache.
+    private var cachedTokens: [Int]
     private var streamStarted = false
     private var ended = false
 
@@ -37,42 +37,44 @@ final class GenerationOwner: SequenceOwner {
         var tokenizer: Tokenizer
         var contextLength: Int
         var endTokens: [TokenID]
+        var writer: BodyWriter
     }
 
     init(
-        request: GenerationRequest,
-        prompts: [[TokenID]],
-        promptTexts: [String],
+        prepared: PreparedRequest,
         context: Context,
         format: ResponseFormat,
         responder: HTTPResponder,
         headers: HTTPHeaders,
         observer: RequestObserver
     ) {
+        let (request, prompts) = (prepared.request, prepared.prompts)
         self.request = request
         self.prompts = prompts
-        self.promptTexts = promptTexts
         endTokens = request.ignoreEndOfSequence ? [] : context.endTokens
         contextLength = context.contextLength
         self.format = format
         dispatcher = context.dispatcher
+        writer = context.writer
         self.responder = responder
         responseHeaders = headers
         self.observer = observer
-        let count = prompts.count * request.choices
+        let count = prepared.sequences
         choices = (0..<count).map { ChoiceState(index: $0, request: request, tokenizer: context.tokenizer) }
+        answers = choices.map {
+            ChoiceAnswer(request: request, prompt: prompts[$0.promptIndex].tokens, tokenizer: context.tokenizer)
+        }
         sequences = Array(repeating: nil, count: count)
-        texts = Array(repeating: "", count: count)
-        entries = Array(repeating: [], count: count)
-        textOffsets = Array(repeating: 0, count: count)
         echoed = Array(repeating: !request.echo, count: count)
+        unfinished = count
+        cachedTokens = Array(repeating: 0, count: prompts.count)
+        usage.promptTokens = prepared.promptTokens
     }
 
     /// Starts every choice.
     func start() {
         observer.admitted(
-            promptTokens: prompts.reduce(0) { $0 + $1.count }, sequences: choices.count,
-            maximumTokens: request.maximumNewTokens)
+            promptTokens: usage.promptTokens, sequences: choices.count, maximumTokens: request.maximumNewTokens)
         responder.onClose { [weak self] in self?.clientGone() }
         responder.onWritabilityChange { [weak self] writable in self?.writabilityChanged(writable) }
         for choice in choices.indices where !ended {
@@ -85,7 +87,7 @@ final class GenerationOwner: SequenceOwner {
     // MARK: Sequences
 
     func engineRequest(choice: Int, id: RequestID) -> EngineRequest {
-        let prompt = prompts[choices[choice].promptIndex]
+        let prompt = prompts[choices[choice].promptIndex].tokens
         let emitted = choices[choice].emitted
         // They are complete before the first token comes, and until then they are computed anew.
         if emitted.isEmpty { choices[choice].forgetPromptLogProbabilities() }
@@ -98,8 +100,11 @@ final class GenerationOwner: SequenceOwner {
             sampling: sampling,
             maximumNewTokens: request.maximumNewTokens ?? contextLength - prompt.count,
             stopTokens: endTokens + request.stopTokens,
-            logProbabilities: request.logProbabilities,
-            promptLogProbabilities: needsPromptLogProbabilities && emitted.isEmpty ? request.logProbabilities : nil,
+            minimumNewTokens: request.minimumNewTokens,
+            logitBias: request.logitBias,
+            grammar: request.structure?.source,
+            logProbabilities: request.reportedLogProbabilities,
+            promptLogProbabilities: emitted.isEmpty ? promptLogProbabilities(of: choice) : nil,
             priority: request.priority,
             cacheSalt: request.cacheSalt
         )
@@ -112,26 +117,23 @@ final class GenerationOwner: SequenceOwner {
     func receive(choice: Int, output: SequenceOutput) {
         guard !ended else { return }
         if output.finish != nil { sequences[choice] = nil }
-        let before = choices[choice].completionTokens
-        var delta = observer.detokenizing { choices[choice].accept(output) }
-        observer.produced(tokens: choices[choice].completionTokens - before, choice: choice)
+        let delta = observer.detokenizing { choices[choice].accept(output) }
+        account(delta, of: choice)
         if delta.mustCancel, let id = sequences[choice] {
             sequences[choice] = nil
             dispatcher.cancel(id)
         }
         if let finish = delta.finish {
+            unfinished -= 1
             observer.finished(choice: choice, reason: finish.reason, tokens: choices[choice].completionTokens)
         }
-        let newEntries = delta.logProbabilities.map(LogProbabilityText.Entry.known)
-        delta.logProbabilities = []
         if !echoed[choice], !output.tokens.isEmpty || output.finish != nil {
             echoed[choice] = true
             addEcho(choice)
         }
-        texts[choice] += delta.text
-        entries[choice] += newEntries
-        if request.stream { observer.writing { sendChunks(choice, finish: delta.finish) } }
-        if choices.allSatisfy({ $0.finish != nil }) { observer.writing { complete() } }
+        answers[choice].add(delta)
+        if request.stream { observer.writing { sendChunks(choice) } }
+        if unfinished == 0 { complete() }
     }
 
     func fail(choice: Int, error: APIError) {
@@ -172,32 +174,49 @@ final class GenerationOwner: SequenceOwner {
         }
     }
 
-    // MARK: Response
+    // MARK: Prompt
 
-    private var needsPromptLogProbabilities: Bool { request.echo && request.logProbabilities != nil }
-
-    private func addEcho(_ choice: Int) {
-        let prompt = choices[choice].promptIndex
-        texts[choice] = promptTexts[prompt] + texts[choice]
-        guard request.logProbabilities != nil, let first = prompts[prompt].first else { return }
-        entries[choice] =
-            [.unknown(first)] + choices[choice].promptLogProbabilities.map(LogProbabilityText.Entry.known)
-            + entries[choice]
+    /// Log-probabilities of the prompt that a choice has to report: with `echo` each shows them, else one choice's do for
+    /// the prompt.
+    private func promptLogProbabilities(of choice: Int) -> Int? {
+        let echoed = request.echo ? request.logProbabilities : nil
+        guard choices[choice].sampleIndex == 0, let asked = request.promptLogProbabilities else { return echoed }
+        return max(asked, echoed ?? 0)
     }
 
-    private func sendChunks(_ choice: Int, finish: ChoiceFinish?) {
+    private func addEcho(_ choice: Int) {
+        let prompt = prompts[choices[choice].promptIndex]
+        var entries: [LogProbabilityText.Entry] = []
+        if let top = request.logProbabilities {
+            entries = LogProbabilityText.entries(
+                ofPrompt: prompt.tokens, choices[choice].promptLogProbabilities, top: top)
+        }
+        answers[choice].addPrompt(prompt.text, entries)
+    }
+
+    private func details(ofPrompt index: Int) -> ResponseFormat.PromptDetails {
+        let prompt = prompts[index].tokens
+        var details = ResponseFormat.PromptDetails(tokens: request.returnsTokenIDs ? prompt : nil)
+        if let top = request.promptLogProbabilities {
+            let positions = choices[index * request.candidates].promptLogProbabilities
+            details.logProbabilities = LogProbabilityText(
+                entries: LogProbabilityText.entries(ofPrompt: prompt, positions, top: top), textOffset: 0)
+        }
+        return details
+    }
+
+    // MARK: Response
+
+    private func sendChunks(_ choice: Int) {
         let index = choices[choice].index
         var bytes: [UInt8] = []
         if !streamStarted { beginStream(&bytes) }
-        let usage = request.continuousUsage ? usageSoFar() : nil
-        let hasContent = !texts[choice].isEmpty || !entries[choice].isEmpty
-        if hasContent || (finish != nil && request.kind == .completion) {
-            format.contentChunk(
-                choice: index, text: texts[choice], logProbabilities: takeLogProbabilities(choice), finish: finish,
-                usage: usage, into: &bytes)
-            texts[choice] = ""
+        let usage = request.continuousUsage ? usage : nil
+        let piece = answers[choice].take()
+        if piece.hasContent || (piece.finish != nil && request.kind == .completion) {
+            format.contentChunk(choice: index, piece, usage: usage, into: &bytes)
         }
-        if let finish, request.kind == .chat {
+        if let finish = piece.finish, request.kind == .chat {
             format.finishChunk(choice: index, finish: finish, usage: usage, into: &bytes)
         }
         if !bytes.isEmpty { responder.write(bytes) }
@@ -211,52 +230,66 @@ final class GenerationOwner: SequenceOwner {
         headers.add("X-Accel-Buffering", "no")
         responder.startStream(status: .ok, headers: headers)
         guard request.kind == .chat else { return }
-        let usage = request.continuousUsage ? usageSoFar() : nil
-        for choice in choices { format.roleChunk(choice: choice.index, usage: usage, into: &bytes) }
-    }
-
-    private func takeLogProbabilities(_ choice: Int) -> LogProbabilityText? {
-        guard request.logProbabilities != nil else { return nil }
-        let taken = LogProbabilityText(entries: entries[choice], textOffset: textOffsets[choice])
-        for entry in entries[choice] {
-            textOffsets[choice] += LogProbabilityText.scalarCount(of: entry.token, format.tokenizer)
+        let usage = request.continuousUsage ? usage : nil
+        for choice in choices.indices {
+            let promptTokens = answers[choice].takePromptTokens()
+            format.roleChunk(
+                choice: choice, promptTokens: choice == 0 ? promptTokens : nil, usage: usage, into: &bytes)
         }
-        entries[choice] = []
-        return taken
     }
 
     private func complete() {
         ended = true
-        let usage = usageSoFar()
         observer.completed()
-        if request.stream {
-            var bytes: [UInt8] = []
-            if request.includeUsage { format.usageChunk(usage, into: &bytes) }
-            bytes += ResponseFormat.done
-            responder.write(bytes)
-            responder.finish()
-            return
-        }
-        let whole = choices.indices.compactMap { choice -> ResponseFormat.WholeChoice? in
-            guard let finish = choices[choice].finish else { return nil }
-            return ResponseFormat.WholeChoice(
-                text: texts[choice], logProbabilities: takeLogProbabilities(choice), finish: finish)
-        }
-        var headers = responseHeaders
-        headers.add("Content-Type", "application/json")
-        responder.respond(status: .ok, headers: headers, body: format.whole(whole, usage: usage))
+        if request.stream { observer.writing(endStream) } else { respond() }
     }
 
-    /// Prompt tokens count once a prompt, cached ones as its best placed choice found them.
-    private func usageSoFar() -> Usage {
-        var usage = Usage()
-        for prompt in prompts.indices {
-            usage.promptTokens += prompts[prompt].count
-            let cached = choices.lazy.filter { $0.promptIndex == prompt && $0.sampleIndex == 0 }
-            usage.cachedPromptTokens += min(cached.first?.cachedPromptTokens ?? 0, prompts[prompt].count)
+    private func endStream() {
+        var bytes: [UInt8] = []
+        if request.includeUsage { format.usageChunk(usage, into: &bytes) }
+        bytes += ResponseFormat.done
+        responder.write(bytes)
+        responder.finish()
+    }
+
+    private func respond() {
+        let pieces = best().map { answers[$0].take() }
+        let promptDetails = prompts.indices.map { details(ofPrompt: $0) }
+        let (format, usage) = (format, usage)
+        // About the words of all choices, and what is shown of each token.
+        let shown =
+            (request.logProbabilities ?? 0) + (request.returnsTokenIDs ? 2 : 1)
+            + (request.promptLogProbabilities.map { $0 + 1 } ?? 0)
+        writer.respond(responder, headers: responseHeaders, values: usage.totalTokens * shown) {
+            format.whole(pieces, prompts: promptDetails, usage: usage)
         }
-        for choice in choices { usage.completionTokens += choice.completionTokens }
-        return usage
+    }
+
+    /// The choices that are given out, in order: of each prompt's candidates the likeliest a token, first of equal ones
+    /// the one that was drawn first.
+    private func best() -> [Int] {
+        guard request.candidates > request.choices else { return Array(choices.indices) }
+        return prompts.indices.flatMap { prompt in
+            let first = prompt * request.candidates
+            return (first..<first + request.candidates)
+                .sorted {
+                    let (left, right) = (choices[$0].meanLogProbability, choices[$1].meanLogProbability)
+                    return left == right ? $0 < $1 : left > right
+                }
+                .prefix(request.choices)
+        }
+    }
+
+    /// Prompt tokens count once a prompt, cached ones as its first choice found them, and generated ones of all
+    /// candidates.
+    private func account(_ delta: ChoiceDelta, of choice: Int) {
+        observer.produced(tokens: delta.tokens.count, choice: choice)
+        usage.completionTokens += delta.tokens.count
+        guard choices[choice].sampleIndex == 0 else { return }
+        let prompt = choices[choice].promptIndex
+        let cached = min(choices[choice].cachedPromptTokens, prompts[prompt].tokens.count)
+        usage.cachedPromptTokens += cached - cachedTokens[prompt]
+        cachedTokens[prompt] = cached
     }
 }
 

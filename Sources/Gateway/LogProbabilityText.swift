@@ -5,9 +5,9 @@ import Requests
 import Tokenization
 
 /// Log-probabilities in the two forms of the OpenAI API.
-struct LogProbabilityText {
+struct LogProbabilityText: Sendable {
     /// A position whose probability is not known: the first token of an echoed prompt.
-    enum Entry {
+    enum Entry: Sendable {
         case unknown(TokenID)
         case known(PositionLogProbabilities)
     }
@@ -107,6 +107,37 @@ struct LogProbabilityText {
         writer.endObject()
     }
 
+    /// `[null, {"token id": {"logprob", "rank", "decoded_token"}}, …]`, the form of vLLM for prompts: at each position
+    /// the prompt's own token and the likeliest ones. The own token's rank is null where it is none of those.
+    func writePrompt(_ writer: inout JSONWriter, tokenizer: Tokenizer) {
+        func write(_ token: TokenLogProbability, rank: Int?) {
+            writer.key(String(token.token))
+            writer.beginObject()
+            writer.key("logprob")
+            writer.float(token.logProbability)
+            writer.key("rank")
+            if let rank { writer.integer(rank) } else { writer.null() }
+            writer.key("decoded_token")
+            writer.string(Self.name(of: token.token, tokenizer))
+            writer.endObject()
+        }
+        writer.beginArray()
+        for entry in entries {
+            guard case .known(let position) = entry else {
+                writer.null()
+                continue
+            }
+            writer.beginObject()
+            let place = position.top.firstIndex { $0.token == position.chosen.token }
+            write(position.chosen, rank: place.map { $0 + 1 })
+            for (index, candidate) in position.top.enumerated() where index != place {
+                write(candidate, rank: index + 1)
+            }
+            writer.endObject()
+        }
+        writer.endArray()
+    }
+
     /// A token's text; if its bytes are no whole characters, `bytes:` and each byte as `\xNN`, as OpenAI does.
     static func name(of token: TokenID, _ tokenizer: Tokenizer) -> String {
         let bytes = tokenizer.bytes(of: token)
@@ -122,6 +153,24 @@ struct LogProbabilityText {
     /// Unicode scalars that a token adds: bytes that begin a character.
     static func scalarCount(of token: TokenID, _ tokenizer: Tokenizer) -> Int {
         tokenizer.bytes(of: token).count { $0 & 0xC0 != 0x80 }
+    }
+}
+
+extension LogProbabilityText {
+    /// The entries of a prompt: the first token's probability is not known.
+    ///
+    /// - Parameter top: how many of the likeliest tokens were asked for; the engine may have reported more.
+    static func entries(
+        ofPrompt prompt: [TokenID], _ positions: [PositionLogProbabilities], top: Int
+    ) -> [Entry] {
+        guard let first = prompt.first else { return [] }
+        return [.unknown(first)]
+            + positions.map { position in
+                .known(
+                    position.top.count <= top
+                        ? position
+                        : PositionLogProbabilities(chosen: position.chosen, top: Array(position.top.prefix(top))))
+            }
     }
 }
 

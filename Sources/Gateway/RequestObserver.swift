@@ -2,6 +2,7 @@
 
 import NIOCore
 import Requests
+import Synchronization
 import Telemetry
 
 /// Times one request and enters it into the metrics.
@@ -27,6 +28,7 @@ final class RequestObserver {
     ///   - promptTokens: of all prompts.
     ///   - maximumTokens: what the request asked for; `nil` if it left the limit open.
     func admitted(promptTokens: Int, sequences: Int, maximumTokens: Int?) {
+        metrics.requestsInHand.add(1, ordering: .relaxed)
         metrics.promptTokens.add(UInt64(promptTokens))
         metrics.requestPromptTokens.observe(Double(promptTokens))
         metrics.requestChoices.observe(Double(sequences))
@@ -61,16 +63,19 @@ final class RequestObserver {
     }
 
     func completed() {
+        metrics.requestsInHand.subtract(1, ordering: .relaxed)
         metrics.endToEndLatency.observe(seconds(clock() - admission))
     }
 
     func failed(status: Int) {
+        metrics.requestsInHand.subtract(1, ordering: .relaxed)
         metrics.success("error").add(UInt64(max(0, unfinished)))
         metrics.refused(status: status)
     }
 
     /// The client left.
     func aborted() {
+        metrics.requestsInHand.subtract(1, ordering: .relaxed)
         metrics.success("abort").add(UInt64(max(0, unfinished)))
     }
 

@@ -6,7 +6,7 @@ import Tokenization
 
 /// Writes the responses of one request: whole objects, or chunks for a stream. The parts that do not change between
 /// chunks are escaped once.
-struct ResponseFormat {
+struct ResponseFormat: Sendable {
     let kind: GenerationRequest.Kind
     let tokenizer: Tokenizer
     private let showsUsageField: Bool
@@ -42,32 +42,33 @@ struct ResponseFormat {
     // MARK: Chunks
 
     /// First chunk of a chat choice: the role.
-    func roleChunk(choice: Int, usage: Usage?, into bytes: inout [UInt8]) {
+    ///
+    /// - Parameter promptTokens: the prompt's token ids, in the first chunk of a stream that returns them.
+    func roleChunk(choice: Int, promptTokens: [TokenID]?, usage: Usage?, into bytes: inout [UInt8]) {
         beginChunk(choice: choice, &bytes)
         bytes += #","delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}"#.utf8
-        endChunk(usage, &bytes)
+        endChunk(promptTokens: promptTokens, usage, &bytes)
     }
 
-    /// Text of one choice, with its log-probabilities if they were asked for; in the completion form also its end.
-    func contentChunk(
-        choice: Int, text: String, logProbabilities: LogProbabilityText?, finish: ChoiceFinish?, usage: Usage?,
-        into bytes: inout [UInt8]
-    ) {
+    /// What one choice has to show: text, and beside it what was asked for; in the completion form also its end.
+    func contentChunk(choice: Int, _ piece: ChoicePiece, usage: Usage?, into bytes: inout [UInt8]) {
         beginChunk(choice: choice, &bytes)
         switch kind {
         case .completion:
             bytes += #","text":""#.utf8
-            JSONWriter.appendEscaped(text.utf8, to: &bytes)
+            JSONWriter.appendEscaped(piece.text.utf8, to: &bytes)
             bytes += #"","logprobs":"#.utf8
-            append(logProbabilities, &bytes)
-            appendFinish(finish, &bytes)
+            append(piece.logProbabilities, &bytes)
+            appendFinish(piece.finish, &bytes)
+            append("prompt_token_ids", piece.promptTokens, &bytes)
         case .chat:
             bytes += #","delta":{"content":""#.utf8
-            JSONWriter.appendEscaped(text.utf8, to: &bytes)
+            JSONWriter.appendEscaped(piece.text.utf8, to: &bytes)
             bytes += #""},"logprobs":"#.utf8
-            append(logProbabilities, &bytes)
+            append(piece.logProbabilities, &bytes)
             bytes += #","finish_reason":null"#.utf8
         }
+        append("token_ids", piece.tokens, &bytes)
         bytes += "}".utf8
         endChunk(usage, &bytes)
     }
@@ -103,7 +104,7 @@ struct ResponseFormat {
         bytes += String(choice).utf8
     }
 
-    private func endChunk(_ usage: Usage?, _ bytes: inout [UInt8]) {
+    private func endChunk(promptTokens: [TokenID]? = nil, _ usage: Usage?, _ bytes: inout [UInt8]) {
         bytes += "]".utf8
         if let usage {
             bytes += #","usage":"#.utf8
@@ -111,19 +112,23 @@ struct ResponseFormat {
         } else if showsUsageField {
             bytes += #","usage":null"#.utf8
         }
+        append("prompt_token_ids", promptTokens, &bytes)
         bytes += "}\n\n".utf8
     }
 
     // MARK: Whole responses
 
-    /// A choice of a whole response.
-    struct WholeChoice {
-        var text: String
+    /// What belongs to a prompt beside its choices.
+    struct PromptDetails: Sendable {
+        /// `nil` if they were not asked for.
         var logProbabilities: LogProbabilityText?
-        var finish: ChoiceFinish
+        var tokens: [TokenID]?
     }
 
-    func whole(_ choices: [WholeChoice], usage: Usage) -> [UInt8] {
+    /// - Parameters:
+    ///   - choices: in order, the same number for each prompt.
+    ///   - prompts: shown with each of their choices by completions, beside the choices by chats.
+    func whole(_ choices: [ChoicePiece], prompts: [PromptDetails], usage: Usage) -> [UInt8] {
         var bytes = wholeHead
         for (index, choice) in choices.enumerated() {
             bytes += index == 0 ? #"{"index":"#.utf8 : #",{"index":"#.utf8
@@ -140,10 +145,13 @@ struct ResponseFormat {
             }
             append(choice.logProbabilities, &bytes)
             appendFinish(choice.finish, &bytes)
+            if kind == .completion { append(prompts[index * prompts.count / choices.count], &bytes) }
+            append("token_ids", choice.tokens, &bytes)
             bytes += "}".utf8
         }
         bytes += #"],"usage":"#.utf8
         append(usage, &bytes)
+        if kind == .chat, let prompt = prompts.first { append(prompt, &bytes) }
         bytes += "}".utf8
         return bytes
     }
@@ -186,5 +194,26 @@ struct ResponseFormat {
         case .chat: logProbabilities.writeChat(&writer, tokenizer: tokenizer)
         }
         bytes += writer.bytes
+    }
+
+    private func append(_ prompt: PromptDetails, _ bytes: inout [UInt8]) {
+        if let logProbabilities = prompt.logProbabilities {
+            bytes += #","prompt_logprobs":"#.utf8
+            var writer = JSONWriter()
+            logProbabilities.writePrompt(&writer, tokenizer: tokenizer)
+            bytes += writer.bytes
+        }
+        append("prompt_token_ids", prompt.tokens, &bytes)
+    }
+
+    /// A member of token ids, if there are any to show.
+    private func append(_ name: String, _ tokens: [TokenID]?, _ bytes: inout [UInt8]) {
+        guard let tokens else { return }
+        bytes += #","\#(name)":["#.utf8
+        for (index, token) in tokens.enumerated() {
+            if index > 0 { bytes += ",".utf8 }
+            bytes += String(token).utf8
+        }
+        bytes += "]".utf8
     }
 }

@@ -30,16 +30,20 @@ struct StopMatcher: Sendable {
 
     /// Takes the next piece. The stop string that ends first wins, among those the longest; after a match the rest of
     /// the piece is dropped.
-    mutating func append(_ piece: String) -> Match {
+    ///
+    /// - Parameter mayEnd: false if a stop string that ends in this piece does not count; one that only begins in it
+    ///   does.
+    mutating func append(_ piece: String, mayEnd: Bool = true) -> Match {
         guard !stops.isEmpty else { return Match(text: piece, stop: nil) }
         for byte in piece.utf8 {
             held.append(byte)
             var matched: Int?
             for index in stops.indices {
                 states[index] = stops[index].advance(states[index], by: byte)
-                if states[index] == stops[index].bytes.count,
-                    matched.map({ stops[index].bytes.count > stops[$0].bytes.count }) ?? true
-                {
+                guard states[index] == stops[index].bytes.count else { continue }
+                if !mayEnd {
+                    states[index] = stops[index].failure[states[index]]
+                } else if matched.map({ stops[index].bytes.count > stops[$0].bytes.count }) ?? true {
                     matched = index
                 }
             }

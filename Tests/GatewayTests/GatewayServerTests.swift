@@ -137,90 +137,14 @@ private struct Bench {
         Issue.record("the gateway did not become healthy")
     }
 
-    struct Answer {
-        var status: Int
-        var headers: String
-        var body: String
+    var client: TestClient { TestClient(port: port) }
 
-        var json: JSONValue { (try? TestModel.json(body)) ?? .null }
-        /// Payloads of the server-sent events.
-        var events: [String] {
-            body.components(separatedBy: "\n\n").filter { $0.hasPrefix("data: ") }.map { String($0.dropFirst(6)) }
-        }
+    func get(_ path: String, method: String = "GET", headers: String = "") async throws -> TestClient.Answer {
+        try await client.get(path, method: method, headers: headers)
     }
 
-    func get(_ path: String, method: String = "GET", headers: String = "") async throws -> Answer {
-        try await send("\(method) \(path) HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\(headers)\r\n")
-    }
-
-    func post(_ path: String, _ body: String, headers: String = "") async throws -> Answer {
-        try await send(
-            "POST \(path) HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\(headers)Content-Length: \(body.utf8.count)\r\n\r\n\(body)"
-        )
-    }
-
-    /// Sends bytes on a connection of their own and reads to its end, on a thread that may block.
-    private func send(_ text: String) async throws -> Answer {
-        let port = port
-        return try await withCheckedThrowingContinuation { continuation in
-            Thread.detachNewThread { continuation.resume(with: Result { try Self.exchange(text, port: port) }) }
-        }
-    }
-
-    private static func exchange(_ text: String, port: Int) throws -> Answer {
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { close(descriptor) }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = UInt16(port).bigEndian
-        address.sin_addr.s_addr = inet_addr("127.0.0.1")
-        let connected = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-            }
-        }
-        guard connected == 0 else { throw POSIXError(.ECONNREFUSED) }
-        var bytes = Array(text.utf8)[...]
-        while !bytes.isEmpty {
-            let count = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
-            guard count > 0 else { break }
-            bytes = bytes.dropFirst(count)
-        }
-        var received: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 65536)
-        while true {
-            let count = read(descriptor, &buffer, buffer.count)
-            guard count > 0 else { break }
-            received += buffer[..<count]
-        }
-        let answer = String(decoding: received, as: UTF8.self)
-        let end = answer.range(of: "\r\n\r\n")
-        let head = String(answer[..<(end?.lowerBound ?? answer.endIndex)])
-        var body = String(answer[(end?.upperBound ?? answer.endIndex)...])
-        if head.contains("chunked") { body = dechunked(body) }
-        let status = Int(head.split(separator: " ").dropFirst().first ?? "") ?? 0
-        return Answer(status: status, headers: head, body: body)
-    }
-
-    private static func dechunked(_ text: String) -> String {
-        var rest = Array(text.utf8)[...]
-        var body: [UInt8] = []
-        while let end = rest.firstRange(of: Array("\r\n".utf8)),
-            let size = Int(String(decoding: rest[..<end.lowerBound], as: UTF8.self), radix: 16), size > 0
-        {
-            rest = rest[end.upperBound...]
-            body += rest.prefix(size)
-            rest = rest.dropFirst(size + 2)
-        }
-        return String(decoding: body, as: UTF8.self)
-    }
-}
-
-extension JSONValue {
-    fileprivate subscript(_ key: String) -> JSONValue { object?[key] ?? .null }
-    fileprivate subscript(_ index: Int) -> JSONValue {
-        guard let array, array.indices.contains(index) else { return .null }
-        return array[index]
+    func post(_ path: String, _ body: String, headers: String = "") async throws -> TestClient.Answer {
+        try await client.post(path, body, headers: headers)
     }
 }
 
@@ -325,7 +249,7 @@ extension JSONValue {
     /// The engine falls silent and the gateway is told to end: the client is told, too.
     @Test func aStreamThatOutlastsTheDrainEndsWithAnError() async throws {
         let engine = FakeEngine(text: "hello", limit: 2)
-        var stream: Task<Bench.Answer, any Error>?
+        var stream: Task<TestClient.Answer, any Error>?
         try await Bench.run([engine], configure: { $0.drainTimeout = .milliseconds(1) }) { bench in
             stream = Task { try await bench.post("/v1/completions", #"{"prompt":"ab","stream":true,"n":2}"#) }
             let both = #"vllm:generation_tokens_total{model_name="toy"} 4"#
@@ -340,7 +264,7 @@ extension JSONValue {
 
     @Test func errorsAreOpenAIObjects() async throws {
         try await Bench.run([FakeEngine(text: "x")]) { bench in
-            func check(_ answer: Bench.Answer, _ status: Int, _ code: String?, _ parameter: String? = nil) {
+            func check(_ answer: TestClient.Answer, _ status: Int, _ code: String?, _ parameter: String? = nil) {
                 #expect(answer.status == status)
                 let error = answer.json["error"]
                 #expect(error["message"].string?.isEmpty == false)

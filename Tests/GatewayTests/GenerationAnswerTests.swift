@@ -1,0 +1,245 @@
+// Tandem — Apache-2.0
+
+import JSON
+import Requests
+import Synchronization
+import Testing
+
+@testable import Gateway
+
+/// What clients get of completions and chats, to the byte where the form matters.
+@Suite struct GenerationAnswerTests {
+    private static let head = #"{"id":"cmpl-r","object":"text_completion","created":77,"model":"toy","choices":["#
+    private static let chatHead =
+        #"{"id":"chatcmpl-r","object":"chat.completion","created":77,"model":"toy","choices":["#
+
+    private static func usage(_ prompt: Int, _ completion: Int) -> String {
+        #""usage":{"prompt_tokens":\#(prompt),"completion_tokens":\#(completion),"total_tokens":\#(prompt + completion),"prompt_tokens_details":{"cached_tokens":0}}"#
+    }
+
+    @Test func fieldsReachTheEngine() async throws {
+        let engine = MemoryEngine(text: "hello")
+        try await MemoryBench.run([engine]) { bench in
+            let answer = try await bench.post(
+                "/v1/completions",
+                #"""
+                {"prompt":"ab","seed":4,"presence_penalty":1,"frequency_penalty":-1,"repetition_penalty":1.5,"min_tokens":2,
+                 "logit_bias":{"97":5},"structured_outputs":{"choice":["hello"]},"priority":-3,"cache_salt":"s",
+                 "prompt_logprobs":2,"stop_token_ids":[10]}
+                """#)
+            #expect(answer.status == 200)
+        }
+        let request = try #require(engine.requests.first)
+        #expect(
+            request
+                == EngineRequest(
+                    id: request.id, tokens: "ab".ids,
+                    sampling: SamplingParameters(
+                        temperature: 1, repetitionPenalty: 1.5, frequencyPenalty: -1, presencePenalty: 1, seed: 4),
+                    maximumNewTokens: 16, stopTokens: [TestModel.end, 10], minimumNewTokens: 2,
+                    logitBias: [TokenBias(token: 97, bias: 5)],
+                    grammar: GrammarSource(kind: .choice, text: #"["hello"]"#), promptLogProbabilities: 2,
+                    priority: -3, cacheSalt: "s"))
+    }
+
+    @Test func tokenIDsOfCompletions() async throws {
+        try await MemoryBench.run([MemoryEngine(text: "cd")]) { bench in
+            let whole = try await bench.post("/v1/completions", #"{"prompt":"ab","return_token_ids":true,"n":2}"#).body
+            func choice(_ index: Int) -> String {
+                #"{"index":\#(index),"text":"cd","logprobs":null,"finish_reason":"length","stop_reason":null,"prompt_token_ids":[97,98],"token_ids":[99,100]}"#
+            }
+            #expect(whole == Self.head + choice(0) + "," + choice(1) + "]," + Self.usage(2, 4) + "}")
+            let events = try await bench.post(
+                "/v1/completions", #"{"prompt":"ab","return_token_ids":true,"stream":true}"#
+            ).events
+            #expect(
+                events == [
+                    Self.head
+                        + #"{"index":0,"text":"c","logprobs":null,"finish_reason":null,"stop_reason":null,"prompt_token_ids":[97,98],"token_ids":[99]}]}"#,
+                    Self.head
+                        + #"{"index":0,"text":"d","logprobs":null,"finish_reason":"length","stop_reason":null,"token_ids":[100]}]}"#,
+                    "[DONE]",
+                ])
+        }
+    }
+
+    @Test func tokenIDsOfChats() async throws {
+        let engine = MemoryEngine { MemoryEngine.outputs($0, text: "c".ids + [TestModel.end]) }
+        try await MemoryBench.run([engine], template: "{{ messages[0].content }}") { bench in
+            let body = #"{"messages":[{"role":"user","content":"ab"}],"return_token_ids":true"#
+            let whole = try await bench.post("/v1/chat/completions", body + "}").body
+            #expect(
+                whole == Self.chatHead
+                    + #"{"index":0,"message":{"role":"assistant","content":"c","refusal":null},"logprobs":null,"finish_reason":"stop","stop_reason":null,"token_ids":[99,257]}],"#
+                    + Self.usage(2, 2) + #","prompt_token_ids":[97,98]}"#)
+            let chunk = Self.chatHead.replacing("chat.completion\"", with: "chat.completion.chunk\"")
+            let events = try await bench.post("/v1/chat/completions", body + #","stream":true}"#).events
+            #expect(
+                events == [
+                    chunk
+                        + #"{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"prompt_token_ids":[97,98]}"#,
+                    chunk
+                        + #"{"index":0,"delta":{"content":"c"},"logprobs":null,"finish_reason":null,"token_ids":[99]}]}"#,
+                    chunk
+                        + #"{"index":0,"delta":{"content":""},"logprobs":null,"finish_reason":null,"token_ids":[257]}]}"#,
+                    chunk + #"{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop","stop_reason":null}]}"#,
+                    "[DONE]",
+                ])
+        }
+    }
+
+    private static let promptLogProbabilities =
+        #""prompt_logprobs":[null,{"98":{"logprob":-2.0,"rank":2,"decoded_token":"b"},"97":{"logprob":-0.25,"rank":1,"decoded_token":"a"}},{"120":{"logprob":-1.5,"rank":null,"decoded_token":"x"},"97":{"logprob":-0.25,"rank":1,"decoded_token":"a"},"98":{"logprob":-2.0,"rank":2,"decoded_token":"b"}}]"#
+
+    @Test func promptLogProbabilities() async throws {
+        let engine = MemoryEngine(text: "c")
+        try await MemoryBench.run([engine], template: "{{ messages[0].content }}") { bench in
+            let whole = try await bench.post(
+                "/v1/completions", #"{"prompt":[97,98,120],"prompt_logprobs":2,"n":2}"#
+            ).body
+            func choice(_ index: Int) -> String {
+                #"{"index":\#(index),"text":"c","logprobs":null,"finish_reason":"length","stop_reason":null,"#
+                    + Self.promptLogProbabilities + "}"
+            }
+            #expect(whole == Self.head + choice(0) + "," + choice(1) + "]," + Self.usage(3, 2) + "}")
+            // One choice's are enough for the prompt.
+            #expect(engine.requests.map(\.promptLogProbabilities).compactMap { $0 } == [2])
+            let chat = try await bench.post(
+                "/v1/chat/completions", #"{"messages":[{"role":"user","content":"abx"}],"prompt_logprobs":2}"#
+            ).body
+            #expect(chat.hasSuffix("]," + Self.usage(3, 1) + "," + Self.promptLogProbabilities + "}"))
+        }
+    }
+
+    /// What is scored and what is shown of the prompt beside the choices may differ.
+    @Test func echoAndPromptLogProbabilitiesTogether() async throws {
+        let engine = MemoryEngine(text: "")
+        try await MemoryBench.run([engine]) { bench in
+            let json = try await bench.post(
+                "/v1/completions",
+                #"{"prompt":[[97,98],[98,120]],"echo":true,"logprobs":1,"prompt_logprobs":2,"max_tokens":0,"n":2}"#
+            ).json
+            #expect(engine.requests.map(\.promptLogProbabilities) == [2, 1, 2, 1])
+            for index in 0..<4 {
+                let choice = json["choices"][index]
+                #expect(choice["text"] == .string(index < 2 ? "ab" : "bx"))
+                let top = try #require(choice["logprobs"]["top_logprobs"][1].object)
+                #expect(choice["logprobs"]["top_logprobs"][0] == .null)
+                #expect(top.entries.map(\.key).sorted() == (index < 2 ? ["a", "b"] : ["a", "x"]))
+                #expect(choice["prompt_logprobs"][1].object?.count == (index < 2 ? 2 : 3))
+                #expect(choice["finish_reason"] == .string("length"))
+            }
+            #expect(json["usage"]["prompt_tokens"] == .integer(4))
+            #expect(json["usage"]["completion_tokens"] == .integer(0))
+        }
+    }
+
+    /// The second candidate is likeliest, then the fourth; all that was generated counts.
+    @Test func theBestCandidatesAreGivenOut() async throws {
+        let means: [Float] = [-3, -1, -4, -2]
+        let engine = MemoryEngine { request in
+            let choice = Int(request.sampling.choiceIndex)
+            return (0..<2).map { index in
+                let token = TokenID(97 + choice)
+                return SequenceOutput(
+                    id: request.id, tokens: [token],
+                    logProbabilities: [
+                        PositionLogProbabilities(
+                            chosen: TokenLogProbability(token: token, logProbability: means[choice]), top: [])
+                    ], finish: index == 1 ? .length : nil)
+            }
+        }
+        try await MemoryBench.run([engine]) { bench in
+            let json = try await bench.post("/v1/completions", #"{"prompt":["x","yz"],"n":2,"best_of":4}"#).json
+            let texts = json["choices"].array?.compactMap { $0["text"].string }
+            #expect(texts == ["bb", "dd", "bb", "dd"])
+            #expect(json["choices"].array?.compactMap { $0["index"].integer } == [0, 1, 2, 3])
+            #expect(json["choices"][0]["logprobs"] == .null)
+            #expect(json["usage"]["completion_tokens"] == .integer(16))
+            #expect(json["usage"]["prompt_tokens"] == .integer(3))
+            #expect(engine.requests.allSatisfy { $0.logProbabilities == 0 })
+        }
+    }
+
+    @Test func stopStringsWaitForTheLeastNumberOfTokens() async throws {
+        let engine = MemoryEngine(text: "a.b.c.d")
+        try await MemoryBench.run([engine]) { bench in
+            var texts: [String?] = []
+            for fields in [
+                #""min_tokens":0"#, #""min_tokens":1"#, #""min_tokens":2"#,
+                #""min_tokens":5,"include_stop_str_in_output":true"#,
+            ] {
+                let answer = try await bench.post("/v1/completions", #"{"prompt":"x","stop":["."],\#(fields)}"#)
+                texts.append(answer.json["choices"][0]["text"].string)
+            }
+            #expect(texts == ["a", "a", "a.b", "a.b.c."])
+        }
+    }
+
+    @Test func promptsAreCutToTheRoomThereIs() async throws {
+        let engine = MemoryEngine(text: "c")
+        try await MemoryBench.run([engine], configure: { $0.model.contextLength = 8 }) { bench in
+            let body = #"{"prompt":"abcdefghijkl","max_tokens":3,"truncate_prompt_tokens":-1,"echo":true}"#
+            let json = try await bench.post("/v1/completions", body).json
+            #expect(json["choices"][0]["text"] == .string("hijklc"))
+            #expect(engine.requests.first?.tokens == "hijkl".ids)
+            let full = #"{"prompt":"ab","max_tokens":8,"truncate_prompt_tokens":-1}"#
+            try await bench.expect("400 prompt", "/v1/completions", full)
+            let chat = #"{"messages":[{"role":"user","content":"abcdefgh"}],"truncate_prompt_tokens":-1}"#
+            #expect(try await bench.post("/v1/chat/completions", chat).status == 200)
+            #expect(engine.requests.last?.tokens.count == 7)
+        }
+    }
+
+    @Test func whatNeedsMoreRoomThanThereIsIsNamed() async throws {
+        try await MemoryBench.run([MemoryEngine(text: "c")], configure: { $0.model.contextLength = 8 }) { bench in
+            let chat = #"{"messages":[{"role":"user","content":""}],"min_tokens":9}"#
+            try await bench.expect("400 messages", "/v1/chat/completions", chat)
+        }
+        try await MemoryBench.run(
+            [MemoryEngine(text: "c")], template: "{{ messages[0].content }}", configure: { $0.model.contextLength = 8 }
+        ) { bench in
+            let chat = #"{"messages":[{"role":"user","content":"abc"}],"min_tokens":6}"#
+            try await bench.expect("400 min_tokens", "/v1/chat/completions", chat)
+            let huge = #"{"prompt":"a","max_tokens":2147483647,"min_tokens":2147483647}"#
+            try await bench.expect("400 prompt", "/v1/completions", huge)
+        }
+    }
+
+    @Test func answersThatWouldBeHugeAreRefused() async throws {
+        try await MemoryBench.run([MemoryEngine(text: "")], configure: { $0.model.contextLength = 4096 }) { bench in
+            let prompt = String(repeating: "a", count: 4000)
+            let prompts = Array(repeating: "\"\(prompt)\"", count: 30).joined(separator: ",")
+            let refusal = try await bench.refusal(
+                "/v1/completions", #"{"prompt":[\#(prompts)],"max_tokens":1,"prompt_logprobs":20}"#)
+            #expect(refusal == "400 prompt_logprobs")
+            let echo = try await bench.refusal(
+                "/v1/completions", #"{"prompt":"\#(prompt)","echo":true,"max_tokens":0,"logprobs":20,"n":30}"#)
+            #expect(echo == "400 logprobs")
+        }
+    }
+
+    @Test func grammarsAreCheckedBeforeAnEngineSeesThem() async throws {
+        let engine = MemoryEngine(text: "c")
+        try await MemoryBench.run([engine]) { bench in
+            let broken = #"{"prompt":"a","guided_json":"{"}"#
+            try await bench.expect("400 guided_json", "/v1/completions", broken)
+            #expect(engine.requests.isEmpty)
+            let sound = #"{"prompt":"a","guided_choice":["c","d"]}"#
+            for _ in 0..<2 { #expect(try await bench.post("/v1/completions", sound).status == 200) }
+            #expect(engine.requests.map(\.grammar?.kind) == [.choice, .choice])
+        }
+    }
+
+    @Test func tokenizerInformation() async throws {
+        try await MemoryBench.run([MemoryEngine(text: "c")]) { bench in
+            let info = try await bench.get("/tokenizer_info").body
+            #expect(
+                info
+                    == #"{"tokenizer_class":"PreTrainedTokenizerFast","bos_token":"<|start|>","eos_token":"<|end|>","pad_token":"<|end|>","add_bos_token":false,"add_eos_token":false,"vocab_size":258,"model_max_length":512,"chat_template":null}"#
+            )
+            let load = try await bench.get("/load").body
+            #expect(load == #"{"server_load":0}"#)
+        }
+    }
+}
