@@ -17,6 +17,9 @@ public struct ServedModel: Sendable {
     /// Tokens with which an answer ends, ascending.
     public var endTokens: [TokenID]
 
+    /// How the model writes calls of tools.
+    var toolCallFormat: ToolCallFormat
+
     /// - Parameter endTokens: beside the tokenizer's own, those that the model's other files name.
     public init(
         names: [String], tokenizer: Tokenizer, chatTemplate: ChatTemplate?, contextLength: Int, created: Int,
@@ -27,6 +30,7 @@ public struct ServedModel: Sendable {
         self.chatTemplate = chatTemplate
         self.contextLength = contextLength
         self.created = created
+        toolCallFormat = .detect(template: chatTemplate, tokenizer: tokenizer)
         self.endTokens = tokenizer.endOfGenerationTokens.union(endTokens).sorted()
     }
 

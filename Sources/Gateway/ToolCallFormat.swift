@@ -46,8 +46,8 @@ enum ToolCallFormat: String, Sendable, CaseIterable {
         return .hermes
     }
 
-    static func detect(tokenizer: Tokenizer) -> ToolCallFormat {
-        detect(template: tokenizer.chatTemplateSource) { text in
+    static func detect(template: ChatTemplate?, tokenizer: Tokenizer) -> ToolCallFormat {
+        detect(template: template?.source) { text in
             let ids = tokenizer.encode(text, addSpecialTokens: false, parseSpecialTokens: true)
             return ids.count == 1 && tokenizer.vocabularyString(ids[0]) == text
         }

@@ -11,12 +11,15 @@ public import JSON
 ///
 /// Neither templates nor messages are trusted: nesting, steps and text are bounded.
 public struct ChatTemplate: Sendable {
+    /// The template as it was written.
+    public let source: String
     private let body: [TemplateStatement]
 
     /// Parses a template.
     ///
     /// - Throws: `ChatTemplateError` with the line, if the source is no template or uses an unsupported construct.
     public init(source: String) throws(ChatTemplateError) {
+        self.source = source
         body = try TemplateParser.parse(source)
     }
 
