@@ -64,8 +64,10 @@ final class Dispatcher {
     }
 
     var servingEngines: Int { router.views.count { $0.state == .serving } }
-    /// Sequences that were started and did not end.
-    var unfinished: Int { running.count + held.count }
+    /// Sequences that were admitted and did not end.
+    var unfinished: Int { running.count + held.count + reserved }
+    /// Sequences that were admitted and are started later.
+    private(set) var reserved = 0
     /// Sequences that engines have in hand, by the router's account.
     var outstanding: Int { router.outstandingRequests }
 
@@ -73,6 +75,12 @@ final class Dispatcher {
 
     /// Whether so many more sequences may start now.
     func hasRoom(for sequences: Int) -> Bool { unfinished + sequences <= limits.sequences }
+
+    /// Keeps room for sequences that are started later.
+    func reserve(_ sequences: Int) { reserved += sequences }
+
+    /// Gives room back that was kept: the sequences start now, or never will.
+    func release(_ sequences: Int) { reserved -= sequences }
 
     /// Starts a sequence.
     ///

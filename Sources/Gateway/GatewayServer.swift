@@ -50,7 +50,8 @@ public final class GatewayServer: Sendable {
         onSupervisorLost: @escaping @Sendable (String) -> Void = { _ in }
     ) async throws -> GatewayServer {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: max(1, configuration.eventLoops))
-        let workers = NIOThreadPool(numberOfThreads: 1)
+        // Two, so that one very long request does not keep all other long ones waiting.
+        let workers = NIOThreadPool(numberOfThreads: 2)
         workers.start()
         let metrics = GatewayMetrics(modelName: configuration.model.name, clock: configuration.clock)
         let shards = ShardTable(

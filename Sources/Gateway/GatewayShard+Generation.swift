@@ -13,7 +13,7 @@ extension GatewayShard {
             let request = try GenerationRequest.completion(
                 .body(body), vocabularySize: model.tokenizer.vocabularySize)
             try model.check(request.requestedModel)
-            return PreparedRequest(request: request, model: model, times: times)
+            return try PreparedRequest(request: request, model: model, times: times)
         } finish: { [self] prepared throws(APIError) in
             try checkStructure(prepared, exchange)
         }
@@ -30,7 +30,7 @@ extension GatewayShard {
                 try Conversation.render(value, model: model, now: now)
             }
             request.prompts = [.text(prompt)]
-            return PreparedRequest(request: request, model: model, times: times)
+            return try PreparedRequest(request: request, model: model, times: times)
         } finish: { [self] prepared throws(APIError) in
             try checkStructure(prepared, exchange)
         }
@@ -54,12 +54,13 @@ extension GatewayShard {
         let request = prepared.request
         try prepared.check(contextLength: model.contextLength, maximumSequences: configuration.maximumSequences)
         try checkRoom(for: prepared.sequences)
+        let middleEnds = request.suffix == nil ? [] : model.fillInTheMiddle?.endTokens ?? []
         let prefix = request.kind == .chat ? "chatcmpl-" : "cmpl-"
         let owner = GenerationOwner(
             prepared: prepared,
             context: GenerationOwner.Context(
                 dispatcher: dispatcher, tokenizer: model.tokenizer, contextLength: model.contextLength,
-                endTokens: model.endTokens, writer: writer),
+                endTokens: model.endTokens + middleEnds.filter { !model.endTokens.contains($0) }, writer: writer),
             format: ResponseFormat(
                 kind: request.kind, id: prefix + exchange.id, created: configuration.secondsSince1970(),
                 model: request.requestedModel ?? model.name, usageField: request.includeUsage,

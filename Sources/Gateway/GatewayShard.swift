@@ -95,9 +95,29 @@ final class GatewayShard {
 
     private typealias Endpoint = @Sendable (GatewayShard, Exchange) throws(APIError) -> Void
 
-    private static let endpoints: [String: (method: HTTPMethod, run: Endpoint)] = [
-        "/v1/completions": (.post, { (shard, exchange) throws(APIError) in try shard.completions(exchange) }),
-        "/v1/chat/completions": (.post, { (shard, exchange) throws(APIError) in try shard.chatCompletions(exchange) }),
+    private static let endpoints: [String: (method: HTTPMethod, run: Endpoint)] = generating.merging(informing) {
+        (first, _) in first
+    }
+
+    /// Endpoints that give engines work.
+    private static let generating: [String: (method: HTTPMethod, run: Endpoint)] = {
+        let embeddings: Endpoint = { (shard, exchange) throws(APIError) in try shard.embeddings(exchange) }
+        let score: Endpoint = { (shard, exchange) throws(APIError) in shard.score(exchange) }
+        let rerank: Endpoint = { (shard, exchange) throws(APIError) in shard.rerank(exchange) }
+        let classify: Endpoint = { (shard, exchange) throws(APIError) in shard.classify(exchange) }
+        return [
+            "/v1/completions": (.post, { (shard, exchange) throws(APIError) in try shard.completions(exchange) }),
+            "/v1/chat/completions": (
+                .post, { (shard, exchange) throws(APIError) in try shard.chatCompletions(exchange) }
+            ),
+            "/v1/embeddings": (.post, embeddings), "/embeddings": (.post, embeddings),
+            "/v1/score": (.post, score), "/score": (.post, score),
+            "/v1/rerank": (.post, rerank), "/v2/rerank": (.post, rerank), "/rerank": (.post, rerank),
+            "/v1/classify": (.post, classify), "/classify": (.post, classify),
+        ]
+    }()
+
+    private static let informing: [String: (method: HTTPMethod, run: Endpoint)] = [
         "/v1/models": (.get, { (shard, exchange) throws(APIError) in shard.listModels(exchange) }),
         "/tokenizer_info": (.get, { (shard, exchange) throws(APIError) in shard.tokenizerInfo(exchange) }),
         "/tokenize": (.post, { (shard, exchange) throws(APIError) in try shard.tokenize(exchange) }),

@@ -9,6 +9,8 @@ struct GenerationRequest: Equatable {
 
     var kind: Kind
     var prompts: [PromptInput]
+    /// What follows the text that is to be generated after each prompt; `nil` if nothing does.
+    var suffix: String?
     /// Choices a prompt that the client gets.
     var choices = 1
     /// Choices a prompt that are generated; the likeliest ``choices`` of them are given out.
@@ -72,8 +74,11 @@ extension GenerationRequest {
         request.logProbabilities = try fields.integer("logprobs", in: 0...20)
         try request.readCommon(fields, vocabularySize: vocabularySize)
         try request.readCandidates(fields)
-        if let suffix = try fields.string("suffix"), !suffix.isEmpty {
-            throw .unsupported("suffix", "filling in the middle")
+        if let suffix = try fields.string("suffix"), !suffix.isEmpty { request.suffix = suffix }
+        if request.suffix != nil, request.echo, request.logProbabilities != nil {
+            throw .invalid(
+                "logprobs",
+                "`logprobs` with `echo` cannot be given where `suffix` stands behind the text; leave one out")
         }
         return request
     }

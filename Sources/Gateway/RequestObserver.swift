@@ -62,6 +62,12 @@ final class RequestObserver {
         }
     }
 
+    /// A sequence that generates nothing was computed.
+    func scored() {
+        unfinished -= 1
+        metrics.success("stop").add()
+    }
+
     func completed() {
         metrics.requestsInHand.subtract(1, ordering: .relaxed)
         metrics.endToEndLatency.observe(seconds(clock() - admission))

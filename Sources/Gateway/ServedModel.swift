@@ -16,7 +16,8 @@ public struct ServedModel: Sendable {
     public var created: Int
     /// Tokens with which an answer ends, ascending.
     public var endTokens: [TokenID]
-
+    /// How the model is asked for what stands between two texts; missing if its vocabulary has no tokens for that.
+    let fillInTheMiddle: FillInTheMiddle?
     /// How the model writes calls of tools.
     var toolCallFormat: ToolCallFormat
 
@@ -31,6 +32,7 @@ public struct ServedModel: Sendable {
         self.contextLength = contextLength
         self.created = created
         toolCallFormat = .detect(template: chatTemplate, tokenizer: tokenizer)
+        fillInTheMiddle = FillInTheMiddle(tokenizer)
         self.endTokens = tokenizer.endOfGenerationTokens.union(endTokens).sorted()
     }
 

@@ -79,7 +79,7 @@ final class MemoryEngine: Sendable {
         private let shard: NIOLoopBound<GatewayShard>
 
         init(_ owner: MemoryEngine, _ index: Int, _ shard: GatewayShard) {
-            engine = EngineID(UInt64(1000 + index))
+            engine = MemoryEngine.id(index)
             self.owner = owner
             self.shard = NIOLoopBound(shard, eventLoop: shard.eventLoop)
         }
@@ -96,6 +96,8 @@ final class MemoryEngine: Sendable {
         func pause(_ id: RequestID) {}
         func resume(_ id: RequestID) {}
     }
+
+    static func id(_ index: Int) -> EngineID { EngineID(UInt64(1000 + index)) }
 
     func join(_ shard: GatewayShard, index: Int) {
         shard.dispatcher.engineAppeared(End(self, index, shard))

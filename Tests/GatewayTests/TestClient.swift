@@ -30,6 +30,15 @@ struct TestClient {
         )
     }
 
+    /// Posts a request and goes away once `isTime` says so.
+    func leave(_ path: String, _ body: String, when isTime: @escaping @Sendable () -> Bool) async throws {
+        let text = "POST \(path) HTTP/1.1\r\nHost: t\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
+        let descriptor = try Self.connection(port: port)
+        Self.send(text, on: descriptor)
+        while !isTime() { await Task.yield() }
+        close(descriptor)
+    }
+
     /// Sends bytes on a connection of their own and reads to its end, on a thread that may block.
     private func send(_ text: String) async throws -> Answer {
         let port = port
@@ -38,9 +47,8 @@ struct TestClient {
         }
     }
 
-    private static func exchange(_ text: String, port: Int) throws -> Answer {
+    private static func connection(port: Int) throws -> Int32 {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { close(descriptor) }
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = UInt16(port).bigEndian
@@ -50,13 +58,26 @@ struct TestClient {
                 connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
             }
         }
-        guard connected == 0 else { throw POSIXError(.ECONNREFUSED) }
+        guard connected == 0 else {
+            close(descriptor)
+            throw POSIXError(.ECONNREFUSED)
+        }
+        return descriptor
+    }
+
+    private static func send(_ text: String, on descriptor: Int32) {
         var bytes = Array(text.utf8)[...]
         while !bytes.isEmpty {
             let count = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
             guard count > 0 else { break }
             bytes = bytes.dropFirst(count)
         }
+    }
+
+    private static func exchange(_ text: String, port: Int) throws -> Answer {
+        let descriptor = try connection(port: port)
+        defer { close(descriptor) }
+        send(text, on: descriptor)
         var received: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 65536)
         while true {

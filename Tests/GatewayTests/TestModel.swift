@@ -16,7 +16,10 @@ import Weights
 enum TestModel {
     static let end: TokenID = 257
 
-    static func tokenizer() throws -> Tokenizer {
+    /// - Parameters:
+    ///   - merges: as the model file writes them, each with the token that it yields from id 258 on.
+    ///   - specials: control tokens after those.
+    static func tokenizer(merges: [String] = [], specials: [String] = [], addsBOS: Bool = false) throws -> Tokenizer {
         // The byte alphabet of GPT-2: printable bytes stand for themselves, the others for code points from 256 on.
         var tokens: [String] = []
         var next: UInt32 = 256
@@ -27,15 +30,21 @@ enum TestModel {
             tokens.append(String(Character(try #require(Unicode.Scalar(scalar)))))
         }
         tokens += ["<|start|>", "<|end|>"]
+        tokens += merges.map { $0.filter { $0 != " " } }
+        tokens += specials
         var builder = GGUFBuilder()
         builder.add("general.architecture", .string("llama"))
         builder.add("tokenizer.ggml.model", .string("gpt2"))
         builder.add("tokenizer.ggml.pre", .string("gpt-2"))
         builder.add("tokenizer.ggml.tokens", .strings(tokens))
-        builder.add("tokenizer.ggml.token_type", .int32s(Array(repeating: 1, count: 256) + [3, 3]))
-        builder.add("tokenizer.ggml.merges", .strings([]))
+        builder.add(
+            "tokenizer.ggml.token_type",
+            .int32s(
+                Array(repeating: 1, count: 256) + [3, 3] + merges.map { _ in 1 } + specials.map { _ in 3 }))
+        builder.add("tokenizer.ggml.merges", .strings(merges))
         builder.add("tokenizer.ggml.bos_token_id", .uint32(256))
         builder.add("tokenizer.ggml.eos_token_id", .uint32(257))
+        builder.add("tokenizer.ggml.add_bos_token", .bool(addsBOS))
         return try Tokenizer(gguf: GGUFFile(bytes: builder.build(), name: "test.gguf"))
     }
 
