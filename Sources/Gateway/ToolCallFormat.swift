@@ -9,7 +9,8 @@ enum ToolCallFormat: String, Sendable, CaseIterable {
     /// `{"name": …, "parameters": {…}}` and nothing before it, or only `<|python_tag|>`; several with `;` between them:
     /// Llama 3.
     case llama
-    /// `[TOOL_CALLS]` and a JSON array of `{"name": …, "arguments": {…}}`: Mistral.
+    /// `[TOOL_CALLS]` and a JSON array of `{"name": …, "arguments": {…}}`, or each time the name, `[ARGS]` and the arguments:
+    /// Mistral.
     case mistral
 
     /// Opens calls.
