@@ -102,9 +102,12 @@ def schema(session):
 @check
 def tools(session):
     """Offers a tool by `auto`; whether so small a model calls it is its own affair."""
+    before = len(session.recorder.exchanges)
     text = llm(session, "-m", "small", "-o", "temperature", "0", "-o", "max_tokens", "60", "-T", "llm_version",
-               "--chain-limit", "1", "Which version of llm is this?")
-    return text.strip()[:80]
+               "--chain-limit", "3", "Which version of llm is this?")
+    asked = session.recorder.exchanges[before:]
+    assert asked and all(exchange.fields["tools"] for exchange in asked), asked
+    return f"{len(asked)} requests: {text.strip()[:60]!r}"
 
 
 run("llm", ["openai"])
