@@ -138,6 +138,19 @@ def completion_stream_and_usage(session):
     assert chunks >= whole.usage.completion_tokens, f"{chunks} chunks for {whole.usage.completion_tokens} tokens"
 
 
+@check
+def completion_stream_of_repetition(session):
+    """Text that can be guessed ahead comes a chunk a token all the same: benchmarks count chunks."""
+    prompt = "red, green, blue, " * 6
+    whole = complete(session, prompt, max_tokens=32, extra_body={"ignore_eos": True})
+    with client(session) as api:
+        chunks = [chunk.choices[0].text for chunk in api.completions.create(
+            model=session.model, prompt=prompt, temperature=0, max_tokens=32, stream=True,
+            extra_body={"ignore_eos": True}) if chunk.choices]
+    assert "".join(chunks) == whole.choices[0].text and whole.usage.completion_tokens == 32
+    assert len([chunk for chunk in chunks if chunk]) == 32, chunks
+
+
 @check(provokes=True)
 def completion_suffix(session):
     try:
