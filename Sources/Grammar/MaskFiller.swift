@@ -26,9 +26,9 @@ struct MaskFiller {
     /// Bytes of masks that are kept, and as much again for those that hold below every caller.
     private static let maskBytes = 16 << 20
 
-    init(_ network: PositionNetwork, vocabulary: TokenVocabulary) {
+    init(_ network: PositionNetwork, vocabulary: TokenVocabulary, tableBytes: Int) {
         self.vocabulary = vocabulary
-        table = StateTable(network)
+        table = StateTable(network, bytes: tableBytes)
         path = Array(repeating: StateTable.dead, count: vocabulary.maximumLength + 1)
         maximumMasks = max(4, MaskFiller.maskBytes / max(1, 4 * vocabulary.maskWords))
     }
@@ -40,7 +40,7 @@ struct MaskFiller {
 
     /// Begins a new table and translates the first states of the path.
     private mutating func renew(keeping count: Int) {
-        let new = StateTable(table.network)
+        let new = StateTable(table.network, bytes: table.bytes)
         for index in 0..<count { path[index] = new.state(equalTo: path[index], of: table) }
         table = new
         tops = [:]
