@@ -28,7 +28,8 @@ struct MaskFiller {
 
     init(_ network: PositionNetwork, vocabulary: TokenVocabulary, tableBytes: Int) {
         self.vocabulary = vocabulary
-        table = StateTable(network, bytes: tableBytes)
+        // When a walk begins a table anew, the states along its path must fit, and more.
+        table = StateTable(network, bytes: tableBytes, minimumStates: 2 * vocabulary.maximumLength + 64)
         path = Array(repeating: StateTable.dead, count: vocabulary.maximumLength + 1)
         maximumMasks = max(4, MaskFiller.maskBytes / max(1, 4 * vocabulary.maskWords))
     }
@@ -40,7 +41,7 @@ struct MaskFiller {
 
     /// Begins a new table and translates the first states of the path.
     private mutating func renew(keeping count: Int) {
-        let new = StateTable(table.network, bytes: table.bytes)
+        let new = StateTable(table.network, bytes: table.bytes, minimumStates: table.minimumStates)
         for index in 0..<count { path[index] = new.state(equalTo: path[index], of: table) }
         table = new
         tops = [:]

@@ -57,6 +57,7 @@ final class StateTable: @unchecked Sendable {
 
     let network: PositionNetwork
     let bytes: Int
+    let minimumStates: Int
     private let capacity: Int
     /// Successors by state and class; a fixed block, so that walks may hold its address while states are made.
     private let rows: UnsafeMutablePointer<Int32>
@@ -81,10 +82,12 @@ final class StateTable: @unchecked Sendable {
     /// What a table may take in memory, about, before another is begun: rows, and as much again for what is beside them.
     static let usualBytes = 8 << 20
 
-    init(_ network: PositionNetwork, bytes: Int = StateTable.usualBytes) {
+    /// - Parameter minimumStates: so many states find room, whatever their rows take.
+    init(_ network: PositionNetwork, bytes: Int = StateTable.usualBytes, minimumStates: Int = 64) {
         self.bytes = bytes
+        self.minimumStates = minimumStates
         self.network = network
-        capacity = max(8, min(1 << 16, bytes / (4 * network.classCount)))
+        capacity = max(minimumStates, min(1 << 16, bytes / (4 * network.classCount)))
         rows = .allocate(capacity: capacity * network.classCount)
         rows.initialize(repeating: StateTable.dead, count: network.classCount)
         flags = .allocate(capacity: capacity)
