@@ -1,7 +1,6 @@
 // Tandem — Apache-2.0
 
 import Requests
-import Synchronization
 import Testing
 
 @testable import Grammar
