@@ -27,5 +27,5 @@ enum GrammarLimits {
     /// Readings of a text that are followed at the same time.
     static let readings = 128
     /// Stacks of waiting rules that are joined for one byte.
-    static let unions = 4096
+    static let unions = 512
 }
