@@ -1,4 +1,4 @@
-"""LiteLLM as a library, with the prefix `openai/` and, as its users also do, `hosted_vllm/` and `text-completion-openai/`."""
+"""LiteLLM as a library, with the prefixes `openai/`, `hosted_vllm/` and `text-completion-openai/`."""
 import asyncio
 import json
 import os

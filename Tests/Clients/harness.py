@@ -112,8 +112,8 @@ def _shape(value):
     if isinstance(value, str):
         return "string"
     if isinstance(value, list):
-        return "[" + ", ".join(sorted({_shape(item) for item in value if not isinstance(item, (int, float))}
-                                      | ({"numbers"} if any(isinstance(i, (int, float)) for i in value) else set()))) + "]"
+        kinds = {"numbers" if isinstance(item, (int, float)) else _shape(item) for item in value}
+        return "[" + ", ".join(sorted(kinds)) + "]"
     return "{" + ", ".join(sorted(value)) + "}"
 
 
@@ -168,8 +168,9 @@ def run(client, distributions=(), *options, model=None, engines=2):
             except Exception as error:
                 outcome = "failed"
                 frames = [frame for frame in traceback.extract_tb(error.__traceback__) if str(HERE) in frame.filename]
-                place = f" ({pathlib.Path(frames[-1].filename).name}:{frames[-1].lineno}: {frames[-1].line})" if frames else ""
-                detail = f"{type(error).__name__}: {str(error)[:3000]}{place}"
+                detail = f"{type(error).__name__}: {str(error)[:3000]}"
+                if frames:
+                    detail += f" ({pathlib.Path(frames[-1].filename).name}:{frames[-1].lineno}: {frames[-1].line})"
             end = time.time()
             exchanges = session.recorder.between(start, end)
             if not provokes:
