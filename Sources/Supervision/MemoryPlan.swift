@@ -55,6 +55,9 @@ public struct MemoryPlan: Sendable, Equatable {
     /// Measured: vocabulary, connections and responses of the gateway, and the supervisor.
     public static let otherProcessBytes: UInt64 = 64 << 20
 
+    /// Measured: 4 MiB of the gateway for a vocabulary of 49 thousand tokens; the largest have 262 thousand.
+    public static let furtherModelBytes: UInt64 = 24 << 20
+
     /// What is left to others and to surprises: a sixteenth, at least 64 MiB.
     public static func margin(of availableBytes: UInt64) -> UInt64 { max(64 << 20, availableBytes / 16) }
 
@@ -71,7 +74,12 @@ public struct MemoryPlan: Sendable, Equatable {
     public var totalBytes: UInt64 { Self.sum(fixedBytes, keyValueBytes) }
 
     /// What all processes take beside KV caches.
-    public var fixedBytes: UInt64 { models.reduce(Self.otherProcessBytes) { Self.sum($0, $1.fixedBytes) } }
+    public var fixedBytes: UInt64 { models.reduce(otherBytes) { Self.sum($0, $1.fixedBytes) } }
+
+    /// The gateway, which has a vocabulary of each model, and the supervisor.
+    var otherBytes: UInt64 {
+        Self.sum(Self.otherProcessBytes, Self.product(Self.furtherModelBytes, max(1, models.count) - 1))
+    }
 
     /// What KV caches may take.
     public var roomForKeyValues: UInt64 {

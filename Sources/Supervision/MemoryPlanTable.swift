@@ -70,7 +70,7 @@ extension MemoryPlan {
     }
 
     private var processes: UInt64 {
-        Self.sum(Self.product(Self.engineProcessBytes, engines), Self.otherProcessBytes)
+        Self.sum(Self.product(Self.engineProcessBytes, engines), otherBytes)
     }
 
     /// Names on the left, numbers to the right, notes as they are.

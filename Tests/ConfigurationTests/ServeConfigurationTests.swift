@@ -95,6 +95,15 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         for key in ServeConfiguration.keys where key != "model" { #expect(help.contains("--\(key)"), "\(key)") }
     }
 
+    @Test func everyKeyIsDocumented() throws {
+        let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent(
+            "../../docs/configuration.md")
+        let text = try String(contentsOf: path, encoding: .utf8)
+        for key in ServeConfiguration.keys + ModelSettings.entryKeys where !key.hasPrefix("host-stall") {
+            #expect(text.contains("| `\(key)`"), "\(key)")
+        }
+    }
+
     @Test func helpIsGroupedAndShowsDefaults() {
         let help = ServeFlags.helpMessage(columns: 120)
         for title in ["SERVER:", "ENGINES:", "LIMITS OF AN ENGINE:", "OTHER:"] { #expect(help.contains(title)) }
