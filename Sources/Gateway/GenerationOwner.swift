@@ -23,6 +23,8 @@ final class GenerationOwner: SequenceOwner {
     private var choices: [ChoiceState]
     private var answers: [ChoiceAnswer]
     private var sequences: [RequestID?]
+    /// Choices that were given to the dispatcher.
+    private var started = 0
     private var echoed: [Bool]
     /// Choices that have not ended.
     private var unfinished: Int
@@ -60,7 +62,10 @@ final class GenerationOwner: SequenceOwner {
         responseHeaders = headers
         self.observer = observer
         let count = prepared.sequences
-        choices = (0..<count).map { ChoiceState(index: $0, request: request, tokenizer: context.tokenizer) }
+        let matcher = StopMatcher(stops: request.stop, includesStop: request.includeStopText)
+        choices = (0..<count).map {
+            ChoiceState(index: $0, request: request, matcher: matcher, tokenizer: context.tokenizer)
+        }
         answers = choices.map {
             ChoiceAnswer(request: request, prompt: prompts[$0.promptIndex].tokens, tokenizer: context.tokenizer)
         }
@@ -77,12 +82,29 @@ final class GenerationOwner: SequenceOwner {
             promptTokens: usage.promptTokens, sequences: choices.count, maximumTokens: request.maximumNewTokens)
         responder.onClose { [weak self] in self?.clientGone() }
         responder.onWritabilityChange { [weak self] writable in self?.writabilityChanged(writable) }
-        for choice in choices.indices where !ended {
-            // A refusal may come back before this call returns; the id is stored first so that it can be cancelled.
-            sequences[choice] = dispatcher.start(owner: self, choice: choice)
-        }
-        if ended { cancelAll() }
+        dispatcher.reserve(choices.count)
+        startSome()
     }
+
+    /// Starts choices, those of many long prompts in several turns of the event loop, so that others get theirs.
+    private func startSome() {
+        var cost = 0
+        while started < choices.count, !ended, cost < Self.costOfATurn {
+            let choice = started
+            started += 1
+            dispatcher.release(1)
+            cost += Self.costOfASequence + prompts[choices[choice].promptIndex].tokens.count
+            // A refusal may come back before this call returns.
+            let id = dispatcher.start(owner: self, choice: choice)
+            if ended { dispatcher.cancel(id) } else { sequences[choice] = id }
+        }
+        guard started < choices.count, !ended else { return }
+        responder.eventLoop.assumeIsolated().execute { self.startSome() }
+    }
+
+    /// Tokens that are sent to engines in one turn, and what a sequence costs beside its tokens.
+    private static let costOfATurn = 256 << 10
+    private static let costOfASequence = 512
 
     // MARK: Sequences
 
@@ -162,6 +184,8 @@ final class GenerationOwner: SequenceOwner {
     }
 
     private func cancelAll() {
+        dispatcher.release(choices.count - started)
+        started = choices.count
         for (choice, id) in sequences.enumerated() {
             if let id { dispatcher.cancel(id) }
             sequences[choice] = nil
@@ -192,17 +216,6 @@ final class GenerationOwner: SequenceOwner {
                 ofPrompt: prompt.tokens, choices[choice].promptLogProbabilities, top: top)
         }
         answers[choice].addPrompt(prompt.text, entries)
-    }
-
-    private func details(ofPrompt index: Int) -> ResponseFormat.PromptDetails {
-        let prompt = prompts[index].tokens
-        var details = ResponseFormat.PromptDetails(tokens: request.returnsTokenIDs ? prompt : nil)
-        if let top = request.promptLogProbabilities {
-            let positions = choices[index * request.candidates].promptLogProbabilities
-            details.logProbabilities = LogProbabilityText(
-                entries: LogProbabilityText.entries(ofPrompt: prompt, positions, top: top), textOffset: 0)
-        }
-        return details
     }
 
     // MARK: Response
@@ -254,14 +267,26 @@ final class GenerationOwner: SequenceOwner {
 
     private func respond() {
         let pieces = best().map { answers[$0].take() }
-        let promptDetails = prompts.indices.map { details(ofPrompt: $0) }
+        let (prompts, returnsTokenIDs, top) = (prompts, request.returnsTokenIDs, request.promptLogProbabilities)
+        let positions = top.map { _ in
+            prompts.indices.map { choices[$0 * request.candidates].promptLogProbabilities }
+        }
         let (format, usage) = (format, usage)
         // About the words of all choices, and what is shown of each token.
         let shown =
             (request.logProbabilities ?? 0) + (request.returnsTokenIDs ? 2 : 1)
             + (request.promptLogProbabilities.map { $0 + 1 } ?? 0)
         writer.respond(responder, headers: responseHeaders, values: usage.totalTokens * shown) {
-            format.whole(pieces, prompts: promptDetails, usage: usage)
+            let details = prompts.indices.map { index in
+                let tokens = prompts[index].tokens
+                return ResponseFormat.PromptDetails(
+                    logProbabilities: top.map { top in
+                        LogProbabilityText(
+                            entries: LogProbabilityText.entries(ofPrompt: tokens, positions?[index] ?? [], top: top),
+                            textOffset: 0)
+                    }, tokens: returnsTokenIDs ? tokens : nil)
+            }
+            return format.whole(pieces, prompts: details, usage: usage)
         }
     }
 
