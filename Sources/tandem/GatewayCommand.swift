@@ -68,7 +68,13 @@ struct GatewayCommand: ParsableCommand {
         var models: [ServedModel] = []
         var engines: UInt32 = 0
         for model in servedModel {
-            var served = try self.served(model)
+            var served: ServedModel
+            do {
+                served = try self.served(model)
+            } catch {
+                guard servedModel.count > 1 else { throw error }
+                throw ConfigurationError(source: "model \(model.names[0])", reason: "\(error)")
+            }
             served.engines = engines..<engines + UInt32(model.engines)
             engines += UInt32(model.engines)
             models.append(served)
