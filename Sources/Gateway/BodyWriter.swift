@@ -13,26 +13,23 @@ struct BodyWriter {
     /// - Parameters:
     ///   - values: about how many numbers and words `body` has to write.
     ///   - headers: without Content-Type.
-    ///   - failed: called on the event loop if `body` throws, after the error was sent.
     func respond(
         _ responder: HTTPResponder, headers: HTTPHeaders, values: Int,
-        body: @escaping @Sendable () throws(APIError) -> [UInt8], failed: @escaping (APIError) -> Void = { _ in }
+        body: @escaping @Sendable () throws(APIError) -> [UInt8]
     ) {
         let times = times
-        @Sendable func write() -> Result<[UInt8], APIError> {
+        @Sendable func write() -> Result<ByteBuffer, APIError> {
             times.measure(times.write) {
-                do throws(APIError) { return .success(try body()) } catch { return .failure(error) }
+                do throws(APIError) { return .success(ByteBuffer(bytes: try body())) } catch { return .failure(error) }
             }
         }
-        func send(_ outcome: Result<[UInt8], APIError>) {
+        func send(_ outcome: Result<ByteBuffer, APIError>) {
             switch outcome {
-            case .success(let bytes):
+            case .success(let buffer):
                 var headers = headers
                 headers.add("Content-Type", "application/json")
-                responder.respond(status: .ok, headers: headers, body: bytes)
-            case .failure(let error):
-                responder.respond(error, headers: headers)
-                failed(error)
+                responder.respond(status: .ok, headers: headers, body: buffer)
+            case .failure(let error): responder.respond(error, headers: headers)
             }
         }
         guard values > Self.longAnswer else {

@@ -6,6 +6,8 @@ import Tokenization
 /// What the client gets of one choice at once: a chunk of a stream, or the whole.
 struct ChoicePiece: Sendable {
     var text = ""
+    /// What there is of calls of tools, at most once for each call.
+    var calls: [ToolCallDelta] = []
     /// `nil` if none were asked for.
     var logProbabilities: LogProbabilityText?
     /// The prompt's token ids, with the first piece; `nil` if they were not asked for.
@@ -16,7 +18,7 @@ struct ChoicePiece: Sendable {
 
     /// Whether there is something to show before the end.
     var hasContent: Bool {
-        !text.isEmpty || logProbabilities?.entries.isEmpty == false || tokens?.isEmpty == false
+        !text.isEmpty || !calls.isEmpty || logProbabilities?.entries.isEmpty == false || tokens?.isEmpty == false
     }
 }
 
@@ -27,6 +29,10 @@ struct ChoiceAnswer {
     private let returnsLogProbabilities: Bool
     private let returnsTokenIDs: Bool
     private var text = ""
+    /// Looks for calls where tools are on offer.
+    private var parser: ToolCallParser?
+    private let endsWithCalls: Bool
+    private var calls: [ToolCallDelta] = []
     private var entries: [LogProbabilityText.Entry] = []
     /// Unicode scalars of the text that was given out, see ``LogProbabilityText/textOffset``.
     private var textOffset = 0
@@ -34,11 +40,25 @@ struct ChoiceAnswer {
     private var promptTokens: [TokenID]?
     private var finish: ChoiceFinish?
 
-    init(request: GenerationRequest, prompt: [TokenID], tokenizer: Tokenizer) {
+    /// - Parameter makeCallID: gives a call its id; random ones if not given.
+    init(
+        request: GenerationRequest, prompt: [TokenID], tokenizer: Tokenizer,
+        makeCallID: (@Sendable () -> String)? = nil
+    ) {
         self.tokenizer = tokenizer
         returnsLogProbabilities = request.logProbabilities != nil
         returnsTokenIDs = request.returnsTokenIDs
         promptTokens = request.returnsTokenIDs ? prompt : nil
+        // As OpenAI has it: an answer that had to be this call just stops.
+        if case .named = request.tools?.choice { endsWithCalls = false } else { endsWithCalls = true }
+        if let tools = request.tools, let format = request.toolCallFormat {
+            parser = ToolCallParser(
+                format: format, tools: tools.names, allowsSeveral: tools.allowsSeveral,
+                makeID: makeCallID ?? {
+                    var generator = SystemRandomNumberGenerator()
+                    return format.callID(using: &generator)
+                })
+        }
     }
 
     /// Puts the prompt before what comes.
@@ -48,21 +68,45 @@ struct ChoiceAnswer {
     }
 
     mutating func add(_ delta: ChoiceDelta) {
-        text += delta.text
+        addText(delta)
         if returnsLogProbabilities { entries += delta.logProbabilities.map(LogProbabilityText.Entry.known) }
         if returnsTokenIDs { tokens += delta.tokens }
-        if let finish = delta.finish { self.finish = finish }
+        if var finish = delta.finish {
+            if finish.reason == "stop", endsWithCalls, let parser, parser.count > 0 { finish.reason = "tool_calls" }
+            self.finish = finish
+        }
+    }
+
+    private mutating func addText(_ delta: ChoiceDelta) {
+        guard parser != nil else {
+            text += delta.text
+            return
+        }
+        if !delta.text.isEmpty, let output = parser?.append(delta.text) { add(output) }
+        if delta.finish != nil, let output = parser?.finish() { add(output) }
+    }
+
+    private mutating func add(_ output: ToolCallOutput) {
+        text += output.content
+        for call in output.calls {
+            if let last = calls.indices.last, calls[last].index == call.index {
+                calls[last].arguments += call.arguments
+            } else {
+                calls.append(call)
+            }
+        }
     }
 
     /// Gives out what there is.
     mutating func take() -> ChoicePiece {
         let piece = ChoicePiece(
-            text: text,
+            text: text, calls: calls,
             logProbabilities: returnsLogProbabilities
                 ? LogProbabilityText(entries: entries, textOffset: textOffset) : nil,
             promptTokens: promptTokens, tokens: returnsTokenIDs ? tokens : nil, finish: finish)
         for entry in entries { textOffset += LogProbabilityText.scalarCount(of: entry.token, tokenizer) }
         text = ""
+        calls = []
         entries = []
         tokens = []
         promptTokens = nil

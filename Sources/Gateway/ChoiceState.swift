@@ -51,12 +51,13 @@ struct ChoiceState {
     private let minimumTokens: Int
     private var logProbabilitySum: Double = 0
 
-    init(index: Int, request: GenerationRequest, tokenizer: Tokenizer) {
+    /// - Parameter matcher: of the request's stop strings; choices share what it knows of them.
+    init(index: Int, request: GenerationRequest, matcher: StopMatcher, tokenizer: Tokenizer) {
         self.index = index
         promptIndex = index / request.candidates
         sampleIndex = index % request.candidates
         detokenizer = IncrementalDetokenizer(tokenizer: tokenizer, skipSpecialTokens: request.skipSpecialTokens)
-        matcher = StopMatcher(stops: request.stop, includesStop: request.includeStopText)
+        self.matcher = matcher
         stop = request.stop
         stopTokens = request.stopTokens
         includesStop = request.includeStopText

@@ -20,13 +20,14 @@ extension GatewayShard {
     }
 
     func chatCompletions(_ exchange: Exchange) throws(APIError) {
-        let (model, times) = (model, metrics.hostTimes)
+        let (model, times, now) = (model, metrics.hostTimes, configuration.secondsSince1970())
         try process(exchange) { (body) throws(APIError) in
             let value = try JSONValue.body(body)
             var request = try GenerationRequest.chat(value, vocabularySize: model.tokenizer.vocabularySize)
             try model.check(request.requestedModel)
+            try request.prepareTools(for: model)
             let prompt = try times.measure(times.template) { () throws(APIError) in
-                try Conversation.render(value, model: model)
+                try Conversation.render(value, model: model, now: now)
             }
             request.prompts = [.text(prompt)]
             return try PreparedRequest(request: request, model: model, times: times)

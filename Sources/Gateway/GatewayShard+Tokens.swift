@@ -39,21 +39,23 @@ extension GatewayShard {
     }
 
     func tokenize(_ exchange: Exchange) throws(APIError) {
-        let (model, times) = (model, metrics.hostTimes)
+        let (model, times, now) = (model, metrics.hostTimes, configuration.secondsSince1970())
         try process(exchange) { (body) throws(APIError) in
-            try times.measure(times.tokenize) { () throws(APIError) in try Self.tokenized(.body(body), model: model) }
+            try times.measure(times.tokenize) { () throws(APIError) in
+                try Self.tokenized(.body(body), model: model, now: now)
+            }
         } finish: { [self] bytes throws(APIError) in
             respond(exchange, bytes)
         }
     }
 
-    private static func tokenized(_ body: JSONValue, model: ServedModel) throws(APIError) -> [UInt8] {
+    private static func tokenized(_ body: JSONValue, model: ServedModel, now: Int) throws(APIError) -> [UInt8] {
         let fields = try RequestFields(body: body)
         try model.check(fields.string("model"))
         let isChat = fields.value("messages") != nil
         let text: String
         if isChat {
-            text = try Conversation.render(body, model: model)
+            text = try Conversation.render(body, model: model, now: now)
         } else if let prompt = try fields.string("prompt") {
             text = prompt
         } else {

@@ -23,6 +23,8 @@ final class GenerationOwner: SequenceOwner {
     private var choices: [ChoiceState]
     private var answers: [ChoiceAnswer]
     private var sequences: [RequestID?]
+    /// Choices that were given to the dispatcher.
+    private var started = 0
     private var echoed: [Bool]
     /// Choices that have not ended.
     private var unfinished: Int
@@ -60,7 +62,10 @@ final class GenerationOwner: SequenceOwner {
         responseHeaders = headers
         self.observer = observer
         let count = prepared.sequences
-        choices = (0..<count).map { ChoiceState(index: $0, request: request, tokenizer: context.tokenizer) }
+        let matcher = StopMatcher(stops: request.stop, includesStop: request.includeStopText)
+        choices = (0..<count).map {
+            ChoiceState(index: $0, request: request, matcher: matcher, tokenizer: context.tokenizer)
+        }
         answers = choices.map {
             ChoiceAnswer(request: request, prompt: prompts[$0.promptIndex].tokens, tokenizer: context.tokenizer)
         }
@@ -77,12 +82,29 @@ final class GenerationOwner: SequenceOwner {
             promptTokens: usage.promptTokens, sequences: choices.count, maximumTokens: request.maximumNewTokens)
         responder.onClose { [weak self] in self?.clientGone() }
         responder.onWritabilityChange { [weak self] writable in self?.writabilityChanged(writable) }
-        for choice in choices.indices where !ended {
-            // A refusal may come back before this call returns; the id is stored first so that it can be cancelled.
-            sequences[choice] = dispatcher.start(owner: self, choice: choice)
-        }
-        if ended { cancelAll() }
+        dispatcher.reserve(choices.count)
+        startSome()
     }
+
+    /// Starts choices, those of many long prompts in several turns of the event loop, so that others get theirs.
+    private func startSome() {
+        var cost = 0
+        while started < choices.count, !ended, cost < Self.costOfATurn {
+            let choice = started
+            started += 1
+            dispatcher.release(1)
+            cost += Self.costOfASequence + prompts[choices[choice].promptIndex].tokens.count
+            // A refusal may come back before this call returns.
+            let id = dispatcher.start(owner: self, choice: choice)
+            if ended { dispatcher.cancel(id) } else { sequences[choice] = id }
+        }
+        guard started < choices.count, !ended else { return }
+        responder.eventLoop.assumeIsolated().execute { self.startSome() }
+    }
+
+    /// Tokens that are sent to engines in one turn, and what a sequence costs beside its tokens.
+    private static let costOfATurn = 256 << 10
+    private static let costOfASequence = 512
 
     // MARK: Sequences
 
@@ -162,6 +184,8 @@ final class GenerationOwner: SequenceOwner {
     }
 
     private func cancelAll() {
+        dispatcher.release(choices.count - started)
+        started = choices.count
         for (choice, id) in sequences.enumerated() {
             if let id { dispatcher.cancel(id) }
             sequences[choice] = nil

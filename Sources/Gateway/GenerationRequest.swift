@@ -28,6 +28,10 @@ struct GenerationRequest: Equatable {
     var ignoreEndOfSequence = false
     /// What the text must look like.
     var structure: StructuredOutput?
+    /// Tools that the model is told of.
+    var tools: ToolCallRequest?
+    /// How it writes calls of them; `nil` without tools.
+    var toolCallFormat: ToolCallFormat?
     var stream = false
     var includeUsage = false
     var continuousUsage = false
@@ -95,12 +99,9 @@ extension GenerationRequest {
         request.logProbabilities = wanted ? (top ?? 0) : nil
         request.addSpecialTokens = false
         try request.readCommon(fields, vocabularySize: vocabularySize)
-        for name in ["tools", "functions"] {
-            if let list = try fields.array(name), !list.isEmpty { throw .unsupported(name, "tool calling") }
-        }
-        switch fields.value("tool_choice") {
-        case nil, .string("none"), .string("auto"): break
-        default: throw .unsupported("tool_choice", "tool calling")
+        if let tools = try ToolCallRequest.read(fields), tools.isActive { request.tools = tools }
+        if let list = try fields.array("functions"), !list.isEmpty {
+            throw .unsupported("functions", "the older form of `tools`")
         }
         if let modalities = try fields.array("modalities"), modalities != [.string("text")] {
             throw .unsupported("modalities", "output other than text")

@@ -41,6 +41,12 @@ struct PreparedRequest: Sendable {
                 "\(prompts.count) prompts with \(request.candidates) choices each are \(sequences) sequences; the limit "
                     + "is \(maximumSequences)")
         }
+        if let structure = request.structure, structure.source.text.utf8.count * sequences > Self.maximumGrammarBytes {
+            throw .invalid(
+                structure.field,
+                "`\(structure.field)` has \(structure.source.text.utf8.count) bytes for each of \(sequences) sequences; the "
+                    + "limit is \(Self.maximumGrammarBytes) in all")
+        }
         let parameter = request.kind == .chat ? "messages" : "prompt"
         for prompt in prompts {
             let count = prompt.tokens.count
@@ -73,6 +79,8 @@ struct PreparedRequest: Sendable {
     /// Sequences that engines have to run.
     var sequences: Int { prompts.count * request.candidates }
 
+    /// Bytes of grammars that one request sends to engines.
+    private static let maximumGrammarBytes = 16 << 20
     /// Log-probabilities of prompts in one answer; each takes some 50 bytes there.
     private static let maximumPromptLogProbabilities = 2 << 20
 }

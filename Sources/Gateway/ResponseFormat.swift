@@ -62,9 +62,15 @@ struct ResponseFormat: Sendable {
             appendFinish(piece.finish, &bytes)
             append("prompt_token_ids", piece.promptTokens, &bytes)
         case .chat:
-            bytes += #","delta":{"content":""#.utf8
-            JSONWriter.appendEscaped(piece.text.utf8, to: &bytes)
-            bytes += #""},"logprobs":"#.utf8
+            bytes += #","delta":{"#.utf8
+            if !piece.text.isEmpty || piece.calls.isEmpty {
+                bytes += #""content":""#.utf8
+                JSONWriter.appendEscaped(piece.text.utf8, to: &bytes)
+                bytes += #"""#.utf8
+                if !piece.calls.isEmpty { bytes += ",".utf8 }
+            }
+            append(piece.calls, showsIndex: true, &bytes)
+            bytes += #"},"logprobs":"#.utf8
             append(piece.logProbabilities, &bytes)
             bytes += #","finish_reason":null"#.utf8
         }
@@ -139,9 +145,18 @@ struct ResponseFormat: Sendable {
                 JSONWriter.appendEscaped(choice.text.utf8, to: &bytes)
                 bytes += #"","logprobs":"#.utf8
             case .chat:
-                bytes += #","message":{"role":"assistant","content":""#.utf8
-                JSONWriter.appendEscaped(choice.text.utf8, to: &bytes)
-                bytes += #"","refusal":null},"logprobs":"#.utf8
+                bytes += #","message":{"role":"assistant","content":"#.utf8
+                if choice.text.isEmpty, !choice.calls.isEmpty {
+                    bytes += "null".utf8
+                } else {
+                    bytes += #"""#.utf8
+                    JSONWriter.appendEscaped(choice.text.utf8, to: &bytes)
+                    bytes += #"""#.utf8
+                }
+                bytes += #","refusal":null"#.utf8
+                if !choice.calls.isEmpty { bytes += ",".utf8 }
+                append(choice.calls, showsIndex: false, &bytes)
+                bytes += #"},"logprobs":"#.utf8
             }
             append(choice.logProbabilities, &bytes)
             appendFinish(choice.finish, &bytes)
@@ -175,6 +190,27 @@ struct ResponseFormat: Sendable {
             JSONWriter.appendEscaped(text.utf8, to: &bytes)
             bytes += "\"".utf8
         }
+    }
+
+    /// The member `tool_calls`, if there are any.
+    private func append(_ calls: [ToolCallDelta], showsIndex: Bool, _ bytes: inout [UInt8]) {
+        guard !calls.isEmpty else { return }
+        bytes += #""tool_calls":["#.utf8
+        for (position, call) in calls.enumerated() {
+            bytes += position == 0 ? "{".utf8 : ",{".utf8
+            if showsIndex { bytes += #""index":\#(call.index),"#.utf8 }
+            if let id = call.id { bytes += #""id":"\#(id)","type":"function","#.utf8 }
+            bytes += #""function":{"#.utf8
+            if let name = call.name {
+                bytes += #""name":""#.utf8
+                JSONWriter.appendEscaped(name.utf8, to: &bytes)
+                bytes += #"","#.utf8
+            }
+            bytes += #""arguments":""#.utf8
+            JSONWriter.appendEscaped(call.arguments.utf8, to: &bytes)
+            bytes += #""}}"#.utf8
+        }
+        bytes += "]".utf8
     }
 
     private func append(_ usage: Usage, _ bytes: inout [UInt8]) {

@@ -142,6 +142,7 @@ final class ScoringOwner: SequenceOwner {
 
     private func cancelAll() {
         dispatcher.release(work.items.count - started)
+        started = work.items.count
         for id in sequences.values { dispatcher.cancel(id) }
         sequences = [:]
     }

@@ -18,6 +18,8 @@ public struct ServedModel: Sendable {
     public var endTokens: [TokenID]
     /// How the model is asked for what stands between two texts; missing if its vocabulary has no tokens for that.
     let fillInTheMiddle: FillInTheMiddle?
+    /// How the model writes calls of tools.
+    var toolCallFormat: ToolCallFormat
 
     /// - Parameter endTokens: beside the tokenizer's own, those that the model's other files name.
     public init(
@@ -29,6 +31,7 @@ public struct ServedModel: Sendable {
         self.chatTemplate = chatTemplate
         self.contextLength = contextLength
         self.created = created
+        toolCallFormat = .detect(template: chatTemplate, tokenizer: tokenizer)
         fillInTheMiddle = FillInTheMiddle(tokenizer)
         self.endTokens = tokenizer.endOfGenerationTokens.union(endTokens).sorted()
     }

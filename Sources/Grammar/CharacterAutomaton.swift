@@ -55,6 +55,25 @@ struct CharacterAutomaton: Sendable {
             })
     }
 
+    /// Whole numbers in decimal digits, with or without sign, that a divisor divides.
+    init(multiplesOf divisor: Int) {
+        func digits(_ remainder: Int) -> [(range: ClosedRange<UInt32>, target: Int)] {
+            (0...9).map { digit in
+                let scalar = UInt32(digit) + 0x30
+                return (scalar...scalar, 2 + (remainder * 10 + digit) % divisor)
+            }
+        }
+        let start = State(isAccepting: false, edges: [(0x2D...0x2D, 1)] + digits(0))
+        let signed = State(isAccepting: false, edges: digits(0))
+        self.init(
+            trimming: [start, signed] + (0..<divisor).map { State(isAccepting: $0 == 0, edges: digits($0)) })
+    }
+
+    /// Some texts.
+    init(texts: [String], place: String) throws(GrammarError) {
+        try self.init(.choice(texts.map { .literal($0) }), place: place)
+    }
+
     var isEmpty: Bool { states.isEmpty }
 
     func matches(_ text: some Sequence<Unicode.Scalar>) -> Bool {

@@ -15,6 +15,30 @@ indirect enum Expression: Sendable {
     case rule(Int)
     /// What an automaton over characters accepts, each character written as `spelling` says.
     case text(CharacterAutomaton, spelling: Spelling)
+    case list(List)
+    case members(Members)
+
+    /// Elements with separators between them.
+    struct List: Sendable {
+        /// The first elements.
+        var prefix: [Expression]
+        /// All others; nil if there are none.
+        var rest: Expression?
+        var separator: Expression
+        var minimum: Int
+        var maximum: Int?
+    }
+
+    /// Members of an object, one at least, with separators between them: those that are listed in their order, then
+    /// others.
+    struct Members: Sendable {
+        var listed: [(expression: Expression, isRequired: Bool)]
+        var extra: Expression?
+        var separator: Expression
+        /// The least number of different members; the greatest number of members.
+        var minimum: Int
+        var maximum: Int?
+    }
 
     static var empty: Expression { .sequence([]) }
     static var never: Expression { .choice([]) }
@@ -33,6 +57,13 @@ indirect enum Expression: Sendable {
             for element in elements { element.forEachRule(body) }
         case .repetition(let repeated, _, _): repeated.forEachRule(body)
         case .rule(let rule): body(rule)
+        case .list(let list):
+            for element in list.prefix + [list.separator] { element.forEachRule(body) }
+            list.rest?.forEachRule(body)
+        case .members(let members):
+            for member in members.listed { member.expression.forEachRule(body) }
+            members.extra?.forEachRule(body)
+            members.separator.forEachRule(body)
         }
     }
 }

@@ -49,7 +49,7 @@ extension Expression {
     /// With expressions in the place of some rules.
     fileprivate func substituting(_ small: [Int: Expression]) -> Expression {
         switch self {
-        case .literal, .characters, .text: self
+        case .literal, .characters, .text, .list, .members: self
         case .sequence(let elements): .sequence(elements.map { $0.substituting(small) })
         case .choice(let branches): .choice(branches.map { $0.substituting(small) })
         case .repetition(let body, let minimum, let maximum):
@@ -71,6 +71,7 @@ extension Expression {
         case .repetition(let body, let minimum, let maximum):
             return 1 + min(body.weight(atMost: limit), limit + 1) * max(1, minimum, maximum ?? 1)
         case .rule: return 1
+        case .list, .members: return limit + 1
         case .text(let automaton, _): return automaton.states.count
         }
     }

@@ -75,6 +75,10 @@ struct StepNetwork {
             return end
         case .text(let automaton, let spelling):
             return try add(automaton, spelling, from: source)
+        case .list(let list):
+            return try add(list, from: source)
+        case .members(let members):
+            return try add(members, from: source)
         }
     }
 
@@ -170,6 +174,90 @@ struct StepNetwork {
                 for bytes in escaped {
                     connect(try add(literal: bytes, from: steps[index]), steps[target])
                 }
+            }
+        }
+        return end
+    }
+
+    // MARK: - Lists and members
+
+    private mutating func add(_ list: Expression.List, from source: Int32) throws(GrammarError) -> Int32 {
+        let end = try makeStep()
+        var step = source
+        var index = 0
+        func element(_ index: Int) -> Expression? { index < list.prefix.count ? list.prefix[index] : list.rest }
+        let last = list.maximum ?? max(list.prefix.count, list.minimum)
+        while index < last, let next = element(index) {
+            if index >= list.minimum { connect(step, end) }
+            if index > 0 { step = try add(list.separator, from: step) }
+            step = try add(next, from: step)
+            index += 1
+        }
+        guard index >= list.minimum else { return end }
+        if list.maximum == nil, let rest = list.rest {
+            if index == 0 {
+                connect(step, end)
+                step = try add(rest, from: step)
+            }
+            let loop = try makeStep()
+            connect(step, loop)
+            connect(try add(rest, from: try add(list.separator, from: loop)), loop)
+            step = loop
+        }
+        connect(step, end)
+        return end
+    }
+
+    /// Where the writing of an object stands.
+    private struct MemberState: Hashable {
+        /// Members before this one are written, or left out.
+        var index = 0
+        /// Written members that count towards the least number, and towards the greatest, as far as that matters.
+        var low = 0
+        var high = 0
+        /// A member that is not listed was written. Others of its kind may have the same key.
+        var hasExtra = false
+        /// The next thing is a member.
+        var isBeforeMember = true
+    }
+
+    private mutating func add(_ members: Expression.Members, from source: Int32) throws(GrammarError) -> Int32 {
+        let end = try makeStep()
+        let count = members.listed.count
+        let lastRequired = members.listed.lastIndex { $0.isRequired } ?? -1
+        var steps: [MemberState: Int32] = [MemberState(): source]
+        var pending = [MemberState()]
+        func step(_ state: MemberState, _ network: inout StepNetwork) throws(GrammarError) -> Int32 {
+            if let known = steps[state] { return known }
+            let new = try network.makeStep()
+            steps[state] = new
+            pending.append(state)
+            return new
+        }
+        while let state = pending.popLast() {
+            let source = try step(state, &self)
+            var next = state
+            guard state.isBeforeMember else {
+                if state.index > lastRequired, state.low >= members.minimum { connect(source, end) }
+                next.isBeforeMember = true
+                connect(try add(members.separator, from: source), try step(next, &self))
+                continue
+            }
+            if state.index < count, !members.listed[state.index].isRequired {
+                next.index += 1
+                connect(source, try step(next, &self))
+            }
+            if let maximum = members.maximum, state.high >= maximum { continue }
+            next = state
+            next.isBeforeMember = false
+            next.low = min(members.minimum, state.low + (state.hasExtra ? 0 : 1))
+            next.high = members.maximum == nil ? 0 : state.high + 1
+            if state.index < count {
+                next.index += 1
+                connect(try add(members.listed[state.index].expression, from: source), try step(next, &self))
+            } else if let extra = members.extra {
+                next.hasExtra = true
+                connect(try add(extra, from: source), try step(next, &self))
             }
         }
         return end

@@ -6,11 +6,46 @@ import Testing
 @testable import Gateway
 
 @Suite struct ChoiceStateTests {
-    private func choice(stop: [String] = [], stopTokens: [TokenID] = []) throws -> ChoiceState {
+    private func choice(
+        stop: [String] = [], stopTokens: [TokenID] = [], includesStop: Bool = false, minimum: Int = 0
+    ) throws -> ChoiceState {
         var request = GenerationRequest(kind: .completion, prompts: [.text("x")])
         request.stop = stop
         request.stopTokens = stopTokens
-        return ChoiceState(index: 0, request: request, tokenizer: try TestModel.tokenizer())
+        request.includeStopText = includesStop
+        request.minimumNewTokens = minimum
+        return ChoiceState(
+            index: 0, request: request, matcher: StopMatcher(stops: stop, includesStop: includesStop),
+            tokenizer: try TestModel.tokenizer())
+    }
+
+    /// As vLLM does: its text stays, and that of a control token is not shown in any case.
+    @Test func aStopTokenMayStay() throws {
+        var choice = try choice(stopTokens: "!".ids, includesStop: true)
+        let delta = choice.accept(SequenceOutput(id: 1, tokens: "!".ids, finish: .stop))
+        #expect(delta.text == "!" && delta.tokens == "!".ids)
+        #expect(delta.finish == ChoiceFinish(reason: "stop", stopReason: .token(33)))
+        var other = try self.choice(includesStop: true)
+        #expect(other.accept(SequenceOutput(id: 1, tokens: [TestModel.end], finish: .stop)).text == "")
+    }
+
+    /// What ends among the first tokens is no stop string; what only begins there is.
+    @Test func stopStringsWaitForTheLeastNumberOfTokens() throws {
+        var choice = try choice(stop: ["ab"], minimum: 3)
+        #expect(choice.accept(SequenceOutput(id: 1, tokens: "aba".ids)).text == "ab")
+        let delta = choice.accept(SequenceOutput(id: 1, tokens: "b".ids))
+        #expect(delta.text == "" && delta.finish?.stopReason == .text("ab") && delta.mustCancel)
+    }
+
+    @Test func theMeanIsOfAllTokens() throws {
+        var choice = try choice()
+        #expect(choice.meanLogProbability == 0)
+        for (token, value) in [("a", Float(-1)), ("b", -3)] {
+            let position = PositionLogProbabilities(
+                chosen: TokenLogProbability(token: token.ids[0], logProbability: value), top: [])
+            _ = choice.accept(SequenceOutput(id: 1, tokens: token.ids, logProbabilities: [position]))
+        }
+        #expect(choice.meanLogProbability == -2)
     }
 
     @Test func tokensBecomeText() throws {

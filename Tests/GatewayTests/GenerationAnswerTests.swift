@@ -231,6 +231,82 @@ import Testing
         }
     }
 
+    @Test func grammarsAreRefusedWithTheirPlace() async throws {
+        try await MemoryBench.run([MemoryEngine(text: "c")]) { bench in
+            for (field, source) in [("guided_regex", #""a(""#), ("grammar", #""root = 5""#)] {
+                let answer = try await bench.post("/v1/completions", #"{"prompt":"a","\#(field)":\#(source)}"#)
+                #expect(answer.status == 400)
+                #expect(answer.json["error"]["param"] == .string(field))
+                let message = answer.json["error"]["message"].string ?? ""
+                #expect(message.contains("byte") || message.contains("line"), "\(message)")
+            }
+            let choices = (0..<4000).map { "\"choice number \($0)\"" }.joined(separator: ",")
+            let prompts = Array(repeating: "\"x\"", count: 256).joined(separator: ",")
+            let many = #"{"prompt":[\#(prompts)],"guided_choice":[\#(choices)]}"#
+            try await bench.expect("400 guided_choice", "/v1/completions", many)
+        }
+    }
+
+    /// Started in several turns, answered in order.
+    @Test func manySequencesAreAnsweredInOrder() async throws {
+        let engine = MemoryEngine { MemoryEngine.outputs($0, text: Array($0.tokens.prefix(2))) }
+        try await MemoryBench.run([engine]) { bench in
+            let prompts = (0..<1500).map { "[\($0 % 100 + 1),\($0 / 100 + 1)]" }.joined(separator: ",")
+            let json = try await bench.post(
+                "/v1/completions", #"{"prompt":[\#(prompts)],"return_token_ids":true}"#
+            ).json
+            let choices = try #require(json["choices"].array)
+            #expect(choices.count == 1500)
+            for (index, choice) in choices.enumerated() {
+                let expected = [JSONValue.integer(Int64(index % 100 + 1)), .integer(Int64(index / 100 + 1))]
+                #expect(choice["token_ids"] == .array(expected))
+            }
+            let load = try await bench.get("/load").body
+            #expect(load == #"{"server_load":0}"#)
+            let metrics = try await bench.get("/metrics").body
+            #expect(metrics.contains("tandem_gateway_unfinished_sequences{model_name=\"toy\"} 0"))
+        }
+    }
+
+    // MARK: Filling in the middle
+
+    @Test func aSuffixIsPutBehindTheGap() async throws {
+        let names = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|fim_pad|>"]
+        let tokenizer = try TestModel.tokenizer(specials: names, addsBOS: true)
+        let engine = MemoryEngine { MemoryEngine.outputs($0, text: "m".ids + [261]) }
+        try await MemoryBench.run([engine], tokenizer: tokenizer) { bench in
+            let body = #"{"prompt":["a<|fim_pad|>",[98]],"suffix":"z<|fim_pad|>","echo":true"#
+            let json = try await bench.post("/v1/completions", body + "}").json
+            let markup = "<|fim_pad|>".ids
+            #expect(
+                engine.requests.map(\.tokens) == [
+                    [256, 258] + "a".ids + markup + [259] + "z".ids + markup + [260],
+                    [256, 258] + "b".ids + [259] + "z".ids + markup + [260],
+                ])
+            #expect(engine.requests.allSatisfy { $0.stopTokens == [257, 261] })
+            #expect(json["choices"][0]["text"] == .string("a<|fim_pad|>m"))
+            #expect(json["choices"][1]["text"] == .string("bm"))
+            #expect(json["choices"][0]["finish_reason"] == .string("stop"))
+            #expect(json["choices"][0]["stop_reason"] == .null)
+            try await bench.expect("400 logprobs", "/v1/completions", body + #","logprobs":1}"#)
+            let short = #"{"prompt":"abcdef","suffix":"z","truncate_prompt_tokens":8,"echo":true}"#
+            let cut = try await bench.post("/v1/completions", short).json
+            #expect(engine.requests.last?.tokens == [256, 258] + "def".ids + [259] + "z".ids + [260])
+            #expect(cut["choices"][0]["text"] == .string("defm"))
+        }
+    }
+
+    @Test func aModelThatCannotFillInTheMiddleSaysSo() async throws {
+        try await MemoryBench.run([MemoryEngine(text: "c")]) { bench in
+            let answer = try await bench.post("/v1/completions", #"{"prompt":"a","suffix":"z"}"#)
+            #expect(answer.status == 400)
+            #expect(answer.json["error"]["param"] == .string("suffix"))
+            #expect(answer.json["error"]["code"] == .string("unsupported_parameter"))
+            try await bench.expect("400 suffix", "/v1/completions", #"{"prompt":"a","suffix":5}"#)
+            try await bench.expect(nil, "/v1/completions", #"{"prompt":"a","suffix":null}"#)
+        }
+    }
+
     @Test func tokenizerInformation() async throws {
         try await MemoryBench.run([MemoryEngine(text: "c")]) { bench in
             let info = try await bench.get("/tokenizer_info").body

@@ -77,4 +77,14 @@ import Testing
             #expect(stop.map { stops[$0] } == expected.map { stops[$0.stop] })
         }
     }
+
+    @Test func whatMayNotEndIsNoMatch() {
+        var matcher = StopMatcher(stops: ["aa"], includesStop: false)
+        #expect(matcher.append("aaa", mayEnd: false) == StopMatcher.Match(text: "aa", stop: nil))
+        #expect(matcher.append("a") == StopMatcher.Match(text: "", stop: 0))
+        var other = StopMatcher(stops: ["ab"], includesStop: true)
+        #expect(other.append("xab", mayEnd: false) == StopMatcher.Match(text: "xab", stop: nil))
+        #expect(other.append("b") == StopMatcher.Match(text: "b", stop: nil))
+        #expect(other.finish() == "")
+    }
 }

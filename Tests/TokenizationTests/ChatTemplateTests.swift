@@ -21,8 +21,7 @@ import Testing
     }
 
     @Test func unsupportedConstructsAreNamedWithTheirLine() {
-        for tag in ["macro m()", "include 'x'", "import 'x' as y", "extends 'x'", "block b", "call m()", "raw", "with"]
-        {
+        for tag in ["include 'x'", "import 'x' as y", "extends 'x'", "block b", "call m()", "raw", "with"] {
             let error = #expect(throws: ChatTemplateError.self) { try ChatTemplate(source: "a\n\n{% \(tag) %}") }
             #expect(error?.kind == .unsupported)
             #expect(error?.line == 3)
@@ -52,6 +51,74 @@ import Testing
         ] {
             #expect(refusal("{{ \(source)|list }}")?.kind == .evaluation)
         }
+    }
+
+    @Test func macrosSeeArgumentsDefaultsAndWhatIsSetOutside() throws {
+        let source = "{% macro m(a, b='d', c=a) %}{{ a }}{{ b }}{{ c }}{{ x }}{% endmacro %}{% set x = 1 %}"
+        #expect(
+            try render(source + "{{ m(2) }} {{ m(2, c=3) }} {{ m() }} {% set x = 5 %}{{ m(b=4, a=2) }}")
+                == "2d21 2d31 d1 2425")
+        #expect(try render(source + "{% for x in [9] %}{{ m(2) }}{% endfor %}") == "2d21")
+        #expect(
+            try render("{% macro f(n) %}{{ n }}{% if n > 0 %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(9) }}")
+                == "9876543210")
+        for call in ["m(1, 2, 3, 4)", "m(d=1)", "m(1, a=1)"] {
+            #expect(refusal(source + "{{ \(call) }}")?.kind == .evaluation)
+        }
+        #expect(refusal("{% macro m(a=1, b) %}{% endmacro %}")?.kind == .syntax)
+        #expect(refusal("{% macro m() %}")?.kind == .syntax)
+        #expect(refusal("{% for x in [1] %}{% macro m() %}{% break %}{% endmacro %}{% endfor %}")?.kind == .syntax)
+    }
+
+    @Test func macrosThatCallThemselvesAreStopped() async {
+        await onSmallStack {
+            for source in [
+                "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+                "{% macro f() %}{% if true %}{% for x in [1] %}{{ [f()] }}{% endfor %}{% endif %}{% endmacro %}{{ f() }}",
+                "{% macro f(a=f()) %}{% endmacro %}{{ f() }}",
+                "{% macro f(n) %}{{ f(n) }}{{ f(n) }}{% endmacro %}{{ f(1) }}",
+                "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(30) }}",
+            ] {
+                let error = #expect(throws: ChatTemplateError.self) {
+                    try ChatTemplate(source: source).render(
+                        messages: .null, tools: nil, addGenerationPrompt: false, bosToken: "", eosToken: "",
+                        extra: JSONObject())
+                }
+                #expect(error?.kind == .limit)
+            }
+        }
+    }
+
+    /// Against Python's `datetime`, in the C locale.
+    @Test(
+        arguments: [
+            (0, "Thu Jan  1 00:00:00 1970 001 70 12 AM 4 4"),
+            (1_772_874_302, "Sat Mar  7 09:05:02 2026 066 26 09 AM 6 6"),
+            (1_709_251_199, "Thu Feb 29 23:59:59 2024 060 24 11 PM 4 4"),
+            (1_735_689_599, "Tue Dec 31 23:59:59 2024 366 24 11 PM 2 2"),
+            (951_782_400, "Tue Feb 29 00:00:00 2000 060 00 12 AM 2 2"),
+            (-1, "Wed Dec 31 23:59:59 1969 365 69 11 PM 3 3"),
+            (4_107_542_400, "Mon Mar  1 00:00:00 2100 060 00 12 AM 1 1"),
+            (1_735_732_800, "Wed Jan  1 12:00:00 2025 001 25 12 PM 3 3"),
+        ] as [(Int64, String)]) func datesArePrintedAsByPython(seconds: Int64, expected: String)
+    {
+        #expect(
+            TemplateTime(secondsSince1970: seconds).text(format: "%a %b %e %H:%M:%S %Y %j %y %I %p %w %u") == expected)
+    }
+
+    @Test func theDateIsKnownWhereItIsGiven() throws {
+        func render(_ format: String) throws -> String {
+            try ChatTemplate(source: "{{ strftime_now('\(format)') }}").render(
+                messages: .null, tools: nil, addGenerationPrompt: false, bosToken: "", eosToken: "", now: 1_772_874_302,
+                extra: JSONObject())
+        }
+        #expect(try render("%d %b %Y") == "07 Mar 2026")
+        #expect(try render("%A, %-d. %B %Y, %-I:%M%%") == "Saturday, 7. March 2026, 9:05%")
+        for bad in ["%", "%Q", "%-", "%E"] {
+            let error = #expect(throws: ChatTemplateError.self) { try render(bad) }
+            #expect(error?.kind == .unsupported)
+        }
+        for extreme in [Int64.min, .max] { _ = TemplateTime(secondsSince1970: extreme).text(format: "%c %j") }
     }
 
     @Test func generationBlocksRenderTheirContent() throws {

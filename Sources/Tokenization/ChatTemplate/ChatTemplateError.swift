@@ -38,6 +38,8 @@ enum TemplateLimits {
     static let nesting = 64
     /// Height of an expression tree: long chains of operators are deep as well.
     static let expressionHeight = 128
+    /// Statements and expressions within each other while a template is rendered, through calls of macros too.
+    static let evaluationDepth = nesting + expressionHeight
     /// Lists and mappings within each other.
     static let valueDepth = 100
     /// Size of a list or mapping, see `TemplateValue.size`.

@@ -2,11 +2,11 @@
 
 /// Jinja's filters that templates use.
 enum TemplateFilters {
-    static let names: Set<String> = [
+    static let names = Set([
         "trim", "tojson", "length", "count", "upper", "lower", "capitalize", "default", "d", "join", "first", "last",
         "string", "items", "list", "map", "selectattr", "rejectattr", "replace", "reverse", "int", "float", "abs",
         "safe",
-    ]
+    ]).union(TemplateOrdering.names)
 
     static func apply(
         _ name: String, to value: TemplateValue, _ call: TemplateCall, _ interpreter: inout TemplateInterpreter
@@ -37,7 +37,10 @@ enum TemplateFilters {
         case "map": return try map(value, call, &interpreter)
         case "selectattr", "rejectattr": return try select(value, keeps: name == "selectattr", call, &interpreter)
         case "int", "float", "abs": return try number(name, value, call)
-        default: return try text(name, value, call, &interpreter)
+        default:
+            return TemplateOrdering.names.contains(name)
+                ? try TemplateOrdering.apply(name, to: value, call, &interpreter)
+                : try text(name, value, call, &interpreter)
         }
     }
 
@@ -140,7 +143,7 @@ enum TemplateFilters {
     }
 
     /// `a.b.0`, as `map` and its like take it.
-    private static func attribute(
+    static func attribute(
         _ path: String, of value: TemplateValue, _ call: TemplateCall, _ interpreter: inout TemplateInterpreter
     ) throws(ChatTemplateError) -> TemplateValue {
         try interpreter.charge(reading: path, call.line)
@@ -156,7 +159,7 @@ enum TemplateFilters {
         _ value: TemplateValue, _ call: TemplateCall, _ interpreter: inout TemplateInterpreter
     ) throws(ChatTemplateError) -> TemplateValue {
         var results: [TemplateValue] = []
-        let items = try interpreter.elements(of: value, call.line)
+        let items = try interpreter.chosenElements(of: value, call.line)
         if let path = try call.string(Int.max, "attribute") {
             for item in items {
                 let result = try attribute(path, of: item, call, &interpreter)
@@ -186,7 +189,7 @@ enum TemplateFilters {
         var rest = call
         rest.positional.removeFirst(min(2, rest.positional.count))
         var results: [TemplateValue] = []
-        for item in try interpreter.elements(of: value, call.line) {
+        for item in try interpreter.chosenElements(of: value, call.line) {
             let part = try attribute(path, of: item, call, &interpreter)
             let holds: Bool
             if let test {

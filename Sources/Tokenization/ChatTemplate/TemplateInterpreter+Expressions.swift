@@ -42,8 +42,15 @@ extension TemplateInterpreter {
     /// The value of an expression. Recursion is bounded by `TemplateLimits.expressionHeight`; the cases with many local
     /// values are functions of their own, to keep the frame of this one small.
     mutating func evaluate(_ expression: TemplateExpression) throws(ChatTemplateError) -> TemplateValue {
+        try charge(steps: 1, expression.line)
+        try enter(expression.line)
+        let value = try evaluateKind(expression)
+        leave()
+        return value
+    }
+
+    private mutating func evaluateKind(_ expression: TemplateExpression) throws(ChatTemplateError) -> TemplateValue {
         let line = expression.line
-        try charge(steps: 1, line)
         switch expression.kind {
         case .none: return .none
         case .boolean(let value): return .boolean(value)
@@ -411,6 +418,7 @@ extension TemplateInterpreter {
         switch callee {
         case .function(let name): return try callFunction(name, call)
         case .method(let method): return try TemplateMethods.call(method, call, &self)
+        case .macro(let macro): return try self.call(macro, call)
         case .undefined(let reason): throw failure(reason, line)
         default: throw failure("'\(callee.typeName)' object is not callable", line)
         }
@@ -425,6 +433,16 @@ extension TemplateInterpreter {
             throw ChatTemplateError(
                 kind: .raised, line: call.line, reason: call.value(0, "message")?.text ?? "the template refuses")
         case "range": return try callRange(call)
+        case "strftime_now":
+            guard let now, let format = try call.string(0, "format") else {
+                throw call.failure("strftime_now takes a format")
+            }
+            try charge(reading: format, call.line)
+            guard let text = now.text(format: format) else {
+                throw ChatTemplateError(
+                    kind: .unsupported, line: call.line, reason: "the date format \(format) is not supported")
+            }
+            return try string(text, call.line)
         case "namespace":
             let namespace = TemplateNamespace()
             if case .mapping(let mapping)? = call.positional.first {

@@ -5,11 +5,19 @@ struct TemplateInterpreter {
     private var scopes: [[String: TemplateValue]]
     private var output: [UInt8] = []
     private var steps = 0
+    /// Statements and expressions within each other at this moment, those of called macros included.
+    private var depth = 0
     private var intermediateBytes = 0
 
     private enum Flow { case normal, breaks, continues }
 
-    init(globals: [String: TemplateValue]) { scopes = [globals] }
+    /// The moment that templates may print; nil if they are to have none.
+    let now: TemplateTime?
+
+    init(globals: [String: TemplateValue], now: TemplateTime? = nil) {
+        scopes = [globals]
+        self.now = now
+    }
 
     mutating func render(_ body: [TemplateStatement]) throws(ChatTemplateError) -> String {
         _ = try run(body)
@@ -25,6 +33,17 @@ struct TemplateInterpreter {
         }
         steps = sum
     }
+
+    /// Goes one level deeper, until ``leave()``; an error ends the rendering, so that nothing need be undone.
+    mutating func enter(_ line: Int) throws(ChatTemplateError) {
+        guard depth < TemplateLimits.evaluationDepth else {
+            throw ChatTemplateError(
+                kind: .limit, line: line, reason: "statements, expressions and calls of macros nest too deeply")
+        }
+        depth += 1
+    }
+
+    mutating func leave() { depth -= 1 }
 
     /// More pieces of a text than this are too many.
     var remainingSteps: Int { TemplateLimits.steps - steps + 1 }
@@ -118,11 +137,16 @@ struct TemplateInterpreter {
     // MARK: - Statements
 
     private mutating func run(_ body: [TemplateStatement]) throws(ChatTemplateError) -> Flow {
+        try enter(0)
         for statement in body {
             try charge(steps: 1, 0)
             let flow = try run(statement)
-            if flow != .normal { return flow }
+            if flow != .normal {
+                leave()
+                return flow
+            }
         }
+        leave()
         return .normal
     }
 
@@ -148,6 +172,8 @@ struct TemplateInterpreter {
             try runCapture(target, body, line)
         case .block(let body):
             return try run(body)
+        case .macro(let macro):
+            bind(macro.name, .macro(macro))
         case .breakLoop:
             return .breaks
         case .continueLoop:
@@ -159,14 +185,50 @@ struct TemplateInterpreter {
     private mutating func runCapture(
         _ target: TemplateTarget, _ body: [TemplateStatement], _ line: Int
     ) throws(ChatTemplateError) {
-        let outer = output
-        output = []
         scopes.append([:])
-        _ = try run(body)
+        let text = try captured(body, line)
         scopes.removeLast()
-        let text = String(decoding: output, as: UTF8.self)
-        output = outer
-        try assign(target, try string(text, line), line)
+        try assign(target, text, line)
+    }
+
+    /// What the statements write.
+    private mutating func captured(
+        _ body: [TemplateStatement], _ line: Int
+    ) throws(ChatTemplateError) -> TemplateValue {
+        var outer: [UInt8] = []
+        swap(&outer, &output)
+        _ = try run(body)
+        swap(&outer, &output)
+        return try string(String(decoding: outer, as: UTF8.self), line)
+    }
+
+    /// Runs a macro: it sees its arguments and what the template has set outside of loops, as those are when it is
+    /// called.
+    mutating func call(_ macro: TemplateMacro, _ call: TemplateCall) throws(ChatTemplateError) -> TemplateValue {
+        guard call.positional.count <= macro.parameters.count else {
+            throw call.failure("macro '\(macro.name)' takes not more than \(macro.parameters.count) argument(s)")
+        }
+        for (name, _) in call.keywords where !macro.parameters.contains(where: { $0.name == name }) {
+            throw call.failure("macro '\(macro.name)' takes no keyword argument '\(name)'")
+        }
+        let outer = scopes
+        scopes = [outer[0], [:]]
+        for (index, parameter) in macro.parameters.enumerated() {
+            let isNamed = call.keywords.contains { $0.name == parameter.name }
+            guard index >= call.positional.count || !isNamed else {
+                throw call.failure("macro '\(macro.name)' got two values for the argument '\(parameter.name)'")
+            }
+            if let value = call.value(index, parameter.name) {
+                bind(parameter.name, value)
+            } else if let fallback = parameter.fallback {
+                bind(parameter.name, try evaluate(fallback))
+            } else {
+                bind(parameter.name, .undefined("parameter '\(parameter.name)' was not provided"))
+            }
+        }
+        let text = try captured(macro.body, call.line)
+        scopes = outer
+        return text
     }
 
     private mutating func runLoop(_ loop: TemplateLoopStatement) throws(ChatTemplateError) {
@@ -195,6 +257,11 @@ struct TemplateInterpreter {
             scopes.removeLast()
             if flow == .breaks { break }
         }
+    }
+
+    /// What filters go through that choose or change elements: nothing where the value is false, whatever it is.
+    mutating func chosenElements(of value: TemplateValue, _ line: Int) throws(ChatTemplateError) -> [TemplateValue] {
+        value.isTrue ? try elements(of: value, line) : []
     }
 
     /// What a loop over the value goes through.

@@ -115,7 +115,7 @@ struct TemplateParser {
 
     /// Jinja's tags that a chat template cannot use here, so that the refusal can name them.
     private static let unsupportedTags: Set<String> = [
-        "macro", "call", "include", "import", "from", "extends", "block", "filter", "autoescape", "with", "do", "trans",
+        "call", "include", "import", "from", "extends", "block", "filter", "autoescape", "with", "do", "trans",
         "debug", "raw",
     ]
 
@@ -124,6 +124,7 @@ struct TemplateParser {
         case "if": return try parseIf()
         case "for": return try parseFor()
         case "set": return try parseSet()
+        case "macro": return try parseMacro()
         case "generation":
             // Marks what the assistant wrote, for training; it renders as its content.
             try expect(.tagEnd)
@@ -193,6 +194,32 @@ struct TemplateParser {
         let (body, _) = try parseBody(until: ["endset"], of: "set")
         try expect(.tagEnd)
         return .capture(target, body: body, line: start)
+    }
+
+    private mutating func parseMacro() throws(ChatTemplateError) -> TemplateStatement {
+        let name = try expectTargetName()
+        try expect(.symbol("("))
+        var parameters: [(name: String, fallback: TemplateExpression?)] = []
+        while !accept(.symbol(")")) {
+            if !parameters.isEmpty { try expect(.symbol(",")) }
+            let parameter = try expectTargetName()
+            if accept(.symbol("=")) {
+                parameters.append((parameter, try parseExpression()))
+            } else {
+                guard parameters.last?.fallback == nil else {
+                    throw failure("\(parameter) has no default, but a parameter before it has one")
+                }
+                parameters.append((parameter, nil))
+            }
+        }
+        try expect(.tagEnd)
+        // A loop around the macro is not one that its body could leave.
+        let outerLoops = loops
+        loops = 0
+        let (body, _) = try parseBody(until: ["endmacro"], of: "macro")
+        loops = outerLoops
+        try expect(.tagEnd)
+        return .macro(TemplateMacro(name: name, parameters: parameters, body: body))
     }
 
     private mutating func parseTarget(allowsAttribute: Bool) throws(ChatTemplateError) -> TemplateTarget {

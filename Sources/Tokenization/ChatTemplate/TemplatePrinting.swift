@@ -28,7 +28,7 @@ extension TemplateValue {
                 mapping[key]?.representation.map { PythonText.quoted(key) + ": " + $0 }
             }
             return "{" + parts.joined(separator: ", ") + "}"
-        case .namespace, .loop, .function, .method: return nil
+        case .namespace, .loop, .function, .method, .macro: return nil
         }
     }
 }
@@ -86,7 +86,7 @@ struct TemplateJSON {
             }
             endItems(level: level, to: &result)
             result += "}"
-        case .undefined, .namespace, .loop, .function, .method: return false
+        case .undefined, .namespace, .loop, .function, .method, .macro: return false
         }
         return true
     }

@@ -93,6 +93,19 @@ enum TemplateTarget: Sendable {
     case attribute(String, String)
 }
 
+/// A macro: statements with parameters, called like a function for the text that they write.
+final class TemplateMacro: Sendable {
+    let name: String
+    let parameters: [(name: String, fallback: TemplateExpression?)]
+    let body: [TemplateStatement]
+
+    init(name: String, parameters: [(name: String, fallback: TemplateExpression?)], body: [TemplateStatement]) {
+        self.name = name
+        self.parameters = parameters
+        self.body = body
+    }
+}
+
 indirect enum TemplateStatement: Sendable {
     case text(String)
     case output(TemplateExpression)
@@ -101,6 +114,7 @@ indirect enum TemplateStatement: Sendable {
     case assignment(TemplateTarget, TemplateExpression)
     case capture(TemplateTarget, body: [TemplateStatement], line: Int)
     case block([TemplateStatement])
+    case macro(TemplateMacro)
     case breakLoop
     case continueLoop
 }

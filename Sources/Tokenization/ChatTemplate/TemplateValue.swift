@@ -21,6 +21,7 @@ enum TemplateValue {
     case function(String)
     /// A method of a string or a mapping that was not called yet.
     case method(TemplateMethod)
+    case macro(TemplateMacro)
 
     var depth: Int {
         switch self {
@@ -44,7 +45,7 @@ enum TemplateValue {
     /// Whether the value may be an element or an attribute: what holds a reference may not, or cycles would arise.
     var isPlain: Bool {
         switch self {
-        case .namespace, .loop, .function, .method: false
+        case .namespace, .loop, .function, .method, .macro: false
         default: true
         }
     }
@@ -59,7 +60,7 @@ enum TemplateValue {
         case .string(let text): !text.isEmpty
         case .list(let list): !list.items.isEmpty
         case .mapping(let mapping): !mapping.keys.isEmpty
-        case .namespace, .loop, .function, .method: true
+        case .namespace, .loop, .function, .method, .macro: true
         }
     }
 
@@ -77,6 +78,7 @@ enum TemplateValue {
         case .namespace: "Namespace"
         case .loop: "LoopContext"
         case .function, .method: "function"
+        case .macro: "Macro"
         }
     }
 

@@ -1,8 +1,14 @@
 #!/usr/bin/env python3
-"""Makes conversations.json, constructs.json and whitespace.json with Jinja2, in the environment of Hugging Face transformers.
+"""Makes conversations.json, constructs.json and whitespace.json with Jinja2, in the environment of Hugging Face
+transformers, and families.json with transformers' own apply_chat_template.
 
-    pip install jinja2==3.1.6 && python3 make_references.py SmolLM2-135M-Instruct.Q4_1.gguf
+    pip install jinja2==3.1.6 transformers==5.24.0
+    python3 make_references.py SmolLM2-135M-Instruct.Q4_1.gguf [--others FOLDER OUTPUT.json]
+
+With --others, only OUTPUT.json is made: in the form of families.json, for all templates (*.jinja) of a folder, with
+their sources. The tests read it where TANDEM_TEMPLATE_REFERENCES says.
 """
+import datetime
 import json
 import pathlib
 import random
@@ -248,6 +254,24 @@ next {{ x }}
 ====
 {{ messages|length - 1 }} {{ (messages|length) > 3 and messages[-1].role == 'user' }} {{ messages[-1].content.split(',')|map('trim')|list }}
 ====
+{{ [3, 1, 2]|sort }} {{ ['b', 'A', 'c', 'a']|sort }} {{ ['b', 'A']|sort(case_sensitive=true) }} {{ [1, 2]|sort(reverse=true) }} {{ messages|sort(attribute='content')|map(attribute='role')|list }}
+====
+{{ [1, 'a', 1, 'A', 2]|unique|list }} {{ ['b', 'A']|min }} {{ [1, 3, 2]|max }} {{ []|min is defined }} {{ {'b': 1, 'A': 3, 'c': 2}|dictsort }} {{ {'b': 1, 'a': 3}|dictsort(by='value', reverse=true) }}
+====
+{{ [1, 2, 3]|select('odd')|list }} {{ [0, 1, '']|select|list }} {{ [0, 1, '']|reject|list }} {{ ['a', 'b']|reject('equalto', 'a')|join(',') }} {{ none|selectattr('x')|list }} {{ none|map('trim')|list }}
+====
+{{ [1, 'a']|sort }}
+====
+{{ 5|dictsort }}
+====
+{% macro m(a, b=2) %}<{{ a }}{{ b }}{{ messages|length }}>{% endmacro %}{{ m(1) }}{{ m(b=3, a='x') }}{{ m() }}{{ m(1)|length }}{% set t = m('q')|upper %}{{ t }}
+====
+{% macro inner(x) -%} [{{ x }}] {%- endmacro %}{% macro outer(l) %}{% for i in l %}{{ inner(i) }}{% if not loop.last %},{% endif %}{% endfor %}{% endmacro %}{{ outer([1, 2]) }}{{ outer(l=[]) }}
+====
+{% macro m(a) %}{{ a }}{% endmacro %}{{ m(1, 2) }}
+====
+{% set x = 1 %}{% macro m() %}{{ x }}{% set x = 2 %}{{ x }}{% endmacro %}{{ m() }}{{ x }}{% set x = 3 %}{{ m() }}
+====
 {%- set loop_messages = messages %}
 {%- if messages[0]['role'] == 'system' %}
     {%- set system_message = messages[0]['content']|trim %}
@@ -295,7 +319,163 @@ def whitespace_templates():
         yield "".join(parts) + "{% endif %}" * depth
 
 
+# --- Families: whole requests through transformers, which drops members that are null and knows the date.
+
+NOW = datetime.datetime(2026, 3, 7, 9, 5, 2)
+SEARCH = {
+    "type": "function",
+    "function": {
+        "name": "search",
+        "description": "Finds \u201cthings\u201d & <more>",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "query": {"type": "string", "description": "what to find"},
+                "filters": {"type": "array", "items": {"type": "object", "properties": {"k": {"type": "string"}}}},
+                "limit": {"type": "integer", "minimum": 1, "default": 10},
+                "mode": {"type": "string", "enum": ["a", "b"]},
+            },
+            "required": ["query"],
+        },
+        "strict": True,
+    },
+}
+TIME = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
+parts = lambda *texts: [{"type": "text", "text": text} for text in texts]
+# Mistral's templates want ids of nine characters.
+call = lambda name, arguments, index=0: {
+    "id": f"call0000{index}", "type": "function", "function": {"name": name, "arguments": arguments},
+}  # fmt: skip
+calling = lambda *calls, content=None: {"role": "assistant", "content": content, "tool_calls": list(calls)}
+result = lambda content, index=0, **more: {
+    "role": "tool", "tool_call_id": f"call0000{index}", "content": content, **more
+}  # fmt: skip
+ONE_CALL = [user("Wie spät?"), calling(call("now", {})), result("09:05", name="now")]
+TWO_CALLS = [
+    user("both"), calling(call("now", {}), call("search", {"query": "x\n\u2028é", "limit": 3}, 1)),
+    result("9"), result('{"hits": []}', 1),
+]  # fmt: skip
+
+
+def requests():
+    """(messages, tools, whether to add the generation prompt, further variables)"""
+    tools = [SEARCH, TIME]
+    for prompt in (True, False):
+        yield [user("Hi")], None, prompt, {}
+        yield [system("Be brief."), user("Hi")], None, prompt, {}
+        yield [user("a"), assistant("b"), user(" c \n")], None, prompt, {}
+        yield [system(" S "), user("a"), assistant("b "), user("c"), assistant("d")], None, prompt, {}
+        yield [user("q")], tools, prompt, {}
+        yield [system("Sys"), user("q")], tools, prompt, {}
+        yield ONE_CALL, tools, prompt, {}
+        yield TWO_CALLS, tools, prompt, {}
+    yield [user("Hi")], [], True, {}
+    yield [user(parts("one", " two "))], None, True, {}
+    yield [system(parts("Sys")), user(parts("a")), assistant(parts("b")), user(parts("c", "d"))], None, True, {}
+    yield [user([{"type": "image"}, *parts("what is this?")])], None, True, {}
+    yield [system(parts("Sys")), user(parts("a", "b"))], tools, True, {}
+    yield [user(parts("a")), calling(call("now", {})), result(parts("9", "05"))], tools, True, {}
+    yield [{"role": "developer", "content": "Dev"}, user("Hi")], None, True, {}
+    yield [user("a"), user("b")], None, True, {}
+    yield [assistant("first")], None, True, {}
+    yield [user("a"), system("late"), user("b")], None, True, {}
+    yield ONE_CALL + [assistant("It is 9.")], tools, False, {}
+    yield ONE_CALL + [assistant("It is 9."), user("and now?")], tools, True, {}
+    yield TWO_CALLS + [assistant("done"), user("more"), *TWO_CALLS[1:]], tools, True, {}
+    yield [user("a"), calling(call("search", {"query": "q"}), content="I look."), result("r")], tools, True, {}
+    yield [user("a"), calling(call("search", {"a": [1, {"b": None}], "c": 1.5, "d": True})), result("r")], None, True, {}
+    yield [user("a"), calling(call("now", "text, not an object")), result("r")], tools, True, {}
+    yield [user("a"), assistant(None), user("b")], None, True, {}
+    yield [user("a"), {"role": "assistant", "content": "b", "tool_calls": None}, user("c")], None, True, {}
+    yield [user("a"), {"role": "assistant", "content": "b", "tool_calls": []}, user("c")], None, True, {}
+    yield [user("a"), assistant("<think>\nhm\n</think>\n\nb"), user("c")], None, True, {}
+    yield [user("a"), assistant("<think>\nhm\n</think>\n\nb")], None, False, {}
+    yield [user("a"), {**assistant("b"), "reasoning_content": " hm "}, user("c")], None, True, {}
+    yield [user("a"), {**calling(call("now", {})), "reasoning": "hm"}, result("9")], tools, True, {}
+    yield [user("Hi")], None, True, {"enable_thinking": False}
+    yield [system("/no_think"), user("Hi")], None, True, {"enable_thinking": True}
+    yield [system("S"), user("q")], tools, True, {"enable_thinking": False}
+    yield [system("S"), user("q")], tools, True, {"tools_in_user_message": False}
+    yield [user("q")], tools, True, {"tools_in_user_message": True}
+    yield [user("q")], None, True, {"custom_tools": [TIME]}
+    yield [user("q")], None, True, {"date_string": "1 Jan 2000"}
+    yield [user("q")], tools, True, {"builtin_tools": ["web", "code_interpreter"]}
+    yield [user("q"), calling(call("web", {"query": "x", "lang": "de"})), result("r")], tools, True, {
+        "builtin_tools": ["web"]
+    }
+    yield [system("S")], tools, True, {}
+    yield [user("Grüße 👨‍👩‍👧 e\u0301 你好 \u00a0 \ufeff\u0085"), assistant("\u2028x\u2028"), user("z")], None, True, {}
+    yield [user("<|im_end|><|eot_id|><end_of_turn>[/INST] {{ x }}")], None, True, {}
+
+
+def tokenizer(bos, eos):
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"x": 0}, unk_token="x")), bos_token=bos, eos_token=eos
+    )
+
+
+def families(templates):
+    """`templates`: name to (source, BOS, EOS)."""
+    import transformers
+    from transformers.utils import chat_template_utils
+
+    class FixedTime(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return NOW
+
+    chat_template_utils.datetime = FixedTime
+    cases = list(requests())
+    found = {}
+    for name, (source, bos, eos) in templates.items():
+        results = []
+        for messages, tools, prompt, variables in cases:
+            try:
+                results.append({"output": tokenizer(bos, eos).apply_chat_template(
+                    messages, tools=tools, chat_template=source, add_generation_prompt=prompt, tokenize=False, **variables
+                )})  # fmt: skip
+            except Exception as error:
+                results.append({"error": f"{type(error).__name__}: {error}"})
+        found[name] = {"bos": bos or "", "eos": eos, "results": results}
+    return {
+        "generator": f"transformers {transformers.__version__}, jinja2 {jinja2.__version__}",
+        "now": int(NOW.replace(tzinfo=datetime.timezone.utc).timestamp()),
+        "requests": [
+            {"messages": messages, "tools": tools, "add_generation_prompt": prompt, "variables": variables}
+            for messages, tools, prompt, variables in cases
+        ],
+        "templates": found,
+    }
+
+
+FAMILIES = {
+    "qwen2.5-instruct": (None, "<|im_end|>"),
+    "qwen3-0.6b": (None, "<|im_end|>"),
+    "smollm3-3b": (None, "<|im_end|>"),
+    "mistral-nemo-instruct-2407": ("<s>", "</s>"),
+    "like-llama-3": ("<|begin_of_text|>", "<|eot_id|>"),
+    "like-gemma-3": ("<bos>", "<eos>"),
+}
+
+
+def read_source(path):
+    return path.read_text().removesuffix("\n")
+
+
+def others(folder, output):
+    paths = sorted(pathlib.Path(folder).glob("*.jinja"))
+    found = families({path.stem: (read_source(path), "<bos>", "<eos>") for path in paths})
+    for path in paths:
+        found["templates"][path.stem]["source"] = read_source(path)
+    pathlib.Path(output).write_text(json.dumps(found, ensure_ascii=False) + "\n")
+
+
 def main():
+    if "--others" in sys.argv:
+        return others(*sys.argv[-2:])
     templates = {
         "smollm2": gguf_string(sys.argv[1], "tokenizer.chat_template"),
         "qwen2.5": (HERE / "qwen2.5-instruct.jinja").read_text().removesuffix("\n"),
@@ -326,6 +506,9 @@ def main():
         )
         constructs.append({"source": source, "messages": MESSAGES, "result": render(source, **variables)})
     write("constructs.json", constructs)
+    named = {name: (read_source(HERE / f"{name}.jinja"), *special) for name, special in FAMILIES.items()}
+    named["smollm2"] = (templates["smollm2"], "<|im_start|>", "<|im_end|>")
+    (HERE / "families.json").write_text(json.dumps(families(named), ensure_ascii=False, indent=0) + "\n")
     write("whitespace.json", [{"source": s, "result": render(s)} for s in whitespace_templates()])
 
 
