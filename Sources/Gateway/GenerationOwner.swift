@@ -14,7 +14,7 @@ final class GenerationOwner: SequenceOwner {
     private let prompts: [PreparedRequest.Prompt]
     private let endTokens: [TokenID]
     private let contextLength: Int
-    private let format: ResponseFormat
+    private var format: any AnswerFormat
     private let dispatcher: Dispatcher
     private let responder: HTTPResponder
     private let responseHeaders: HTTPHeaders
@@ -45,7 +45,7 @@ final class GenerationOwner: SequenceOwner {
     init(
         prepared: PreparedRequest,
         context: Context,
-        format: ResponseFormat,
+        format: any AnswerFormat,
         responder: HTTPResponder,
         headers: HTTPHeaders,
         observer: RequestObserver
@@ -154,7 +154,11 @@ final class GenerationOwner: SequenceOwner {
             addEcho(choice)
         }
         answers[choice].add(delta)
-        if request.stream { observer.writing { sendChunks(choice) } }
+        if request.stream {
+            observer.writing { sendChunks(choice) }
+        } else {
+            format.collect(&answers[choice])
+        }
         if unfinished == 0 { complete() }
     }
 
@@ -169,7 +173,9 @@ final class GenerationOwner: SequenceOwner {
         observer.failed(status: error.status)
         cancelAll()
         if streamStarted {
-            responder.write(ResponseFormat.errorEvent(error))
+            var bytes: [UInt8] = []
+            format.fail(error, into: &bytes)
+            responder.write(bytes)
             responder.finish()
         } else {
             responder.respond(error, headers: responseHeaders)
@@ -218,9 +224,9 @@ final class GenerationOwner: SequenceOwner {
         answers[choice].addPrompt(prompt.text, entries)
     }
 
-    private func details(ofPrompt index: Int) -> ResponseFormat.PromptDetails {
+    private func details(ofPrompt index: Int) -> PromptDetails {
         let prompt = prompts[index].tokens
-        var details = ResponseFormat.PromptDetails(tokens: request.returnsTokenIDs ? prompt : nil)
+        var details = PromptDetails(tokens: request.returnsTokenIDs ? prompt : nil)
         if let top = request.promptLogProbabilities {
             let positions = choices[index * request.candidates].promptLogProbabilities
             details.logProbabilities = LogProbabilityText(
@@ -235,14 +241,7 @@ final class GenerationOwner: SequenceOwner {
         let index = choices[choice].index
         var bytes: [UInt8] = []
         if !streamStarted { beginStream(&bytes) }
-        let usage = request.continuousUsage ? usage : nil
-        let piece = answers[choice].take()
-        if piece.hasContent || (piece.finish != nil && request.kind == .completion) {
-            format.contentChunk(choice: index, piece, usage: usage, into: &bytes)
-        }
-        if let finish = piece.finish, request.kind == .chat {
-            format.finishChunk(choice: index, finish: finish, usage: usage, into: &bytes)
-        }
+        format.add(answers[choice].take(), choice: index, usage: usage, into: &bytes)
         if !bytes.isEmpty { responder.write(bytes) }
     }
 
@@ -253,13 +252,8 @@ final class GenerationOwner: SequenceOwner {
         headers.add("Cache-Control", "no-cache")
         headers.add("X-Accel-Buffering", "no")
         responder.startStream(status: .ok, headers: headers)
-        guard request.kind == .chat else { return }
-        let usage = request.continuousUsage ? usage : nil
-        for choice in choices.indices {
-            let promptTokens = answers[choice].takePromptTokens()
-            format.roleChunk(
-                choice: choice, promptTokens: choice == 0 ? promptTokens : nil, usage: usage, into: &bytes)
-        }
+        let promptTokens = request.kind == .chat ? choices.indices.map { answers[$0].takePromptTokens() } : []
+        format.begin(choices: choices.count, promptTokens: promptTokens.first ?? nil, usage: usage, into: &bytes)
     }
 
     private func complete() {
@@ -270,8 +264,7 @@ final class GenerationOwner: SequenceOwner {
 
     private func endStream() {
         var bytes: [UInt8] = []
-        if request.includeUsage { format.usageChunk(usage, into: &bytes) }
-        bytes += ResponseFormat.done
+        format.end(usage: usage, into: &bytes)
         responder.write(bytes)
         responder.finish()
     }
