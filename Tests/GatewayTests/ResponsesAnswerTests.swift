@@ -103,6 +103,16 @@ import Testing
         }
     }
 
+    @Test func tokensAreCounted() async throws {
+        let engine = MemoryEngine(text: "a")
+        try await MemoryBench.run([engine]) { bench in
+            let answer = try await bench.post(Self.path + "/input_tokens", #"{"input":"hi","instructions":"b"}"#)
+            #expect(answer.body == #"{"object":"response.input_tokens","input_tokens":27}"#)
+            try await bench.expect("400 input", Self.path + "/input_tokens", "{}")
+        }
+        #expect(engine.requests.isEmpty)
+    }
+
     @Test func streamedText() async throws {
         try await MemoryBench.run([Self.engine(["he", "llo"])]) { bench in
             let answer = try await bench.post(

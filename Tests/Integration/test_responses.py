@@ -193,6 +193,14 @@ class ResponsesTests(ServerTestCase):
         self.assertEqual(answer.truncation, "auto")
         self.assertEqual(answer.usage.input_tokens, self.create(input=QUESTION).usage.input_tokens)
 
+    def test_input_tokens(self):
+        if not hasattr(self.client.responses, "input_tokens"):
+            self.skipTest("this version of the client counts no tokens")
+        fields = dict(model=self.name, input=QUESTION, instructions="Be brief.", tools=[WEATHER])
+        count = self.client.responses.input_tokens.count(**fields)
+        answer = self.client.responses.create(**fields, max_output_tokens=1)
+        self.assertEqual(count.input_tokens, answer.usage.input_tokens)
+
     # Structure
 
     def test_parse(self):
@@ -290,8 +298,9 @@ class ResponsesTests(ServerTestCase):
 
     def test_killed_engines(self):
         """A stream goes on with the same text once there are engines again."""
-        fields = dict(input="Tell me a story.", max_output_tokens=60, extra_body={"ignore_eos": True})
+        fields = dict(input="Tell me a story.", max_output_tokens=200, extra_body={"ignore_eos": True})
         whole = self.create(**fields)
+        retries = self.server.metrics().total("tandem_router_retries_total")
         events = []
         with self.create(**fields, stream=True) as stream:
             for event in stream:
@@ -299,6 +308,7 @@ class ResponsesTests(ServerTestCase):
                 if len(events) == 12:
                     for index in range(self.engines):
                         self.server.kill(self.server.engine(index))
+        self.assertGreater(self.server.metrics().total("tandem_router_retries_total"), retries)
         self.assertEqual([event.sequence_number for event in events], list(range(len(events))))
         self.assertEqual(self.shown(events[-1].response), self.shown(whole))
         self.server.wait_for_all_engines()
