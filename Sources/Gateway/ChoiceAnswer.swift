@@ -104,7 +104,9 @@ struct ChoiceAnswer {
             logProbabilities: returnsLogProbabilities
                 ? LogProbabilityText(entries: entries, textOffset: textOffset) : nil,
             promptTokens: promptTokens, tokens: returnsTokenIDs ? tokens : nil, finish: finish)
-        for entry in entries { textOffset += LogProbabilityText.scalarCount(of: entry.token, tokenizer) }
+        if finish == nil {
+            for entry in entries { textOffset += LogProbabilityText.scalarCount(of: entry.token, tokenizer) }
+        }
         text = ""
         calls = []
         entries = []

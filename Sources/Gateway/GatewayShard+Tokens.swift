@@ -42,7 +42,7 @@ extension GatewayShard {
         let (model, times, now) = (model, metrics.hostTimes, configuration.secondsSince1970())
         try process(exchange) { (body) throws(APIError) in
             try times.measure(times.tokenize) { () throws(APIError) in
-                try Self.tokenized(.body(body), model: model, now: now)
+                ByteBuffer(bytes: try Self.tokenized(.body(body), model: model, now: now))
             }
         } finish: { [self] bytes throws(APIError) in
             respond(exchange, bytes)
@@ -88,7 +88,7 @@ extension GatewayShard {
     func detokenize(_ exchange: Exchange) throws(APIError) {
         let model = model
         try process(exchange) { (body) throws(APIError) in
-            try Self.detokenized(.body(body), model: model)
+            ByteBuffer(bytes: try Self.detokenized(.body(body), model: model))
         } finish: { [self] bytes throws(APIError) in
             respond(exchange, bytes)
         }

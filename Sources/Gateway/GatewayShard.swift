@@ -199,6 +199,10 @@ final class GatewayShard {
     var writer: BodyWriter { BodyWriter(eventLoop: eventLoop, workers: workers, times: metrics.hostTimes) }
 
     func respond(_ exchange: Exchange, _ body: [UInt8], contentType: String = "application/json") {
+        respond(exchange, ByteBuffer(bytes: body), contentType: contentType)
+    }
+
+    func respond(_ exchange: Exchange, _ body: ByteBuffer, contentType: String = "application/json") {
         var headers = exchange.headers
         headers.add("Content-Type", contentType)
         exchange.responder.respond(status: .ok, headers: headers, body: body)

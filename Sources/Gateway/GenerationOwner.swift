@@ -224,17 +224,6 @@ final class GenerationOwner: SequenceOwner {
         answers[choice].addPrompt(prompt.text, entries)
     }
 
-    private func details(ofPrompt index: Int) -> PromptDetails {
-        let prompt = prompts[index].tokens
-        var details = PromptDetails(tokens: request.returnsTokenIDs ? prompt : nil)
-        if let top = request.promptLogProbabilities {
-            let positions = choices[index * request.candidates].promptLogProbabilities
-            details.logProbabilities = LogProbabilityText(
-                entries: LogProbabilityText.entries(ofPrompt: prompt, positions, top: top), textOffset: 0)
-        }
-        return details
-    }
-
     // MARK: Response
 
     private func sendChunks(_ choice: Int) {
@@ -271,14 +260,26 @@ final class GenerationOwner: SequenceOwner {
 
     private func respond() {
         let pieces = best().map { answers[$0].take() }
-        let promptDetails = prompts.indices.map { details(ofPrompt: $0) }
+        let (prompts, returnsTokenIDs, top) = (prompts, request.returnsTokenIDs, request.promptLogProbabilities)
+        let positions = top.map { _ in
+            prompts.indices.map { choices[$0 * request.candidates].promptLogProbabilities }
+        }
         let (format, usage) = (format, usage)
         // About the words of all choices, and what is shown of each token.
         let shown =
             (request.logProbabilities ?? 0) + (request.returnsTokenIDs ? 2 : 1)
             + (request.promptLogProbabilities.map { $0 + 1 } ?? 0)
         writer.respond(responder, headers: responseHeaders, values: usage.totalTokens * shown) {
-            format.whole(pieces, prompts: promptDetails, usage: usage)
+            let details = prompts.indices.map { index in
+                let tokens = prompts[index].tokens
+                return PromptDetails(
+                    logProbabilities: top.map { top in
+                        LogProbabilityText(
+                            entries: LogProbabilityText.entries(ofPrompt: tokens, positions?[index] ?? [], top: top),
+                            textOffset: 0)
+                    }, tokens: returnsTokenIDs ? tokens : nil)
+            }
+            return format.whole(pieces, prompts: details, usage: usage)
         }
     }
 

@@ -22,6 +22,8 @@ final class ScoringOwner: SequenceOwner {
     private var started = 0
     private var finished = 0
     private var usage = Usage()
+    /// Prompt tokens that each item found in the prefix cache.
+    private var cachedTokens: [Int]
     private var ended = false
 
     /// Sequences of one request that engines have at once: enough to keep several busy, and few enough for others to get
@@ -40,6 +42,7 @@ final class ScoringOwner: SequenceOwner {
         responseHeaders = headers
         self.observer = observer
         scores = Array(repeating: PromptScore(), count: work.items.count)
+        cachedTokens = Array(repeating: 0, count: work.items.count)
         usage.promptTokens = work.items.reduce(0) { $0 + $1.tokens.count }
     }
 
@@ -73,8 +76,9 @@ final class ScoringOwner: SequenceOwner {
 
     func receive(choice: Int, output: SequenceOutput) {
         guard !ended else { return }
+        // Of an item that started again elsewhere, what it found there counts.
         if let cached = output.cachedPromptTokens {
-            usage.cachedPromptTokens += min(cached, work.items[choice].tokens.count)
+            cachedTokens[choice] = min(cached, work.items[choice].tokens.count)
         }
         guard output.finish != nil else { return }
         sequences[choice] = nil
@@ -118,6 +122,7 @@ final class ScoringOwner: SequenceOwner {
     private func complete() {
         ended = true
         observer.completed()
+        usage.cachedPromptTokens = cachedTokens.reduce(0, +)
         let (work, head, scores, usage) = (work, head, scores, usage)
         let values = scores.reduce(scores.count) { $0 + $1.pooled.count + $1.labels.count }
         writer.respond(responder, headers: responseHeaders, values: values) { () throws(APIError) in

@@ -9,7 +9,8 @@ enum ToolCallFormat: String, Sendable, CaseIterable {
     /// `{"name": …, "parameters": {…}}` and nothing before it, or only `<|python_tag|>`; several with `;` between them:
     /// Llama 3.
     case llama
-    /// `[TOOL_CALLS]` and a JSON array of `{"name": …, "arguments": {…}}`: Mistral.
+    /// `[TOOL_CALLS]` and a JSON array of `{"name": …, "arguments": {…}}`, or each time the name, `[ARGS]` and the arguments:
+    /// Mistral.
     case mistral
 
     /// Opens calls.
@@ -35,7 +36,7 @@ enum ToolCallFormat: String, Sendable, CaseIterable {
     ///   - hasToken: whether the vocabulary has a token of this text.
     static func detect(template: String?, hasToken: (String) -> Bool) -> ToolCallFormat {
         let template = template ?? ""
-        // Llama's templates name its control tokens, and none writes the call's name before `parameters` but they.
+        // Hermes' format is written by models with Llama's control tokens, too, so that its mark is looked for first.
         if template.contains("<tool_call>") { return .hermes }
         if template.contains("[TOOL_CALLS]") { return .mistral }
         if template.contains("<|python_tag|>") { return .llama }

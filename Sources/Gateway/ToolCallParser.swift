@@ -33,6 +33,10 @@ struct ToolCallParser: Sendable {
         case opened
         /// In a call, which `reader` reads.
         case call
+        /// In the name of a call that stands before its arguments, which are to come.
+        case name
+        /// Behind that name, in the arguments, which `reader` reads.
+        case arguments
         /// Behind a call.
         case between
     }
@@ -50,6 +54,8 @@ struct ToolCallParser: Sendable {
     /// The part of `held`, at its end, that may be the beginning of a mark.
     private var partial: [UInt8] = []
     private var isList = false
+    /// What came behind the opening mark, where the name of a call stands before its arguments.
+    private var nameBytes: [UInt8] = []
     private var hasContent = false
     /// Calls given out.
     private(set) var count = 0
@@ -79,14 +85,16 @@ struct ToolCallParser: Sendable {
     /// Takes the next piece of the text.
     mutating func append(_ text: String) -> ToolCallOutput {
         for byte in text.utf8 { take(byte) }
-        if state == .call { give(reader.takePart()) }
+        if state == .call || state == .arguments { give(reader.takePart()) }
         return takeOutput()
     }
 
     /// Takes the end of the text.
     mutating func finish() -> ToolCallOutput {
         switch state {
-        case .text, .opened: release()
+        case .text, .opened, .name: release()
+        case .arguments:
+            if !reader.isCommitted { release() }
         case .call:
             // A call that was begun stays one, with as much of its arguments as there is.
             if !reader.isCommitted { release(reader.raw) }
@@ -113,6 +121,8 @@ struct ToolCallParser: Sendable {
         case .text: takeText(byte)
         case .opened: takeOpened(byte)
         case .call: takeCall(byte)
+        case .name: takeName(byte)
+        case .arguments: takeArguments(byte)
         case .between: takeBetween(byte)
         }
     }
@@ -141,11 +151,61 @@ struct ToolCallParser: Sendable {
         } else if byte == UInt8(ascii: "["), !isList, format != .llama {
             isList = true
             held.append(byte)
+        } else if format == .mistral, !isList, Self.isNameByte(byte) {
+            nameBytes = [byte]
+            held.append(byte)
+            state = .name
         } else {
             release()
             state = .text
             takeText(byte)
         }
+    }
+
+    // MARK: A name before its arguments
+
+    /// `[TOOL_CALLS]name[ARGS]{…}`, with `[CALL_ID]` and an id before `[ARGS]` or not: Mistral's later models.
+    private mutating func takeName(_ byte: UInt8) {
+        guard nameBytes.count < Self.longestName, Self.isNameByte(byte) || Self.brackets.contains(byte) else {
+            release()
+            state = .text
+            takeText(byte)
+            return
+        }
+        nameBytes.append(byte)
+        held.append(byte)
+        guard nameBytes.suffix(Self.argumentsMark.count).elementsEqual(Self.argumentsMark) else { return }
+        let name = nameBytes.prefix { $0 != UInt8(ascii: "[") }
+        reader = ToolCallReader(accepts: accepts)
+        // The reader reads a call in one piece; the arguments are the rest of it.
+        for byte in Array("{\"name\": \"".utf8) + name + Array("\", \"arguments\": ".utf8) { _ = reader.take(byte) }
+        isSuppressed = !allowsSeveral && count > 0
+        state = .arguments
+    }
+
+    private mutating func takeArguments(_ byte: UInt8) {
+        guard reader.take(byte) == .more else {
+            give(reader.takePart())
+            if reader.isCommitted { held = [] } else { release() }
+            state = .text
+            takeText(byte)
+            return
+        }
+        held.append(byte)
+        guard reader.hasWholeArguments else { return }
+        _ = reader.take(UInt8(ascii: "}"))
+        give(reader.takePart())
+        held = []
+        partial = []
+        state = .between
+    }
+
+    private static let argumentsMark = Array("[ARGS]".utf8)
+    private static let brackets = Array("[]".utf8)
+    private static let longestName = 256
+
+    private static func isNameByte(_ byte: UInt8) -> Bool {
+        ToolCallRequest.isName(String(decoding: [byte], as: UTF8.self))
     }
 
     private mutating func takeCall(_ byte: UInt8) {

@@ -40,6 +40,9 @@ struct ToolCallReader {
     /// - Parameter accepts: whether a call of this name is one.
     init(accepts: @escaping @Sendable (String) -> Bool) { self.accepts = accepts }
 
+    /// Whether the arguments have ended.
+    var hasWholeArguments: Bool { argumentsEnd != nil }
+
     mutating func take(_ byte: UInt8) -> Outcome {
         let event = scanner.take(byte)
         guard event != .malformed else { return .malformed }

@@ -182,6 +182,20 @@ import Testing
         #expect(error?.parameter == "response_format.type")
     }
 
+    @Test func forcedCallsReachTheEngine() async throws {
+        let engine = Self.engine(["<tool_call>\n{\"name\": \"f\", \"arguments\": {}", "}\n</tool_call>"])
+        try await MemoryBench.run([engine], template: Self.template) { bench in
+            let answer = try await bench.post("/v1/chat/completions", Self.body(#","tool_choice":"required""#)).json
+            #expect(answer["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"].string == "{}")
+            #expect(answer["choices"][0]["finish_reason"].string == "tool_calls")
+            let bad =
+                #"{"messages":[{"role":"user","content":"q"}],"tool_choice":"required","tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"x":{"$ref":"nowhere"}}}}}]}"#
+            try await bench.expect("400 tools", "/v1/chat/completions", bad)
+        }
+        #expect(engine.requests.count == 1)
+        #expect(engine.requests.first?.grammar?.prefix == "<tool_call>\n{\"name\": \"f\", \"arguments\": ")
+    }
+
     /// As OpenAI has it, an answer that had to be one call ends with `stop`.
     @Test func namedCallsJustStop() throws {
         for (choice, reason) in [

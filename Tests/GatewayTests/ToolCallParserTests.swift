@@ -206,6 +206,17 @@ import Testing
         ("[TOOL_CALLS]{\"name\": \"now\", \"arguments\": {}}", Parsed("", [["now", "{}"]])),
         ("Yes. [TOOL_CALLS][{\"name\": \"now\"}]", Parsed("Yes.", [["now", "{}"]])),
         ("[TOOL_CALLS][]", Parsed("[TOOL_CALLS][]")), ("[TOOL_CALLS][[]]", Parsed("[TOOL_CALLS][[]]")),
+        ("[TOOL_CALLS]now[ARGS]{}", Parsed("", [["now", "{}"]])),
+        (
+            "I look. [TOOL_CALLS]get_weather[CALL_ID]abcdefghi[ARGS] \(weather)[TOOL_CALLS]now[ARGS]{\"a\": \"}[ARGS]\"}",
+            Parsed("I look.", [["get_weather", weather], ["now", "{\"a\": \"}[ARGS]\"}"]])
+        ),
+        ("[TOOL_CALLS]now[ARGS]{\"a\": 1", Parsed("", [["now", "{\"a\": 1"]])),
+        ("[TOOL_CALLS]now[ARGS]{\"a\": 1,}", Parsed("}", [["now", "{\"a\": 1,"]])),
+        ("[TOOL_CALLS]now[ARGS]", Parsed("[TOOL_CALLS]now[ARGS]")),
+        ("[TOOL_CALLS]now[ARGS]null", Parsed("[TOOL_CALLS]now[ARGS]null")),
+        ("[TOOL_CALLS]now[ARGS] 5 {}", Parsed("[TOOL_CALLS]now[ARGS] 5 {}")),
+        ("[TOOL_CALLS]now {}", Parsed("[TOOL_CALLS]now {}")), ("[TOOL_CALLS]now", Parsed("[TOOL_CALLS]now")),
         ("[1, 2] [TOOL_", Parsed("[1, 2] [TOOL_")),
         ("[TOOL_CALLS][{\"name\": \"now\"}, oops", Parsed(", oops", [["now", "{}"]])),
         ("[TOOL_CALLS][{\"name\": \"now\"}] bye", Parsed(" bye", [["now", "{}"]])),
@@ -253,7 +264,8 @@ import Testing
         let fragments = [
             "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "{", "}", "[", "]", "\"name\"", ":", ",",
             ";",
-            "\"now\"", "\"arguments\"", "\"parameters\"", "{}", " ", "\n", "\"", "\\", "1", "-", "e", "tru", "true",
+            "now", "[ARGS]", "\"now\"", "\"arguments\"", "\"parameters\"", "{}", " ", "\n", "\"", "\\", "1", "-", "e",
+            "tru", "true",
             "null",
             "é", "\u{301}", "<", "x", "{\"name\": \"now\", \"arguments\": {\"a\": \"b\"}}", "\u{0}",
         ]

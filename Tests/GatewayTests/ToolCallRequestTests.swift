@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+import Grammar
 import JSON
 import Requests
 import Testing
@@ -128,6 +129,37 @@ import Testing
                         text:
                             #"{"type":"array","minItems":1,\#(most)"items":{"anyOf":[\#(calls("arguments", "#/items/anyOf"))]}}"#,
                         prefix: "[TOOL_CALLS]"))
+        }
+    }
+
+    /// The sources are grammars, of calls and nothing else, and references within a tool's schema hold.
+    @Test func grammarsAllowCallsOfTheirTools() throws {
+        func match(_ choice: String, _ format: ToolCallFormat, _ text: String) throws -> Bool {
+            try CompiledGrammar(#require(try Self.source(choice, format))).matches(text)
+        }
+        let named = #","tool_choice":{"type":"function","function":{"name":"one"}}"#
+        let required = #","tool_choice":"required""#
+        func hermes(_ call: String) -> String { "<tool_call>\n\(call)\n</tool_call>" }
+        let cases: [(String, ToolCallFormat, String, Bool)] = [
+            (named, .hermes, hermes(#"{"name": "one", "arguments": {"x": 12}}"#), true),
+            (named, .hermes, hermes(#"{"name": "one", "arguments": {"x": "12"}}"#), false),
+            (named, .hermes, hermes(#"{"name": "two", "arguments": {}}"#), false),
+            (named, .llama, #"{"name": "one", "parameters": {"x": 1}}"#, true),
+            (required, .hermes, hermes(#"{"name":"one","arguments":{"x":12}}"#), true),
+            (required, .hermes, hermes(#"{"name": "two", "arguments": {}}"#), true),
+            (required, .hermes, hermes(#"{"name": "one", "arguments": {"x": "12"}}"#), false),
+            (required, .hermes, hermes(#"{"name": "three", "arguments": {}}"#), false),
+            (required, .hermes, hermes(#"{"name": "two"}"#), false), (required, .hermes, "Hello", false),
+            (required, .llama, #"{"name": "one", "parameters": {"x": 1}}"#, true),
+            (
+                required, .mistral,
+                #"[TOOL_CALLS][{"name": "one", "arguments": {"x": 1}}, {"name": "two", "arguments": {}}]"#, true
+            ),
+            (required, .mistral, "[TOOL_CALLS][]", false),
+        ]
+        for (choice, format, text, expected) in cases {
+            let matches = try match(choice, format, text)
+            #expect(matches == expected, "\(format) \(text)")
         }
     }
 

@@ -1,8 +1,11 @@
 """Every endpoint, as a client sees it."""
+import base64
 import json
 import math
 import pathlib
+import re
 import socket
+import struct
 import threading
 import unittest
 
@@ -60,28 +63,15 @@ class CompletionTests(ServerTestCase):
         self.assertEqual(document["usage"]["completion_tokens"], 16)
         self.assertEqual(document["choices"][0]["finish_reason"], "length")
 
-    def test_default_values_of_later_fields_are_accepted(self):
+    def test_neutral_values_change_nothing(self):
         plain = self.server.complete(CAPITAL, temperature=0, max_tokens=8)
         defaults = self.server.complete(
             CAPITAL, temperature=0, max_tokens=8, presence_penalty=0, frequency_penalty=0, repetition_penalty=1.0,
             logit_bias={}, min_tokens=0, best_of=1, suffix="", return_token_ids=False, n=1, top_p=1, min_p=0, top_k=-1,
             echo=False, stream=False, include_stop_str_in_output=False, ignore_eos=False, skip_special_tokens=True,
-            response_format={"type": "text"}, user="somebody")
+            response_format={"type": "text"}, structured_outputs={}, guided_json=None, prompt_logprobs=None,
+            truncate_prompt_tokens=None, priority=0, cache_salt="", user="somebody")
         self.assertEqual(plain["choices"], defaults["choices"])
-
-    def test_later_fields_are_refused_by_name(self):
-        refused = {
-            "presence_penalty": 0.5, "frequency_penalty": -1, "repetition_penalty": 1.1, "logit_bias": {"5": 1},
-            "min_tokens": 3, "best_of": 2, "suffix": "end", "return_token_ids": True,
-            "response_format": {"type": "json_object"}, "prompt_logprobs": 1, "guided_json": {"type": "object"},
-        }
-        for field, value in refused.items():
-            with self.subTest(field=field):
-                answer = self.server.post(COMPLETIONS, {"prompt": CAPITAL, "max_tokens": 1, field: value})
-                self.assertEqual(answer.status, 400, answer)
-                self.assertEqual(answer.error["param"], field)
-                self.assertEqual(answer.error["type"], "invalid_request_error")
-                self.assertIn(field, answer.error["message"])
 
     def test_token_id_prompt_equals_text_prompt(self):
         ids = self.server.tokenize(CAPITAL)
@@ -152,11 +142,85 @@ class CompletionTests(ServerTestCase):
     def test_every_sampling_field_at_its_edges(self):
         for field, values in {
             "temperature": [0, 2, 0.1], "top_p": [0.001, 1], "top_k": [-1, 0, 1, 10**9], "min_p": [0, 1],
-            "seed": [0, -1, 2**63 - 1, -(2**63)], "n": [1, 2], "logprobs": [0, 20],
+            "seed": [0, -1, 2**63 - 1, -(2**63)], "n": [1, 2], "logprobs": [0, 20], "presence_penalty": [-2, 2],
+            "frequency_penalty": [-2, 2], "repetition_penalty": [0.01, 10], "min_tokens": [0, 2],
+            "logit_bias": [{"0": -100}, {"0": 100}, {str(id): 1 for id in range(1024)}],
+            "priority": [-(2**31), 2**31 - 1], "cache_salt": ["x" * 1024],
         }.items():
             for value in values:
-                with self.subTest(field=field, value=value):
+                with self.subTest(field=field, value=str(value)[:40]):
                     self.server.complete(CAPITAL, max_tokens=2, **{field: value})
+
+    # Penalties and biases
+
+    def ids(self, **fields):
+        """Ids of greedy tokens."""
+        document = self.server.complete(
+            STORY, temperature=0, ignore_eos=True, return_token_ids=True, **{"max_tokens": 48, **fields})
+        (choice,) = document["choices"]
+        self.assertEqual(document["usage"]["completion_tokens"], len(choice["token_ids"]))
+        return choice["token_ids"]
+
+    def test_penalties_forbid_repetition(self):
+        free = self.ids()
+        self.assertLess(len(set(free)), len(free), "the story repeats nothing: nothing can be seen")
+        self.assertEqual(free, self.ids(presence_penalty=0, frequency_penalty=0.0, repetition_penalty=1))
+        for fields in ({"presence_penalty": 2}, {"frequency_penalty": 2}, {"repetition_penalty": 2}):
+            with self.subTest(fields):
+                tokens = self.ids(**fields)
+                self.assertGreater(len(set(tokens)) / len(tokens), len(set(free)) / len(free))
+        heavy = self.ids(repetition_penalty=10)
+        self.assertEqual(len(set(heavy)), len(heavy), "a token came twice")
+        prompt = set(self.server.tokenize(STORY))
+        self.assertFalse(prompt & set(heavy), "a token of the prompt came again")
+        for fields in ({"presence_penalty": -2}, {"frequency_penalty": -2}):
+            self.assertLessEqual(len(set(self.ids(**fields))), len(set(free)))
+
+    def test_penalties_count_what_a_request_generated_and_nobody_elses(self):
+        alone = self.ids(frequency_penalty=1.5, presence_penalty=0.5)
+        answers = [None] * 6
+
+        def run(index):
+            fields = {"frequency_penalty": 1.5, "presence_penalty": 0.5} if index % 2 else {}
+            answers[index] = self.ids(**fields)
+
+        threads = [threading.Thread(target=run, args=(index,)) for index in range(len(answers))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120 * serving.PATIENCE)
+        self.assertEqual(answers[1::2], [alone] * 3)
+        self.assertEqual(answers[0::2], [self.ids()] * 3)
+
+    def test_biases_forbid_and_force(self):
+        first = self.ids(max_tokens=1)[0]
+        self.assertNotEqual(self.ids(max_tokens=1, logit_bias={str(first): -100})[0], first)
+        (forced,) = self.server.tokenize(" banana", add_special_tokens=False)[:1]
+        self.assertEqual(self.ids(max_tokens=4, logit_bias={str(forced): 100}), [forced] * 4)
+        sampled = self.server.complete(
+            STORY, temperature=1, seed=3, max_tokens=4, logit_bias={str(forced): 100}, return_token_ids=True)
+        self.assertEqual(sampled["choices"][0]["token_ids"], [forced] * 4)
+
+    def test_log_probabilities_are_those_of_the_model_without_penalties(self):
+        plain = self.server.complete(STORY, temperature=0, max_tokens=1, logprobs=5)["choices"][0]["logprobs"]
+        moved = self.server.complete(
+            STORY, temperature=0, max_tokens=1, logprobs=5, repetition_penalty=1.5, presence_penalty=1,
+            logit_bias={"5": -3})["choices"][0]["logprobs"]
+        self.assertEqual(max(plain["top_logprobs"][0].values()), max(moved["top_logprobs"][0].values()))
+
+    def test_the_best_of_several_is_the_likeliest(self):
+        fields = dict(seed=11, temperature=1, max_tokens=12, ignore_eos=True)
+        all = self.server.complete(STORY, n=6, logprobs=0, **fields)
+
+        def mean(choice):
+            return sum(choice["logprobs"]["token_logprobs"]) / len(choice["logprobs"]["tokens"])
+
+        ranked = sorted(all["choices"], key=mean, reverse=True)
+        best = self.server.complete(STORY, n=2, best_of=6, **fields)
+        self.assertEqual([c["text"] for c in best["choices"]], [c["text"] for c in ranked[:2]])
+        self.assertEqual([c["index"] for c in best["choices"]], [0, 1])
+        self.assertEqual([c["logprobs"] for c in best["choices"]], [None, None])
+        self.assertEqual(best["usage"]["completion_tokens"], 72)
 
     # Stopping
 
@@ -201,7 +265,166 @@ class CompletionTests(ServerTestCase):
         document = self.server.complete("The end.", temperature=0, max_tokens=200, ignore_eos=True)
         self.assertEqual(document["usage"]["completion_tokens"], 200)
 
+    def test_min_tokens(self):
+        short = self.server.chat("Say: yes", temperature=0, max_tokens=60, return_token_ids=True)
+        count = short["usage"]["completion_tokens"]
+        self.assertEqual(short["choices"][0]["finish_reason"], "stop")
+        longer = self.server.chat(
+            "Say: yes", temperature=0, max_tokens=60, min_tokens=count + 5, return_token_ids=True)
+        self.assertGreater(longer["usage"]["completion_tokens"], count + 4)
+        ids, other = (document["choices"][0]["token_ids"] for document in (short, longer))
+        self.assertEqual(ids[: count - 1], other[: count - 1])
+        self.assertNotIn(ids[-1], other[: count + 5])
+        text = self.server.complete(STORY, temperature=0, max_tokens=32, ignore_eos=True)["choices"][0]["text"]
+        letter = next(letter for letter in text if text.count(letter) > 2)
+        for minimum in (0, 20):
+            stopped = self.server.complete(
+                STORY, temperature=0, max_tokens=32, ignore_eos=True, stop=letter, min_tokens=minimum)
+            self.assertGreaterEqual(stopped["usage"]["completion_tokens"], minimum)
+            self.assertTrue(text.startswith(stopped["choices"][0]["text"]))
+
+    # Structure
+
+    SCHEMA = {
+        "type": "object", "properties": {"city": {"type": "string", "maxLength": 20}, "large": {"type": "boolean"}},
+        "required": ["city", "large"], "additionalProperties": False,
+    }
+
+    def test_json_schemas_in_every_spelling(self):
+        question = "Describe Paris as JSON with the fields city and large."
+        for fields in (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": self.SCHEMA}}},
+            {"response_format": {"type": "json_object", "schema": self.SCHEMA}},
+            {"structured_outputs": {"json": self.SCHEMA}}, {"guided_json": self.SCHEMA},
+            {"guided_json": json.dumps(self.SCHEMA)}, {"json_schema": self.SCHEMA},
+        ):
+            for sampling in ({"temperature": 0}, {"temperature": 1.5, "seed": 3}):
+                with self.subTest(fields=fields, sampling=sampling):
+                    document = self.server.chat(question, max_tokens=120, **sampling, **fields)
+                    choice = document["choices"][0]
+                    self.assertEqual(choice["finish_reason"], "stop", choice)
+                    value = json.loads(choice["message"]["content"])
+                    self.assertEqual(set(value), {"city", "large"})
+                    self.assertIsInstance(value["city"], str)
+                    self.assertIsInstance(value["large"], bool)
+
+    def test_any_json_object(self):
+        document = self.server.chat(
+            "Answer with a small JSON object.", temperature=0, max_tokens=200, response_format={"type": "json_object"})
+        choice = document["choices"][0]
+        if choice["finish_reason"] == "stop":
+            self.assertIsInstance(json.loads(choice["message"]["content"]), dict)
+        self.assertTrue(choice["message"]["content"].lstrip().startswith("{"))
+
+    def test_choices_expressions_and_grammars(self):
+        for fields, pattern in (
+            ({"guided_choice": ["red", "green", "blue"]}, "red|green|blue"),
+            ({"structured_outputs": {"choice": ["up", "down"]}}, "up|down"),
+            ({"guided_regex": r"[0-9]{3}-[0-9]{4}"}, r"[0-9]{3}-[0-9]{4}"),
+            ({"structured_outputs": {"regex": "(yes|no), [a-z]{2,5}"}}, "(yes|no), [a-z]{2,5}"),
+            ({"grammar": 'root ::= "<" [a-c]+ ">"'}, "<[a-c]+>"),
+            ({"guided_grammar": 'root ::= item ("," item)* "."\nitem ::= [0-9]'}, r"[0-9](,[0-9])*\."),
+        ):
+            for stream in (False, True):
+                with self.subTest(fields=fields, stream=stream):
+                    body = dict(prompt=CAPITAL, temperature=1, seed=7, max_tokens=60, **fields)
+                    if stream:
+                        run = self.server.stream(COMPLETIONS, **body).finish()
+                        text, finish = run.text(), run.finish_reason()
+                    else:
+                        choice = self.server.ask(COMPLETIONS, **body)["choices"][0]
+                        text, finish = choice["text"], choice["finish_reason"]
+                    if finish == "stop":
+                        self.assertRegex(text, f"^(?:{pattern})$")
+                    else:
+                        self.assertTrue(re.match(r"[<0-9]", text), text)
+
+    def test_structure_holds_for_every_choice_and_company(self):
+        fields = dict(prompt=[CAPITAL, STORY], n=4, temperature=1, seed=5, max_tokens=8)
+        free = self.server.ask(COMPLETIONS, **fields)["choices"]
+        bound = self.server.ask(COMPLETIONS, **fields, guided_choice=["cat", "dog"])["choices"]
+        self.assertTrue(all(choice["text"] in ("cat", "dog") for choice in bound), bound)
+        self.assertEqual(free, self.server.ask(COMPLETIONS, **fields)["choices"])
+
+    def test_structures_that_cannot_be_are_refused(self):
+        for fields, name in (
+            ({"guided_regex": "a("}, "guided_regex"), ({"grammar": "root ::= ("}, "grammar"),
+            ({"guided_json": {"type": "no-such-type"}}, "guided_json"), ({"guided_json": "{"}, "guided_json"),
+            ({"structured_outputs": {"grammar": 'other ::= "x"'}}, "structured_outputs.grammar"),
+            ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice"),
+            (
+                {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "#/no"}}}},
+                "response_format.json_schema.schema",
+            ),
+        ):
+            with self.subTest(fields=fields):
+                answer = self.server.post(COMPLETIONS, {"prompt": CAPITAL, **fields})
+                self.assertEqual(answer.status, 400, answer)
+                self.assertEqual(answer.error["param"], name)
+
+    # Token ids
+
+    def test_token_ids_are_those_of_the_text(self):
+        for fields in (dict(prompt=CAPITAL), dict(prompt=[CAPITAL, STORY], n=2, seed=3)):
+            body = dict(max_tokens=10, temperature=0, ignore_eos=True, return_token_ids=True, **fields)
+            whole = self.server.ask(COMPLETIONS, **body)
+            prompts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
+            run = self.server.stream(COMPLETIONS, **body).finish()
+            for choice in whole["choices"]:
+                prompt = prompts[choice["index"] * len(prompts) // len(whole["choices"])]
+                self.assertEqual(choice["prompt_token_ids"], self.server.tokenize(prompt))
+                self.assertEqual(len(choice["token_ids"]), 10)
+                text = self.server.ask("/detokenize", tokens=choice["token_ids"])["prompt"]
+                self.assertEqual(text, choice["text"])
+                parts = run.choices(choice["index"])
+                self.assertEqual(parts[0]["prompt_token_ids"], choice["prompt_token_ids"])
+                self.assertTrue(all("prompt_token_ids" not in part for part in parts[1:]))
+                streamed = [token for part in parts for token in part["token_ids"]]
+                self.assertEqual(streamed, choice["token_ids"])
+
+    def test_prompts_are_cut_from_their_beginning(self):
+        ids = self.server.tokenize(STORY)
+        for limit in (1, 5, len(ids), len(ids) + 5):
+            document = self.server.complete(
+                STORY, temperature=0, max_tokens=4, truncate_prompt_tokens=limit, return_token_ids=True)
+            self.assertEqual(document["choices"][0]["prompt_token_ids"], ids[-limit:])
+        limit = self.model["max_model_len"]
+        document = self.server.complete([400] * (limit + 9), max_tokens=5, truncate_prompt_tokens=-1)
+        self.assertEqual(document["usage"]["prompt_tokens"], limit - 5)
+
     # Log-probabilities
+
+    def test_prompt_logprobs_are_those_of_echo(self):
+        echoed = self.server.complete(STORY, echo=True, logprobs=3, max_tokens=1, temperature=0)["choices"][0]
+        document = self.server.complete(STORY, prompt_logprobs=3, max_tokens=1, temperature=0)
+        given = document["choices"][0]["prompt_logprobs"]
+        ids = self.server.tokenize(STORY)
+        self.assertEqual(len(given), len(ids))
+        self.assertIsNone(given[0])
+        for place, (entries, token) in enumerate(zip(given, ids)):
+            if place == 0:
+                continue
+            own = entries[str(token)]
+            self.assertEqual(own["logprob"], echoed["logprobs"]["token_logprobs"][place])
+            self.assertEqual(set(own), {"logprob", "rank", "decoded_token"})
+            ranked = sorted((e for e in entries.values() if e["rank"]), key=lambda e: e["rank"])
+            self.assertEqual([e["rank"] for e in ranked], [1, 2, 3])
+            values = [e["logprob"] for e in ranked]
+            self.assertEqual(values, sorted(values, reverse=True))
+        chat = self.server.chat("Hi", max_tokens=1, prompt_logprobs=0)
+        self.assertEqual(len(chat["prompt_logprobs"]), chat["usage"]["prompt_tokens"])
+
+    def test_echo_with_several_choices_and_ids(self):
+        ids = self.server.tokenize(CAPITAL)
+        document = self.server.complete(
+            [ids, ids[:3]], echo=True, logprobs=1, max_tokens=0, n=2, return_token_ids=True)
+        self.assertEqual([c["index"] for c in document["choices"]], [0, 1, 2, 3])
+        for choice in document["choices"]:
+            prompt = ids if choice["index"] < 2 else ids[:3]
+            self.check_legacy(choice["logprobs"], len(prompt), 1)
+            self.assertEqual((choice["prompt_token_ids"], choice["token_ids"]), (prompt, []))
+            self.assertEqual(choice["finish_reason"], "length")
+        self.check_usage(document["usage"], len(ids) + 3, 0)
 
     def check_legacy(self, logprobs, count, top):
         self.assertEqual(set(logprobs), {"tokens", "token_logprobs", "top_logprobs", "text_offset"})
@@ -473,12 +696,10 @@ class ChatTests(ServerTestCase):
         self.assertEqual(choice["message"]["content"], text[: text.index(stop)])
         self.assertEqual(choice["finish_reason"], "stop")
 
-    def test_later_fields_are_refused_by_name(self):
-        tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    def test_features_that_are_not_here_are_refused_by_name(self):
         refused = {
-            "tools": [tool], "tool_choice": "required", "response_format": {"type": "json_object"},
-            "logit_bias": {"5": -100}, "presence_penalty": 1, "audio": {"voice": "x"}, "modalities": ["text", "audio"],
-            "prediction": {"type": "content", "content": "x"}, "functions": [{"name": "f"}],
+            "audio": {"voice": "x"}, "modalities": ["text", "audio"],
+            "prediction": {"type": "content", "content": "x"},
         }
         for field, value in refused.items():
             with self.subTest(field=field):
@@ -489,6 +710,24 @@ class ChatTests(ServerTestCase):
             self.QUESTION, max_tokens=1, tools=[], tool_choice="auto", response_format={"type": "text"},
             modalities=["text"], parallel_tool_calls=True, chat_template_kwargs={})
 
+    def test_token_ids(self):
+        fields = dict(messages=self.QUESTION, temperature=0, max_tokens=24, return_token_ids=True)
+        whole = self.server.ask(CHAT, **fields)
+        prompt = self.server.ask("/tokenize", messages=self.QUESTION)["tokens"]
+        self.assertEqual(whole["prompt_token_ids"], prompt)
+        ids = whole["choices"][0]["token_ids"]
+        self.assertEqual(len(ids), whole["usage"]["completion_tokens"])
+        run = self.server.stream(CHAT, **fields).finish()
+        self.assertEqual(run.chunks[0]["prompt_token_ids"], prompt)
+        self.assertTrue(all("prompt_token_ids" not in chunk for chunk in run.chunks[1:]))
+        self.assertEqual([t for c in run.choices() for t in c.get("token_ids", [])], ids)
+
+    def test_penalties_and_biases(self):
+        fields = dict(messages="Name an animal.", temperature=0, max_tokens=8, return_token_ids=True)
+        first = self.server.chat(**fields)["choices"][0]["token_ids"][0]
+        other = self.server.chat(**fields, logit_bias={str(first): -100}, presence_penalty=1, frequency_penalty=-1)
+        self.assertNotEqual(other["choices"][0]["token_ids"][0], first)
+
     def test_images_are_refused(self):
         parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
         answer = self.server.post(CHAT, {"messages": [{"role": "user", "content": parts}]})
@@ -496,7 +735,192 @@ class ChatTests(ServerTestCase):
         self.assertIn("image_url", answer.error["message"])
 
 
+def vector(entry):
+    """The numbers of an embedding in either encoding."""
+    if isinstance(entry["embedding"], str):
+        data = base64.b64decode(entry["embedding"], validate=True)
+        return list(struct.unpack(f"<{len(data) // 4}f", data))
+    return entry["embedding"]
+
+
+def cosine(left, right):
+    product = sum(a * b for a, b in zip(left, right))
+    return product / math.sqrt(sum(a * a for a in left) * sum(b * b for b in right))
+
+
+class ScoringTests(ServerTestCase):
+    """Endpoints that generate nothing."""
+
+    TEXTS = ["The cat sat on the mat.", "A kitten rests on a rug.", "Quarterly revenue rose by four percent."]
+
+    def embed(self, input, **fields):
+        document = self.server.ask("/v1/embeddings", input=input, **fields)
+        self.assertEqual(set(document), {"object", "data", "model", "usage"})
+        self.assertEqual([entry["index"] for entry in document["data"]], list(range(len(document["data"]))))
+        self.assertTrue(all(entry["object"] == "embedding" for entry in document["data"]))
+        return [vector(entry) for entry in document["data"]]
+
+    def test_embeddings(self):
+        vectors = self.embed(self.TEXTS)
+        self.assertEqual(len(vectors), 3)
+        for text, one in zip(self.TEXTS, vectors):
+            self.assertAlmostEqual(sum(x * x for x in one), 1, places=4)
+            self.assertEqual(self.embed(text), [one], "a vector depends on its company")
+            self.assertEqual(self.embed(self.server.tokenize(text)), [one])
+        self.assertEqual(self.embed(self.TEXTS, encoding_format="base64"), vectors)
+        self.assertEqual(self.server.ask("/embeddings", input=self.TEXTS[0])["data"][0]["embedding"], vectors[0])
+        ids = [self.server.tokenize(text) for text in self.TEXTS]
+        document = self.server.ask("/v1/embeddings", input=ids)
+        self.assertEqual([vector(entry) for entry in document["data"]], vectors)
+        count = sum(len(i) for i in ids)
+        self.assertEqual(document["usage"], {"prompt_tokens": count, "total_tokens": count})
+
+    def test_embeddings_pooled_and_cut(self):
+        for pooling in ("last", "mean"):
+            vectors = self.embed(self.TEXTS, pooling=pooling)
+            near, far = cosine(vectors[0], vectors[1]), cosine(vectors[0], vectors[2])
+            self.assertGreater(near, far, pooling)
+        self.assertEqual(self.embed(self.TEXTS, pooling="last"), self.embed(self.TEXTS))
+        raw = self.embed(self.TEXTS[0], normalize=False)[0]
+        cut = self.embed(self.TEXTS[0], dimensions=16)[0]
+        length = math.sqrt(sum(x * x for x in raw[:16]))
+        for value, expected in zip(cut, raw):
+            self.assertAlmostEqual(value, expected / length, places=4)
+        answer = self.server.post("/v1/embeddings", {"input": "x", "dimensions": len(raw) + 1})
+        self.assertEqual((answer.status, answer.error["param"]), (400, "dimensions"))
+
+    def test_many_embeddings_at_once(self):
+        inputs = [f"Sentence number {index} of many." for index in range(300)]
+        vectors = self.embed(inputs)
+        for index in (0, 77, 299):
+            self.assertEqual(self.embed(inputs[index])[0], vectors[index])
+        self.server.wait_idle()
+
+    def test_labels_have_the_probabilities_of_completions(self):
+        ids = self.server.tokenize(" Paris", add_special_tokens=False) + self.server.tokenize(
+            " London", add_special_tokens=False)
+        items = [" The capital of France is", " The capital of England is"]
+        document = self.server.ask("/v1/score", query="Geography.", items=items, label_token_ids=ids)
+        self.assertEqual(document["object"], "scoring")
+        for item, scores in zip(items, document["scores"]):
+            top = self.server.complete(
+                "Geography." + item, temperature=0, max_tokens=1, logprobs=20, return_token_ids=True)["choices"][0]
+            likely = {
+                name: math.exp(value) for name, value in top["logprobs"]["top_logprobs"][0].items()}
+            for token, score in zip(ids, scores):
+                name = self.server.ask("/detokenize", tokens=[token])["prompt"]
+                if name in likely:
+                    self.assertAlmostEqual(score, likely[name], places=5)
+        normal = self.server.ask(
+            "/score", query="Geography.", items=items, label_token_ids=ids, apply_softmax=True)["scores"]
+        for scores in normal:
+            self.assertAlmostEqual(sum(scores), 1, places=9)
+        self.assertGreater(normal[0][0], normal[0][1])
+
+    def test_pairs(self):
+        query, documents = self.TEXTS[0], self.TEXTS[1:]
+        for fields in ({}, {"method": "judge"}, {"method": "cosine"}, {"method": "cosine", "pooling": "mean"}):
+            with self.subTest(fields):
+                document = self.server.ask("/score", text_1=query, text_2=documents, **fields)
+                self.assertEqual(set(document), {"id", "object", "created", "model", "data", "usage"})
+                scores = [entry["score"] for entry in document["data"]]
+                self.assertEqual([entry["index"] for entry in document["data"]], [0, 1])
+                same = self.server.ask("/v1/score", queries=[query] * 2, documents=documents, **fields)
+                self.assertEqual([entry["score"] for entry in same["data"]], scores)
+                if fields.get("method") != "cosine":
+                    self.assertTrue(all(0 <= score <= 1 for score in scores))
+        vectors = self.embed(self.TEXTS)
+        cosines = self.server.ask("/score", text_1=query, text_2=documents, method="cosine")["data"]
+        for entry, other in zip(cosines, vectors[1:]):
+            self.assertAlmostEqual(entry["score"], cosine(vectors[0], other), places=4)
+
+    def test_rerank(self):
+        documents = [self.TEXTS[2], {"text": self.TEXTS[1]}, "Paris is the capital of France."]
+        for path in ("/rerank", "/v1/rerank", "/v2/rerank"):
+            document = self.server.ask(path, query="Which animal is sleeping?", documents=documents)
+            results = document["results"]
+            self.assertEqual(sorted(result["index"] for result in results), [0, 1, 2])
+            scores = [result["relevance_score"] for result in results]
+            self.assertEqual(scores, sorted(scores, reverse=True))
+            for result in results:
+                given = documents[result["index"]]
+                self.assertEqual(result["document"]["text"], given["text"] if isinstance(given, dict) else given)
+        top = self.server.ask(
+            "/rerank", query="Which animal is sleeping?", documents=documents, top_n=1, return_documents=False)
+        self.assertEqual(len(top["results"]), 1)
+        self.assertEqual(set(top["results"][0]), {"index", "relevance_score"})
+        self.assertEqual(top["results"][0]["relevance_score"], scores[0])
+
+    def test_the_query_is_computed_once(self):
+        query = " ".join(f"topic{index}" for index in range(120))
+        self.server.ask("/rerank", query=query, documents=["first"])
+        document = self.server.ask("/rerank", query=query, documents=["second", "third"])
+        cached = document["usage"]["prompt_tokens_details"]["cached_tokens"]
+        # Two engines: at least one of them has seen the query.
+        self.assertGreater(cached, 100)
+
+    def test_classify(self):
+        document = self.server.ask(
+            "/classify", input=["I love this film!", "What a waste of time."], labels=["positive", "negative"])
+        self.assertEqual(document["labels"], ["positive", "negative"])
+        for index, entry in enumerate(document["data"]):
+            self.assertEqual(set(entry), {"index", "label", "probs", "num_classes"})
+            self.assertEqual((entry["index"], entry["num_classes"]), (index, 2))
+            self.assertAlmostEqual(sum(entry["probs"]), 1, places=9)
+            self.assertEqual(entry["label"], document["labels"][entry["probs"].index(max(entry["probs"]))])
+        first, second = (entry["probs"][0] for entry in document["data"])
+        self.assertGreater(first, second, "praise is less positive than blame")
+        answer = self.server.post("/v1/classify", {"input": "x", "labels": ["same", "same"]})
+        self.assertEqual((answer.status, answer.error["param"]), (400, "labels"))
+        self.assertIn("same", answer.error["message"])
+
+    def test_a_client_that_leaves_costs_nothing(self):
+        body = json.dumps({"input": [prompt_of(400)] * 200}).encode()
+        with self.server.connect() as sock:
+            sock.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            serving.wait_until(lambda: self.server.in_flight()[1] > 0, 20, "nothing is computed")
+        self.server.wait_idle()
+
+    def test_an_engine_may_die(self):
+        body = {"input": [f"{prompt_of(150)} {index}" for index in range(120)]}
+        expected = self.server.post("/v1/embeddings", body).json["data"]
+        self.server.wait_for_all_engines()
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(self.server.post("/v1/embeddings", body)))
+        thread.start()
+        serving.wait_until(lambda: self.server.in_flight()[1] > 0 or not thread.is_alive(), 20, "nothing is computed")
+        self.server.kill(self.server.engine(0))
+        thread.join(120 * serving.PATIENCE)
+        self.assertEqual(answers[0].status, 200, answers[0])
+        self.assertEqual(answers[0].json["data"], expected)
+        self.server.wait_for_all_engines()
+
+
 class InformationTests(ServerTestCase):
+    def test_tokenizer_info(self):
+        info = self.server.get("/tokenizer_info").json
+        for name in ("tokenizer_class", "eos_token", "bos_token", "pad_token", "chat_template"):
+            self.assertIn(name, info)
+        (eos,) = self.server.tokenize(info["eos_token"], add_special_tokens=False)
+        self.assertEqual(self.server.ask("/detokenize", tokens=[eos])["prompt"], info["eos_token"])
+        self.assertIn("messages", info["chat_template"])
+
+    def test_load(self):
+        self.server.wait_idle()
+        self.assertEqual(self.server.get("/load").json, {"server_load": 0})
+        run = self.server.stream(COMPLETIONS, prompt=STORY, max_tokens=300, ignore_eos=True).read(1)
+        self.assertEqual(self.server.get("/load").json, {"server_load": 1})
+        run.finish()
+        serving.wait_until(
+            lambda: self.server.get("/load").json == {"server_load": 0}, 10, "a finished request still counts")
+
+    def test_filling_in_the_middle_needs_a_model_for_it(self):
+        answer = self.server.post(COMPLETIONS, {"prompt": "def add(a, b):\n    return ", "suffix": "\n", "max_tokens": 8})
+        if answer.status == 200:
+            self.assertTrue(answer.json["choices"][0]["text"])
+        else:
+            self.assertEqual((answer.status, answer.error["param"]), (400, "suffix"))
+
     def test_models(self):
         document = self.server.get("/v1/models").json
         self.assertEqual(document["object"], "list")

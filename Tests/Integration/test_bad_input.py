@@ -117,10 +117,20 @@ class BodyTests(BadInputTestCase):
             "seed": [1.5, "x", True, 2**64], "logprobs": [-1, 21, True, "5", 1.5], "echo": [1, "true"],
             "stream": [1, "true"], "stream_options": [1, [], {"include_usage": 1}],
             "stop": [5, {}, [5], [""], "", ["x"] * 17, "y" * 100_000], "stop_token_ids": ["x", [1.5], [-1], [10**9]],
-            "presence_penalty": [3, -3, "x"], "frequency_penalty": [3, "x"], "repetition_penalty": [-1, "x"],
-            "logit_bias": [[], "x"], "ignore_eos": [1], "min_tokens": [-1, "x"], "truncate_prompt_tokens": [0, -5, "x"],
-            "best_of": [0, "x"], "user": [5], "priority": ["x", 2**40], "response_format": [5, {"type": "poem"}],
-            "add_special_tokens": ["yes"], "skip_special_tokens": [0],
+            "presence_penalty": [3, -3, "x"], "frequency_penalty": [3, "x"], "repetition_penalty": [-1, 0, "x", 1e300],
+            "logit_bias": [[], "x", {"x": 1}, {"-1": 1}, {"05": 1}, {"1.5": 1}, {str(10**7): 1}, {"5": 101}, {"5": "x"},
+                           {"5": None}, {str(id): 1 for id in range(1025)}, {"y" * 100_000: 1}],
+            "ignore_eos": [1], "min_tokens": [-1, "x", 2, 10**12], "truncate_prompt_tokens": [0, -5, "x", 1.5],
+            "best_of": [0, "x", 129], "user": [5], "priority": ["x", 2**40],
+            "response_format": [5, {"type": "poem"}, {}, {"type": "json_schema"},
+                                {"type": "json_schema", "json_schema": {"name": "x"}}],
+            "structured_outputs": [5, {"regex": 5}, {"choice": []}, {"choice": "x"}, {"choice": [5]}, {"json": 5},
+                                   {"regex": "("}, {"regex": "a", "choice": ["a"]}],
+            "guided_json": [5, "{", [], {"type": 5}], "guided_regex": [5, "", "a**(", "y" * 300_000, "(" * 1000],
+            "guided_choice": ["x", [], [""], ["x"] * 5000], "guided_grammar": [5, "", "nonsense"],
+            "grammar": [{}, "root ::= no-such-rule", "root ::= " + "(" * 10_000], "json_schema": [5, "x", {"$ref": "#/x"}],
+            "prompt_logprobs": [-1, 21, "x", True], "return_token_ids": [1, "x"], "cache_salt": [5, "x" * 2000],
+            "suffix": [5, []], "add_special_tokens": ["yes"], "skip_special_tokens": [0],
         }
         for field, values in wrong.items():
             for value in values:
@@ -128,10 +138,11 @@ class BodyTests(BadInputTestCase):
                     body = {"prompt": "x", "max_tokens": 1, "stream": field == "stream_options", field: value}
                     text = json.dumps(body).replace("Infinity", "1e400")
                     error = self.refused(self.server.post(COMPLETIONS, text.encode()))
-                    # What is inside a field may be named by itself; a number beyond all doubles may be no JSON at all.
-                    inner = {"stream_options": "include_usage", "response_format": "type"}.get(field)
-                    names = {field, inner or field} | ({None} if "1e400" in text else set())
-                    self.assertIn(error["param"], names)
+                    # A number beyond all doubles may be no JSON at all.
+                    if "1e400" in text and error["param"] is None:
+                        continue
+                    # What is inside a field is named with it.
+                    self.assertEqual(re.split(r"[.\[]", error["param"])[0], field)
 
     def test_wrong_chats(self):
         wrong = {
@@ -149,6 +160,95 @@ class BodyTests(BadInputTestCase):
                 with self.subTest(field=field, value=value):
                     error = self.refused(self.server.post(CHAT, {"messages": USER, "max_tokens": 1, field: value}))
                     self.assertTrue(error["param"].startswith(field), error)
+
+    def test_wrong_questions_to_endpoints_that_generate_nothing(self):
+        wrong = {
+            "/v1/embeddings": (
+                {"input": "x"},
+                {
+                    "input": [None, "", [], 5, {}, [5, "x"], ["x", 5], ["x", ""], [[]], [[-1]], [10**9], ["x"] * 2049],
+                    "encoding_format": ["int8", 5], "dimensions": [0, -1, 1.5, "x", 10**6], "pooling": ["max", 5],
+                    "normalize": [1, "yes"], "truncate_prompt_tokens": [0, -2, "x"], "user": [5], "priority": ["x"],
+                }),
+            "/score": (
+                {"text_1": "x", "text_2": "y"},
+                {
+                    "text_1": [None, "", [], 5, ["a", "b"], [5]], "text_2": [None, "", [], {}, ["y"] * 2049],
+                    "method": ["magic", 5], "instruction": [5], "truncate_prompt_tokens": [0],
+                }),
+            "/v1/score": (
+                {"query": "x", "items": ["y"], "label_token_ids": [5]},
+                {
+                    "query": [None, 5, {}], "items": [None, [], 5, [5], ["x", ""], ["y"] * 2049],
+                    "label_token_ids": [None, [], "x", [-1], [10**9], [1.5], [5] * 1025], "apply_softmax": [1],
+                    "item_first": ["x"],
+                }),
+            "/rerank": (
+                {"query": "x", "documents": ["y"]},
+                {
+                    "query": [None, "", 5, ["x"]], "documents": [None, [], "x", [5], [""], [{}], ["y"] * 2049],
+                    "top_n": [-1, 1.5, "x"], "return_documents": [1], "method": ["magic"],
+                }),
+            "/classify": (
+                {"input": "x", "labels": ["yes", "no"]},
+                {
+                    "input": [None, "", [], 5, [5], ["x", ""]],
+                    "labels": [None, [], ["x"], "xy", [5, 6], ["same", "same"], ["", "x"], [str(i) for i in range(5000)]],
+                    "label_token_ids": [[1, 2]], "instruction": [5],
+                }),
+        }
+        for path, (right, fields) in wrong.items():
+            self.assertEqual(self.server.post(path, right).status, 200, path)
+            for field, values in fields.items():
+                for value in values:
+                    with self.subTest(path=path, field=field, value=str(value)[:40]):
+                        error = self.refused(self.server.post(path, {**right, field: value}))
+                        self.assertEqual(re.split(r"[.\[]", error["param"])[0], field, error)
+            for body in (b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000):
+                self.refused(self.server.post(path, body))
+
+    def test_inputs_beyond_the_context(self):
+        limit = self.model["max_model_len"]
+        long = "many words " * limit
+        for path, body in (
+            ("/v1/embeddings", {"input": ["x", long]}), ("/score", {"text_1": "x", "text_2": ["y", long]}),
+            ("/rerank", {"query": "x", "documents": ["y", long]}), ("/rerank", {"query": long, "documents": ["y"]}),
+            ("/classify", {"input": ["x", long], "labels": ["yes", "no"]}),
+            ("/score", {"query": "x", "items": ["y", long], "label_token_ids": [5]}),
+        ):
+            with self.subTest(path=path):
+                error = self.refused(self.server.post(path, body))
+                self.assertEqual(error["code"], "context_length_exceeded")
+                self.assertIn(str(limit), error["message"])
+        kept = self.server.ask("/v1/embeddings", input=[400] * (limit + 5), truncate_prompt_tokens=7)
+        self.assertEqual(kept["usage"]["prompt_tokens"], 7)
+
+    def test_large_bodies_keep_nobody_waiting(self):
+        """The watch on /health is the test."""
+        words = "word and " * (3 << 20)
+        numbers = ",".join(["400"] * 1_000_000)
+        many = ",".join(['"w"'] * 900_000)
+        grammar = "root ::= " + "(" * 60 + '"a"' + ")*" * 60
+        for path, body in (
+            (COMPLETIONS, f'{{"prompt":"{words}"}}'), (COMPLETIONS, f'{{"prompt":[{numbers}]}}'),
+            (COMPLETIONS, f'{{"prompt":"x","stop":"{words}"}}'), (COMPLETIONS, f'{{"prompt":"x","stop":[{many}]}}'),
+            (COMPLETIONS, f'{{"prompt":"x","guided_regex":"{words}"}}'),
+            (COMPLETIONS, f'{{"prompt":"x","guided_choice":[{many}]}}'),
+            (COMPLETIONS, json.dumps({"prompt": "x", "grammar": grammar, "max_tokens": 1})),
+            (CHAT, json.dumps({"messages": [{"role": "user", "content": words}]})),
+            ("/v1/embeddings", f'{{"input":"{words}"}}'), ("/v1/embeddings", f'{{"input":[{numbers}]}}'),
+            ("/v1/embeddings", f'{{"input":[{many}]}}'),
+            ("/rerank", f'{{"query":"x","documents":["{words}"]}}'), ("/rerank", f'{{"query":"x","documents":[{many}]}}'),
+            ("/score", f'{{"query":"{words}","items":["a","b"],"label_token_ids":[5]}}'),
+            ("/score", f'{{"query":"x","items":["a"],"label_token_ids":[{numbers}]}}'),
+            ("/classify", f'{{"input":"x","labels":[{many}]}}'),
+            ("/classify", f'{{"input":"{words}","labels":["yes","no"]}}'),
+        ):
+            with self.subTest(path=path, body=body[:40]):
+                answer = self.server.post(path, body.encode())
+                self.assertIn(answer.status, (200, 400), answer)
+                if answer.status == 400:
+                    self.refused(answer)
 
     def test_wrong_tokenize_and_detokenize(self):
         for path, body in (
@@ -215,7 +315,7 @@ class BodyTests(BadInputTestCase):
 class PathTests(BadInputTestCase):
     def test_unknown_paths(self):
         for path in ("/", "/v1", "/v1/", "/v1/completion", "/v1/models/", "/metrics/x", "/%2e%2e/etc/passwd", "//health",
-                     "/v1/embeddings", "/health/"):
+                     "/v1/embedding", "/v3/rerank", "/health/"):
             for method, body in (("GET", None), ("POST", b"{}")):
                 with self.subTest(path=path, method=method):
                     answer = self.server.request(method, path, body)
@@ -226,7 +326,9 @@ class PathTests(BadInputTestCase):
 
     def test_methods_that_are_not_allowed(self):
         for path, allowed in (
-            (COMPLETIONS, {"POST"}), (CHAT, {"POST"}), ("/tokenize", {"POST"}), ("/detokenize", {"POST"}),
+            (COMPLETIONS, {"POST"}), (CHAT, {"POST"}), ("/v1/embeddings", {"POST"}), ("/score", {"POST"}),
+            ("/rerank", {"POST"}), ("/classify", {"POST"}), ("/tokenizer_info", {"GET", "HEAD"}),
+            ("/load", {"GET", "HEAD"}), ("/tokenize", {"POST"}), ("/detokenize", {"POST"}),
             ("/health", {"GET", "HEAD"}), ("/v1/models", {"GET", "HEAD"}), ("/metrics", {"GET", "HEAD"}),
             ("/version", {"GET", "HEAD"}), ("/live", {"GET", "HEAD"}), ("/ping", {"GET", "HEAD"}),
         ):

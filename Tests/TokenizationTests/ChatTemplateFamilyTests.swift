@@ -66,6 +66,17 @@ import Testing
         #expect(differences == [])
     }
 
+    /// What templates read is seen by what they write. SmolLM3 reads tools under other names.
+    @Test(arguments: [
+        ("qwen2.5-instruct", true, false), ("qwen3-0.6b", true, false), ("smollm3-3b", false, false),
+        ("mistral-nemo-instruct-2407", true, false), ("like-llama-3", true, true), ("like-gemma-3", false, true),
+    ]) func whatTemplatesReadIsKnown(name: String, tools: Bool, parts: Bool) throws {
+        let template = try ChatTemplate(
+            source: String(decoding: try Fixtures.data("templates/\(name).jinja"), as: UTF8.self))
+        #expect(template.readsTools == tools)
+        #expect(template.readsContentParts == parts)
+    }
+
     @Test func smolLM2RendersAsTransformers() throws {
         guard let tokenizer = try Fixtures.realTokenizer.get() else { return }
         let references = try JSONParser.parse(Array(Fixtures.data("templates/families.json")))
