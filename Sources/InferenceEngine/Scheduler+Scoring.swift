@@ -10,12 +10,12 @@ import Requests
 /// than what a step can take is computed in chunks, like any other.
 ///
 /// A prefix that several of them share (an instruction, a query before many documents) is worth keeping: it enters the
-/// prefix cache the second time it is seen.
+/// prefix cache once a second prompt with it has come.
 extension Scheduler {
     /// Plans prompts that are only scored, in order of priority and arrival; shorter ones overtake those that do not fit
     /// into what is left of the step.
     mutating func decideScoring(_ budget: inout Int) {
-        let kept = keptForOthers()
+        var kept = keptForOthers()
         var misfits = 0
         var isFirst = true
         var index = scoring.count - 1
@@ -33,10 +33,12 @@ extension Scheduler {
             guard admit(handle, keeping: kept) else { return }
             isFirst = false
             scoring.remove(at: index + 1)
-            notePrefix(of: handle)
             let count = min(sequences[handle].work, budget)
             // One that is handed over once the plan is written never becomes one of those that run.
-            if !isHandedOverAfter(handle, count: count) { run(handle) }
+            if !isHandedOverAfter(handle, count: count) {
+                run(handle)
+                kept = keptForOthers()
+            }
             decide(handle, count: count, &budget)
         }
     }
@@ -78,32 +80,50 @@ extension Scheduler {
             blocks = (tokens / configuration.blockSize + 2) * cache.groupCount
         }
         guard let first = waiting.last else { return (blocks, 0) }
-        let needed = cache.blocks(forSequenceOf: sequences[first].tokens.count) + cache.groupCount
-        if needed <= cache.pool.freeCount { blocks = max(blocks, needed) }
+        let needed = cache.blocks(forSequenceOf: sequences[first].tokens.count)
+        if needed <= cache.pool.freeCount {
+            // And what it is asked to leave to those that run, of which there may be one more.
+            let growing = running.count { sequences[$0].isActive } + 1
+            blocks = max(blocks, min(needed + growing * cache.groupCount, cache.pool.freeCount))
+        }
         return (blocks, 1)
     }
 
-    /// How many leading blocks of a prompt were seen before, so that they are worth keeping.
+    /// How many leading blocks of a prompt others have too, so that they are worth keeping.
     private func sharedBlocks(of handle: Int) -> Int {
         guard configuration.prefixCaching else { return 0 }
-        return sequences[handle].hashes.prefix { seenPrefixes.contains($0) }.count
+        return sequences[handle].hashes.prefix { seenPrefixes.isShared($0) }.count
     }
 
-    private mutating func notePrefix(of handle: Int) {
-        for hash in sequences[handle].hashes { seenPrefixes.insert(hash) }
+    /// Remembers the prefixes of a prompt that has come.
+    mutating func notePrefixes(of handle: Int) {
+        guard configuration.prefixCaching, sequences[handle].isPrefillOnly else { return }
+        extendHashes(of: handle)
+        for hash in sequences[handle].hashes { seenPrefixes.note(hash) }
     }
 }
 
 /// Prefixes of prompts that were scored a while ago: a table in which a newer one takes an older one's place.
 struct SeenPrefixes: Sendable {
-    private var table: [BlockHash?] = []
+    private struct Entry {
+        var hash: BlockHash
+        var isShared = false
+    }
+
+    private var table: [Entry?] = []
     private static let size = 4096
 
-    func contains(_ hash: BlockHash) -> Bool { !table.isEmpty && table[Self.place(hash)] == hash }
+    /// Whether at least two prompts had the prefix.
+    func isShared(_ hash: BlockHash) -> Bool {
+        guard !table.isEmpty, let entry = table[Self.place(hash)] else { return false }
+        return entry.hash == hash && entry.isShared
+    }
 
-    mutating func insert(_ hash: BlockHash) {
+    /// Notes that one more prompt has the prefix.
+    mutating func note(_ hash: BlockHash) {
         if table.isEmpty { table = Array(repeating: nil, count: Self.size) }
-        table[Self.place(hash)] = hash
+        let place = Self.place(hash)
+        table[place] = Entry(hash: hash, isShared: table[place]?.hash == hash)
     }
 
     private static func place(_ hash: BlockHash) -> Int { Int(hash.digest.low % UInt64(size)) }

@@ -15,8 +15,8 @@ struct AwaitedBlock: Sendable, Equatable {
 /// together would each compute what the prefix cache does not hold yet. All but the first wait until it does, if at
 /// least half of what they have to compute is in that prefix.
 ///
-/// Whoever waits does so only while the owner of the block runs: a sequence that is paused, preempted or ended gives its
-/// claims up, and the next one computes the prefix.
+/// Whoever waits does so only for sequences before it in order, and only while the owner of the block runs: a sequence
+/// that is paused, preempted or ended gives its claims up, and the next one computes the prefix.
 extension Scheduler {
     /// Whether a waiting sequence had better not run in this step.
     mutating func awaitsBlock(_ handle: Int) -> Bool {
@@ -28,7 +28,7 @@ extension Scheduler {
         let hits = cachedBlocks(of: handle)
         guard !sequences[handle].needsWholePrompt, hits < mostCachedBlocks(of: handle),
             let owner = claims[sequences[handle].hashes[hits]], owner != handle, sequences[owner].isActive,
-            sequences[owner].registeredBlocks <= hits
+            sequences[owner].registeredBlocks <= hits, sequences[owner].precedes(sequences[handle])
         else { return false }
         var shared = hits
         while shared < mostCachedBlocks(of: handle), claims[sequences[handle].hashes[shared]] == owner { shared += 1 }

@@ -127,6 +127,7 @@ public struct Scheduler: Sendable {
             sequences.append(sequence)
         }
         handles[request.id] = handle
+        notePrefixes(of: handle)
         enqueue(handle)
     }
 

@@ -59,6 +59,7 @@ import Testing
 
     @Test func rendersItsErrorsAsToldTo() async throws {
         var configuration = HTTPServerConfiguration()
+        configuration.limits = TestServer.patient
         configuration.errorBody = { status, reason in
             ("application/json", ByteBuffer(string: "{\"code\":\(status.code),\"message\":\"\(reason)\"}"))
         }
