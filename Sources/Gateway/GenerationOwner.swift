@@ -137,6 +137,11 @@ final class GenerationOwner: SequenceOwner {
     var isPaused: Bool { !responder.isWritable }
 
     func receive(choice: Int, output: SequenceOutput) {
+        guard request.stream else { return take(output, choice: choice) }
+        for part in output.singleTokens { take(part, choice: choice) }
+    }
+
+    private func take(_ output: SequenceOutput, choice: Int) {
         guard !ended else { return }
         if output.finish != nil { sequences[choice] = nil }
         let delta = observer.detokenizing { choices[choice].accept(output) }

@@ -30,9 +30,9 @@ enum ScoreRequest {
         let (documents, documentName) = try texts(fields, ["text_2", "documents", "data_2"])
         guard queries.count == 1 || queries.count == documents.count else {
             throw fields.invalid(
-                documentName,
-                "has \(documents.count) texts and `\(queryName)` \(queries.count): give one in `\(queryName)` for all, or "
-                    + "as many as in `\(documentName)`")
+                queryName,
+                "has \(queries.count) texts and `\(documentName)` \(documents.count): give one in `\(queryName)` for all, "
+                    + "or as many as in `\(documentName)`")
         }
         let pairs = try PairScoring(
             queries: queries, documents: documents, names: (queryName, documentName), fields: fields, model: model,

@@ -13,9 +13,9 @@ enum GrammarLimits {
     /// Steps of the nondeterministic automaton, all rules together.
     static let steps = 200_000
     /// Positions of the deterministic rules, all together.
-    static let positions = 60_000
+    static let positions = 40_000
     /// Units of work (about 10 ns each) in making rules deterministic.
-    static let work = 4_000_000
+    static let work = 2_500_000
     /// Schemas looked at, those behind a `$ref` each time.
     static let schemas = 4096
     /// Alternatives of one schema after `anyOf`, `oneOf` and `allOf` were merged.
@@ -27,5 +27,5 @@ enum GrammarLimits {
     /// Readings of a text that are followed at the same time.
     static let readings = 128
     /// Stacks of waiting rules that are joined for one byte.
-    static let unions = 4096
+    static let unions = 512
 }

@@ -20,16 +20,34 @@ struct MaskFiller {
     private var tops: [Int32: Top] = [:]
     private var masks: [Int32: (words: [UInt32], count: Int)] = [:]
     /// States along the path to a node.
-    private var path: [Int32]
+    private let path: Path
     private let maximumMasks: Int
+
+    /// A fixed block, so that a walk may hold its address while the table is begun anew.
+    private final class Path {
+        let states: UnsafeMutablePointer<Int32>
+
+        init(count: Int) {
+            states = .allocate(capacity: count)
+            states.initialize(repeating: StateTable.dead, count: count)
+        }
+
+        deinit { states.deallocate() }
+
+        subscript(_ depth: Int) -> Int32 {
+            get { states[depth] }
+            set { states[depth] = newValue }
+        }
+    }
 
     /// Bytes of masks that are kept, and as much again for those that hold below every caller.
     private static let maskBytes = 16 << 20
 
-    init(_ network: PositionNetwork, vocabulary: TokenVocabulary) {
+    init(_ network: PositionNetwork, vocabulary: TokenVocabulary, tableBytes: Int) {
         self.vocabulary = vocabulary
-        table = StateTable(network)
-        path = Array(repeating: StateTable.dead, count: vocabulary.maximumLength + 1)
+        // When a walk begins a table anew, the states along its path must fit, and more.
+        table = StateTable(network, bytes: tableBytes, minimumStates: 2 * vocabulary.maximumLength + 64)
+        path = Path(count: vocabulary.maximumLength + 1)
         maximumMasks = max(4, MaskFiller.maskBytes / max(1, 4 * vocabulary.maskWords))
     }
 
@@ -40,7 +58,7 @@ struct MaskFiller {
 
     /// Begins a new table and translates the first states of the path.
     private mutating func renew(keeping count: Int) {
-        let new = StateTable(table.network)
+        let new = StateTable(table.network, bytes: table.bytes, minimumStates: table.minimumStates)
         for index in 0..<count { path[index] = new.state(equalTo: path[index], of: table) }
         table = new
         tops = [:]
@@ -133,6 +151,9 @@ struct MaskFiller {
         var openNodes: [Int32] = []
         var isAlike = true
         let twins = vocabulary.twins
+        let hasTwins = !twins.isEmpty
+        let path = path.states
+        guard let words = words.baseAddress else { return nil }
         let classCount = table.network.classCount
         // The loop touches every node of the vocabulary: addresses spare it checks that cost as much as the work.
         vocabulary.nodes.withUnsafeBufferPointer { nodes in
@@ -160,7 +181,7 @@ struct MaskFiller {
                     path[depth] = next
                     if node.token >= 0 {
                         words[Int(node.token >> 5)] |= 1 << UInt32(node.token & 31)
-                        if !twins.isEmpty {
+                        if hasTwins {
                             var twin = node.token
                             while let other = twins[twin] {
                                 words[Int(other >> 5)] |= 1 << UInt32(other & 31)

@@ -69,14 +69,22 @@ struct NumberGrammar {
         let last = String(high).utf8.map { $0 - 0x30 }
         let first = String(low).utf8.map { $0 - 0x30 }
         guard first.count <= last.count else { return .never }
-        return .choice(
-            (first.count...last.count).map { count in
-                let digits = Digits(
-                    low: count == first.count ? first : [1] + Array(repeating: 0, count: count - 1),
-                    high: count == last.count ? last : Array(repeating: 9, count: count))
-                return between(digits, 0, true, true) { _, _ in .empty }
-            })
+        // Up to this length, nothing is too great.
+        let free = last.allSatisfy { $0 == 9 } ? last.count : last.count - 1
+        let bounded = [first.count] + (last.count > max(first.count, free) ? [last.count] : [])
+        var branches = bounded.map { count in
+            let digits = Digits(
+                low: count == first.count ? first : [1] + Array(repeating: 0, count: count - 1),
+                high: count == last.count ? last : Array(repeating: 9, count: count))
+            return between(digits, 0, true, count > free) { _, _ in .empty }
+        }
+        if first.count < free {
+            branches.append(.sequence([leading, JSONGrammar.digits(first.count, free - 1)]))
+        }
+        return .choice(branches)
     }
+
+    private static let leading = Expression.characters(CodePointSet([0x31...0x39]))
 
     /// The digits from an index on, between bounds of equal length.
     ///
@@ -151,18 +159,24 @@ struct NumberGrammar {
         let wholeCount = max(first.count, last?.count ?? 0)
         let fractionCount = exactDigits - wholeCount
         guard first.count <= last?.count ?? exactDigits else { return .never }
-        return .choice(
-            (first.count...(last?.count ?? exactDigits)).map { count in
-                let hasLow = count == first.count
-                let hasHigh = count == last?.count
-                let digits = Digits(
-                    low: hasLow ? first : [1] + Array(repeating: 0, count: count - 1),
-                    high: hasHigh ? last ?? [] : Array(repeating: 9, count: count))
-                return between(digits, 0, true, true) { isLow, isHigh in
-                    let fraction = Fraction(low: low, high: high, count: fractionCount)
-                    return fraction.expression(0, hasLow && isLow, hasHigh && isHigh)
-                }
-            })
+        let bounded = [first.count] + (last.map { $0.count > first.count ? [$0.count] : [] } ?? [])
+        var branches = bounded.map { count in
+            let hasLow = count == first.count
+            let hasHigh = count == last?.count
+            let digits = Digits(
+                low: hasLow ? first : [1] + Array(repeating: 0, count: count - 1),
+                high: hasHigh ? last ?? [] : Array(repeating: 9, count: count))
+            return between(digits, 0, true, true) { isLow, isHigh in
+                let fraction = Fraction(low: low, high: high, count: fractionCount)
+                return fraction.expression(0, hasLow && isLow, hasHigh && isHigh)
+            }
+        }
+        let longest = last.map { $0.count - 1 } ?? exactDigits
+        if first.count < longest {
+            let fraction = Fraction(low: low, high: high, count: fractionCount).expression(0, false, false)
+            branches.append(.sequence([leading, JSONGrammar.digits(first.count, longest - 1), fraction]))
+        }
+        return .choice(branches)
     }
 
     /// What stands behind the digits of the whole part.

@@ -7,7 +7,7 @@ struct PatternParser {
         /// The whole text must match; `.` is any character but a line feed.
         case whole
         /// A match may lie anywhere in the text, as in JSON schemas; `.` is any character but a line terminator of
-        /// ECMA-262, and `\s` is white space in its sense.
+        /// ECMA-262, and `\s` is white space in its sense and in Python's.
         case search
     }
 
@@ -271,7 +271,7 @@ struct PatternParser {
         case "w": return (word, nil)
         case "W": return (word.inverted, nil)
         case "s": return (whiteSpace, nil)
-        case "S": return (whiteSpace.inverted, nil)
+        case "S": return (whiteSpace.union(doubtfulWhiteSpace).inverted, nil)
         case "t": return single(9)
         case "n": return single(10)
         case "v": return single(11)
@@ -305,8 +305,13 @@ struct PatternParser {
         return CodePointSet(
             ascii + [
                 0xA0...0xA0, 0x1680...0x1680, 0x2000...0x200A, 0x2028...0x2029, 0x202F...0x202F, 0x205F...0x205F,
-                0x3000...0x3000, 0xFEFF...0xFEFF,
+                0x3000...0x3000,
             ])
+    }
+
+    /// White space to ECMA-262 or to Python, but not to both: neither `\s` nor `\S`.
+    private var doubtfulWhiteSpace: CodePointSet {
+        use == .search ? CodePointSet([0x1C...0x1F, 0x85...0x85, 0xFEFF...0xFEFF]) : .none
     }
 
     private mutating func unicode(_ start: Int) throws(GrammarError) -> UInt32 {

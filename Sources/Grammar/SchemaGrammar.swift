@@ -73,7 +73,9 @@ struct SchemaGrammar {
         if shape.isAny { return [.rule(grammar.value)] }
         if let literals = shape.literals {
             var result: [Expression] = []
-            for value in literals where try reader.accepts(value, shape, place: place) {
+            var others = shape
+            others.literals = nil
+            for value in literals where try reader.accepts(value, others, place: place) {
                 result.append(literal(value))
             }
             return result

@@ -56,6 +56,10 @@ struct SchemaReader {
         var place = "#"
         for part in reference.utf8.dropFirst(2).split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
         where reference.utf8.count > 1 {
+            if place != "#", value.object?["$id"] != nil {
+                throw GrammarError(
+                    kind: .unsupported, place: "\(place)/$id", reason: SchemaKeywords.advice["$id"] ?? "")
+            }
             guard let token = SchemaReader.unescaped(part) else {
                 throw GrammarError(kind: .malformed, place: pointer, reason: "the reference is not a JSON pointer")
             }

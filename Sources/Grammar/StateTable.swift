@@ -56,6 +56,8 @@ final class StateTable: @unchecked Sendable {
     static let shallow = Int32(GrammarLimits.depth / 2)
 
     let network: PositionNetwork
+    let bytes: Int
+    let minimumStates: Int
     private let capacity: Int
     /// Successors by state and class; a fixed block, so that walks may hold its address while states are made.
     private let rows: UnsafeMutablePointer<Int32>
@@ -77,9 +79,15 @@ final class StateTable: @unchecked Sendable {
     ]
     private var unionBudget = 0
 
-    init(_ network: PositionNetwork) {
+    /// What a table may take in memory, about, before another is begun: rows, and as much again for what is beside them.
+    static let usualBytes = 8 << 20
+
+    /// - Parameter minimumStates: so many states find room, whatever their rows take.
+    init(_ network: PositionNetwork, bytes: Int = StateTable.usualBytes, minimumStates: Int = 64) {
+        self.bytes = bytes
+        self.minimumStates = minimumStates
         self.network = network
-        capacity = max(64, min(1 << 16, (8 << 20) / (4 * network.classCount)))
+        capacity = max(minimumStates, min(1 << 16, bytes / (4 * network.classCount)))
         rows = .allocate(capacity: capacity * network.classCount)
         rows.initialize(repeating: StateTable.dead, count: network.classCount)
         flags = .allocate(capacity: capacity)
@@ -95,7 +103,7 @@ final class StateTable: @unchecked Sendable {
 
     /// Whether the next new state, or the readings and stacks beside it, would take too much memory.
     var isFull: Bool {
-        states.count + 1 >= capacity || readings.count > 1 << 21 || callerList.count > 1 << 20
+        states.count + 2 >= capacity || readings.count > bytes / 8 || callerList.count > bytes / 8
     }
 
     /// The state before the first byte of a text.

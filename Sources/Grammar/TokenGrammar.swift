@@ -9,8 +9,12 @@ public final class TokenGrammar: Sendable {
     private let filler: Mutex<MaskFiller>
     fileprivate let vocabulary: TokenVocabulary
 
-    public init(_ grammar: CompiledGrammar, vocabulary: TokenVocabulary) {
-        filler = Mutex(MaskFiller(grammar.network, vocabulary: vocabulary))
+    public convenience init(_ grammar: CompiledGrammar, vocabulary: TokenVocabulary) {
+        self.init(grammar, vocabulary: vocabulary, tableBytes: StateTable.usualBytes)
+    }
+
+    init(_ grammar: CompiledGrammar, vocabulary: TokenVocabulary, tableBytes: Int) {
+        filler = Mutex(MaskFiller(grammar.network, vocabulary: vocabulary, tableBytes: tableBytes))
         self.vocabulary = vocabulary
     }
 

@@ -296,7 +296,7 @@ import Tokenization
 
     @Test(arguments: [
         ("{}", "text_1"), (#"{"text_1":"a"}"#, "text_2"), (#"{"text_1":"a","text_2":[]}"#, "text_2"),
-        (#"{"text_1":["a","b"],"text_2":"a"}"#, "text_2"), (#"{"text_1":5,"text_2":"a"}"#, "text_1"),
+        (#"{"text_1":["a","b"],"text_2":"a"}"#, "text_1"), (#"{"text_1":5,"text_2":"a"}"#, "text_1"),
         (#"{"text_1":"a","text_2":["a",5]}"#, "text_2"), (#"{"text_1":"","text_2":"a"}"#, "text_1"),
         (#"{"text_1":"a","text_2":"b","method":"magic"}"#, "method"),
         (#"{"text_1":"a","text_2":"b","method":5}"#, "method"),

@@ -126,16 +126,18 @@ import Testing
                 Self.chunk
                     + #"{"index":0,"delta":{\#(delta)},"logprobs":null,"finish_reason":\#(finish)}],"usage":null}"#
             }
-            #expect(
-                answer.events.map(Self.withoutIDs) == [
-                    event(#""role":"assistant","content":"""#), event(#""content":"Hi""#),
-                    event(
-                        #""tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"f","arguments":"{\"a\""}}]"#
-                    ),
-                    event(#""tool_calls":[{"index":0,"function":{"arguments":": 1}"}}]"#),
-                    event("", #""tool_calls","stop_reason":null"#),
-                    Self.chunk + "]," + Self.usage(13, 3 + Self.call.utf8.count + 1) + "}", "[DONE]",
-                ])
+            // A chunk a token; the tokens of this tokenizer are characters.
+            let first =
+                #""tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"f","arguments":"{"}}]"#
+            let rest = [#"\""#, "a", #"\""#, ":", " ", "1", "}"].map {
+                event(#""tool_calls":[{"index":0,"function":{"arguments":"\#($0)"}}]"#)
+            }
+            let end = [
+                event("", #""tool_calls","stop_reason":null"#),
+                Self.chunk + "]," + Self.usage(13, 3 + Self.call.utf8.count + 1) + "}", "[DONE]",
+            ]
+            let text = [#""role":"assistant","content":"""#, #""content":"H""#, #""content":"i""#]
+            #expect(answer.events.map(Self.withoutIDs) == text.map { event($0) } + [event(first)] + rest + end)
         }
     }
 

@@ -7,7 +7,7 @@ import time
 
 from serving import BINARY
 
-LINK_VERSION = 2
+LINK_VERSION = 3
 CLIENT_HELLO, ENGINE_HELLO, SUBMIT, STEP_OUTPUT, STATISTICS, ERROR = 1, 2, 3, 7, 8, 9
 
 
@@ -47,9 +47,11 @@ def fingerprint(hello):
 def request(tokens, most):
     """A greedy sequence of `most` new tokens."""
     fields = struct.pack(f"<QI{len(tokens)}i", 1, len(tokens), *tokens)
-    fields += struct.pack("<qfiffQI", 0, 0.0, 0, 1.0, 0.0, 0, 0)
-    # New tokens, no stop tokens, no log-probabilities, priority, no cache salt.
-    return fields + struct.pack("<qIBBiI", most, 0, 0, 0, 0, 0)
+    # Resume offset; temperature, top-k, top-p, min-p; penalties; seed and choice.
+    fields += struct.pack("<qfifffffQI", 0, 0.0, 0, 1.0, 0.0, 1.0, 0.0, 0.0, 0, 0)
+    # New tokens, no stop tokens, at least none, no biases, no grammar, no log-probabilities, no pooling, no labels,
+    # priority, no cache salt.
+    return fields + struct.pack("<qIqIBBBBIiI", most, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 class BareEngine:
