@@ -21,20 +21,25 @@ protocol AnswerFormat: Sendable {
     /// What a stream ends with if the rest cannot be had.
     mutating func fail(_ error: APIError, into bytes: inout [UInt8])
 
-    /// Of an answer that is no stream: may take what is new of a choice, where ``whole(_:prompts:usage:)`` needs to know
-    /// in what order it came.
-    mutating func collect(_ answer: inout ChoiceAnswer)
+    /// Whether ``collect(_:)`` is for something: where ``whole(_:prompts:usage:)`` has to know in what order an answer
+    /// came.
+    var collects: Bool { get }
+
+    /// What is new of a choice, a token at a time, of an answer that is no stream.
+    mutating func collect(_ piece: ChoicePiece)
 
     /// The whole answer.
     ///
     /// - Parameters:
-    ///   - choices: in order, the same number for each prompt, with what ``collect(_:)`` left of them.
+    ///   - choices: in order, the same number for each prompt, with what ``collect(_:)`` did not get of them.
     ///   - prompts: what belongs to each prompt beside its choices.
     func whole(_ choices: [ChoicePiece], prompts: [PromptDetails], usage: Usage) -> [UInt8]
 }
 
 extension AnswerFormat {
-    mutating func collect(_ answer: inout ChoiceAnswer) {}
+    var collects: Bool { false }
+
+    mutating func collect(_ piece: ChoicePiece) {}
 }
 
 /// What belongs to a prompt beside its choices.

@@ -137,7 +137,7 @@ final class GenerationOwner: SequenceOwner {
     var isPaused: Bool { !responder.isWritable }
 
     func receive(choice: Int, output: SequenceOutput) {
-        guard request.stream else { return take(output, choice: choice) }
+        guard request.stream || format.collects else { return take(output, choice: choice) }
         for part in output.singleTokens { take(part, choice: choice) }
     }
 
@@ -161,8 +161,8 @@ final class GenerationOwner: SequenceOwner {
         answers[choice].add(delta)
         if request.stream {
             observer.writing { sendChunks(choice) }
-        } else {
-            format.collect(&answers[choice])
+        } else if format.collects {
+            format.collect(answers[choice].take())
         }
         if unfinished == 0 { complete() }
     }

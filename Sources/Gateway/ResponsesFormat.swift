@@ -38,8 +38,10 @@ struct ResponsesFormat: AnswerFormat {
 
     // MARK: Whole
 
-    mutating func collect(_ answer: inout ChoiceAnswer) {
-        _ = self.answer.add(answer.take())
+    var collects: Bool { true }
+
+    mutating func collect(_ piece: ChoicePiece) {
+        _ = answer.add(piece)
     }
 
     func whole(_ choices: [ChoicePiece], prompts: [PromptDetails], usage: Usage) -> [UInt8] {

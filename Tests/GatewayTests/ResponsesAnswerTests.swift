@@ -66,6 +66,11 @@ import Testing
         }.joined()
     }
 
+    /// The events of a text, a token each.
+    private static func deltas(_ text: String) -> [(name: String, rest: String)] {
+        text.map { ("output_text.delta", item("msg_r_0", 0, #""delta":"\#($0)","logprobs":[]"#)) }
+    }
+
     private static func item(_ id: String, _ index: Int, _ rest: String, parts: Bool = true) -> String {
         #""item_id":"\#(id)","output_index":\#(index),"# + (parts ? #""content_index":0,"# : "") + rest
     }
@@ -123,20 +128,20 @@ import Testing
             let begun = #""response":"# + expected.begun.json
             #expect(
                 answer.body
-                    == Self.stream([
-                        ("created", begun), ("in_progress", begun),
-                        (
-                            "output_item.added",
-                            #""output_index":0,"item":\#(Self.message(0, "in_progress", ""))"#
-                        ),
-                        ("content_part.added", Self.item("msg_r_0", 0, #""part":\#(Self.part(""))"#)),
-                        ("output_text.delta", Self.item("msg_r_0", 0, #""delta":"he","logprobs":[]"#)),
-                        ("output_text.delta", Self.item("msg_r_0", 0, #""delta":"llo","logprobs":[]"#)),
-                        ("output_text.done", Self.item("msg_r_0", 0, #""text":"hello","logprobs":[]"#)),
-                        ("content_part.done", Self.item("msg_r_0", 0, #""part":\#(Self.part("hello"))"#)),
-                        ("output_item.done", #""output_index":0,"item":\#(expected.output)"#),
-                        ("completed", #""response":"# + expected.json),
-                    ]))
+                    == Self.stream(
+                        [
+                            ("created", begun), ("in_progress", begun),
+                            (
+                                "output_item.added",
+                                #""output_index":0,"item":\#(Self.message(0, "in_progress", ""))"#
+                            ),
+                            ("content_part.added", Self.item("msg_r_0", 0, #""part":\#(Self.part(""))"#)),
+                        ] + Self.deltas("hello") + [
+                            ("output_text.done", Self.item("msg_r_0", 0, #""text":"hello","logprobs":[]"#)),
+                            ("content_part.done", Self.item("msg_r_0", 0, #""part":\#(Self.part("hello"))"#)),
+                            ("output_item.done", #""output_index":0,"item":\#(expected.output)"#),
+                            ("completed", #""response":"# + expected.json),
+                        ]))
         }
     }
 
@@ -258,7 +263,9 @@ import Testing
             #expect(Self.withoutIDs(whole.body) == expected.json)
             let stream = try await bench.post(Self.path, body + #","stream":true}"#)
             let begun = #""response":"# + expected.begun.json
-            func called(_ index: Int, _ deltas: [String]) -> [(name: String, rest: String)] {
+            // A token is a character, and a quotation mark is escaped.
+            let deltas = ["{", #"\""#, "a", #"\""#, ":", " ", "1", "}"]
+            func called(_ index: Int) -> [(name: String, rest: String)] {
                 let id = "fc_r_\(index)"
                 let opened = Self.call(index, "in_progress", index, "")
                 return [("output_item.added", #""output_index":\#(index),"item":\#(opened)"#)]
@@ -285,11 +292,11 @@ import Testing
                                 #""output_index":0,"item":\#(Self.message(0, "in_progress", ""))"#
                             ),
                             ("content_part.added", Self.item("msg_r_0", 0, #""part":\#(Self.part(""))"#)),
-                            ("output_text.delta", Self.item("msg_r_0", 0, #""delta":"Well.","logprobs":[]"#)),
+                        ] + Self.deltas("Well.") + [
                             ("output_text.done", Self.item("msg_r_0", 0, #""text":"Well.","logprobs":[]"#)),
                             ("content_part.done", Self.item("msg_r_0", 0, #""part":\#(Self.part("Well."))"#)),
                             ("output_item.done", #""output_index":0,"item":\#(items[0])"#),
-                        ] + called(1, [#"{\"a\""#, ": 1}"]) + called(2, [arguments])
+                        ] + called(1) + called(2)
                             + [("completed", #""response":"# + expected.json)]))
         }
         let request = try #require(engine.requests.first)
