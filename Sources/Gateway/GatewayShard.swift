@@ -76,6 +76,10 @@ final class GatewayShard {
             "/v1/chat/completions": (
                 .post, { (shard, exchange) throws(APIError) in try shard.chatCompletions(exchange) }
             ),
+            "/v1/responses": (.post, { (shard, exchange) throws(APIError) in try shard.responses(exchange) }),
+            "/v1/responses/input_tokens": (
+                .post, { (shard, exchange) throws(APIError) in try shard.responseTokens(exchange) }
+            ),
             "/v1/embeddings": (.post, embeddings), "/embeddings": (.post, embeddings),
             "/v1/score": (.post, score), "/score": (.post, score),
             "/v1/rerank": (.post, rerank), "/v2/rerank": (.post, rerank), "/rerank": (.post, rerank),

@@ -77,6 +77,14 @@ struct LogProbabilityText: Sendable {
 
     /// `{"content": [{"token", "logprob", "bytes", "top_logprobs"}]}`, the form of chat completions.
     func writeChat(_ writer: inout JSONWriter, tokenizer: Tokenizer) {
+        writer.beginObject()
+        writer.key("content")
+        writeList(&writer, tokenizer: tokenizer)
+        writer.endObject()
+    }
+
+    /// `[{"token", "logprob", "bytes", "top_logprobs"}]`, the form of responses.
+    func writeList(_ writer: inout JSONWriter, tokenizer: Tokenizer) {
         func write(_ token: TokenLogProbability) {
             writer.key("token")
             writer.string(Self.name(of: token.token, tokenizer))
@@ -87,8 +95,6 @@ struct LogProbabilityText: Sendable {
             for byte in tokenizer.bytes(of: token.token) { writer.integer(Int64(byte)) }
             writer.endArray()
         }
-        writer.beginObject()
-        writer.key("content")
         writer.beginArray()
         for case .known(let position) in entries {
             writer.beginObject()
@@ -104,7 +110,6 @@ struct LogProbabilityText: Sendable {
             writer.endObject()
         }
         writer.endArray()
-        writer.endObject()
     }
 
     /// `[null, {"token id": {"logprob", "rank", "decoded_token"}}, …]`, the form of vLLM for prompts: at each position
