@@ -113,7 +113,8 @@ struct LogProbabilityText: Sendable {
     }
 
     /// `[null, {"token id": {"logprob", "rank", "decoded_token"}}, …]`, the form of vLLM for prompts: at each position
-    /// the prompt's own token and the likeliest ones. The own token's rank is null where it is none of those.
+    /// the prompt's own token and the likeliest ones. The own token's rank is null where it is none of those and the engine
+    /// did not count it.
     func writePrompt(_ writer: inout JSONWriter, tokenizer: Tokenizer) {
         func write(_ token: TokenLogProbability, rank: Int?) {
             writer.key(String(token.token))
@@ -134,7 +135,7 @@ struct LogProbabilityText: Sendable {
             }
             writer.beginObject()
             let place = position.top.firstIndex { $0.token == position.chosen.token }
-            write(position.chosen, rank: place.map { $0 + 1 })
+            write(position.chosen, rank: position.rank > 0 ? Int(position.rank) : place.map { $0 + 1 })
             for (index, candidate) in position.top.enumerated() where index != place {
                 write(candidate, rank: index + 1)
             }
