@@ -27,19 +27,24 @@ struct AllocationCount {
         var failures: [String] = []
         for sampled in [false, true] {
             for kept in [false, true] {
-                let counts = try measure(sampled: sampled, kept: kept)
+                var counts = try measure(sampled: sampled, kept: kept)
+                // What the language's runtime makes the first time that a path is taken comes once; what steps allocate
+                // comes again.
+                if !excesses(of: counts, kept: kept).isEmpty { counts = try measure(sampled: sampled, kept: kept) }
                 report(counts, sampled: sampled, kept: kept)
-                for count in counts {
-                    let most = kept && count.thread == "engine-step" ? UInt64(Self.countedSteps) : 0
-                    if count.isEngine, count.calls > most {
-                        failures.append("\(count.thread): \(count.calls) allocations in \(Self.countedSteps) steps")
-                    }
-                }
+                failures += excesses(of: counts, kept: kept)
             }
         }
         guard failures.isEmpty else {
             throw EngineBenchmark.Failure(description: failures.joined(separator: "; "))
         }
+    }
+
+    private func excesses(of counts: [Count], kept: Bool) -> [String] {
+        counts.filter { count in
+            let most = kept && count.thread == "engine-step" ? UInt64(Self.countedSteps) : 0
+            return count.isEngine && count.calls > most
+        }.map { "\($0.thread): \($0.calls) allocations in \(Self.countedSteps) steps" }
     }
 
     private struct Count {

@@ -46,6 +46,7 @@ extension ForwardPass {
             }
             pool.barrier()
             let (chosen, topCounts, top) = (job.chosen.base, job.topCounts.base, job.top.base)
+            let ranks = job.ranks.base
             forEachItem(count) { index in
                 let position = step.heads[start + index]
                 let logits = buffers.logits + index * buffers.vocabularyStride
@@ -55,6 +56,7 @@ extension ForwardPass {
                     choose(
                         position, logits: logits, job, worker, &chosen[start + index], &topCounts[start + index],
                         top + position.topOffset)
+                    if position.target >= 0 { ranks[start + index] = rank(of: Int(position.target), logits) }
                 }
             }
             pool.barrier()
@@ -91,6 +93,14 @@ extension ForwardPass {
                 topCount = Int32(found)
             }
         }
+    }
+
+    /// Place of a token among all by their logits, from 1.
+    private func rank(of token: Int, _ logits: UnsafeMutablePointer<Float>) -> Int32 {
+        let own = logits[token]
+        var above: Int32 = 0
+        for other in 0..<model.vocabularySize { above &+= logits[other] > own ? 1 : 0 }
+        return above &+ 1
     }
 
     /// Chooses a token. Logits stay as they are: what is reported is the model's own.

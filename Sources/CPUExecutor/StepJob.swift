@@ -92,6 +92,8 @@ final class StepJob: PoolProgram, @unchecked Sendable {
     private(set) var chosen = OutputBuffer(StepJob.nothing)
     /// How many likeliest tokens were found for each head position.
     private(set) var topCounts = OutputBuffer<Int32>(0)
+    /// For prompt tokens their rank, see `PositionLogProbabilities`.
+    private(set) var ranks = OutputBuffer<Int32>(0)
     private(set) var top = OutputBuffer(StepJob.nothing)
     private(set) var labelLogProbabilities = OutputBuffer<Float>(0)
     private(set) var pooled = OutputBuffer<Float>(0)
@@ -177,6 +179,7 @@ final class StepJob: PoolProgram, @unchecked Sendable {
         isSingleTile = tiles.count == 1
         chosen.reset(count: heads.count, to: Self.nothing)
         topCounts.reset(count: heads.count, to: 0)
+        ranks.reset(count: heads.count, to: 0)
         top.reset(count: topTotal, to: Self.nothing)
     }
 
@@ -213,7 +216,8 @@ final class StepJob: PoolProgram, @unchecked Sendable {
                 let start = result.promptTop.count
                 result.promptTop.append(contentsOf: likeliest(head))
                 result.prompt.append(
-                    PromptLogProbability(chosen: chosen.base[head], top: start..<result.promptTop.count))
+                    PromptLogProbability(
+                        chosen: chosen.base[head], top: start..<result.promptTop.count, rank: ranks.base[head]))
                 head += 1
             }
             output.prompt = promptStart..<result.prompt.count

@@ -3,21 +3,33 @@
 internal import Glibc
 internal import Yams
 
-/// A YAML file whose keys are the names of the flags.
+/// A YAML file whose keys are the names of the flags, and that may list models.
 struct ConfigurationFile {
+    /// One of several models.
+    struct Entry: Equatable {
+        /// `tandem.yaml: models[1]`.
+        var place: String
+        /// Texts of the values that were given; a `name` is a `served-model-name`.
+        var values: [String: String] = [:]
+        var aliases: [String] = []
+    }
+
     /// As the user wrote it.
     var name: String
     /// Texts of the values; a null is as if the key were not there.
-    var values: [String: String]
+    var values: [String: String] = [:]
+    /// What stands under `models`; null if nothing does.
+    var models: [Entry]?
 
-    /// - Parameter keys: what may be in the file.
-    init(path: String, keys: [String]) throws(ConfigurationError) {
-        try self.init(name: path, yaml: Self.contents(of: path), keys: keys)
+    /// - Parameters:
+    ///   - keys: what may be in the file.
+    ///   - entryKeys: what may be in an entry of its `models`; if empty, the file may have none.
+    init(path: String, keys: [String], entryKeys: [String] = []) throws(ConfigurationError) {
+        try self.init(name: path, yaml: Self.contents(of: path), keys: keys, entryKeys: entryKeys)
     }
 
-    init(name: String, yaml: String, keys: [String]) throws(ConfigurationError) {
+    init(name: String, yaml: String, keys: [String], entryKeys: [String] = []) throws(ConfigurationError) {
         self.name = name
-        values = [:]
         let root: Node?
         do {
             root = try compose(yaml: yaml)
@@ -29,20 +41,85 @@ struct ConfigurationFile {
             throw ConfigurationError(source: name, reason: "it should have lines such as \"port: 8000\"")
         }
         for (keyNode, valueNode) in mapping {
-            let key = keyNode.scalar?.string ?? "?"
-            guard keys.contains(key) else {
-                throw ConfigurationError(
-                    source: name,
-                    reason:
-                        "unknown key \"\(key)\"\(Self.line(keyNode)); known keys are \(keys.joined(separator: ", "))"
-                )
+            let key = try Self.key(keyNode, of: entryKeys.isEmpty ? keys : keys + ["models"], source: name)
+            guard key == "models", !entryKeys.isEmpty else {
+                values[key] = try Self.text(valueNode, source: "\(name): \(key)")
+                continue
             }
-            guard let value = valueNode.scalar else {
-                throw ConfigurationError(
-                    source: "\(name): \(key)", reason: "it should be a single value, not a list or a mapping")
-            }
-            if valueNode.null == nil { values[key] = value.string }
+            guard valueNode.null == nil else { continue }
+            models = try Self.entries(valueNode, place: "\(name): models", keys: entryKeys)
         }
+    }
+
+    // MARK: - Models
+
+    private static func entries(_ node: Node, place: String, keys: [String]) throws(ConfigurationError) -> [Entry] {
+        guard let list = node.sequence, !list.isEmpty else {
+            throw ConfigurationError(source: place, reason: "it should be a list with lines such as \"- model: NAME\"")
+        }
+        var entries: [Entry] = []
+        for (index, element) in list.enumerated() {
+            entries.append(try entry(element, place: "\(place)[\(index)]", keys: keys))
+        }
+        return entries
+    }
+
+    private static func entry(_ node: Node, place: String, keys: [String]) throws(ConfigurationError) -> Entry {
+        guard let mapping = node.mapping else {
+            throw ConfigurationError(source: place, reason: "it should have lines such as \"model: NAME\"")
+        }
+        var entry = Entry(place: place)
+        for (keyNode, valueNode) in mapping {
+            let key = try key(keyNode, of: keys, source: place)
+            let source = "\(place).\(key)"
+            if key == "aliases" {
+                entry.aliases = try aliases(valueNode, source: source)
+                continue
+            }
+            guard let text = try text(valueNode, source: source) else { continue }
+            if key == "name" && text.isEmpty { throw ConfigurationError(source: source, reason: "it is empty") }
+            let stored = key == "name" ? "served-model-name" : key
+            guard entry.values.updateValue(text, forKey: stored) == nil else {
+                throw ConfigurationError(
+                    source: place, reason: "`name` and `served-model-name` are the same; give one of them")
+            }
+        }
+        return entry
+    }
+
+    private static func aliases(_ node: Node, source: String) throws(ConfigurationError) -> [String] {
+        guard node.null == nil else { return [] }
+        guard let list = node.sequence else {
+            throw ConfigurationError(source: source, reason: "it should be a list such as [small, fast]")
+        }
+        var aliases: [String] = []
+        for (index, element) in list.enumerated() {
+            guard let alias = try text(element, source: "\(source)[\(index)]"), !alias.isEmpty else {
+                throw ConfigurationError(source: "\(source)[\(index)]", reason: "it is empty")
+            }
+            aliases.append(alias)
+        }
+        return aliases
+    }
+
+    // MARK: - Nodes
+
+    private static func key(_ node: Node, of known: [String], source: String) throws(ConfigurationError) -> String {
+        let key = node.scalar?.string ?? "?"
+        guard known.contains(key) else {
+            throw ConfigurationError(
+                source: source,
+                reason: "unknown key \"\(key)\"\(line(node)); known keys are \(known.joined(separator: ", "))")
+        }
+        return key
+    }
+
+    /// A single value; `nil` if it is null.
+    private static func text(_ node: Node, source: String) throws(ConfigurationError) -> String? {
+        guard let value = node.scalar else {
+            throw ConfigurationError(source: source, reason: "it should be a single value, not a list or a mapping")
+        }
+        return node.null == nil ? value.string : nil
     }
 
     private static func line(_ node: Node) -> String {

@@ -60,31 +60,10 @@ public struct HostStallSettings: Sendable, Equatable {
 
 /// All settings of `tandem serve`, checked.
 public struct ServeConfiguration: Sendable, Equatable {
-    /// Name or path; null for the default model.
-    public var model: String?
-    /// Path of a `.gguf` file or directory with a tokenizer; null for the model's own.
-    public var tokenizer: String?
-    public var loadFormat = LoadFormatSetting.auto
-    public var ablation = AblationSetting.full
+    /// What is served, never empty; more than one if a file lists ``ModelSettings``.
+    public var models = [ModelSettings()]
     public var host = "127.0.0.1"
     public var port: UInt16 = 8000
-    public var engines = 2
-    /// Compute threads an engine; null for its share of the cores.
-    public var threads: Int?
-    public var cpuCompute = CPUComputeSetting.auto
-    /// Tokens of the longest sequence; null for what the model was made for.
-    public var maximumContextLength: Int?
-    /// Sequences that an engine runs at once.
-    public var maximumSequences = 128
-    /// Tokens of one engine step.
-    public var maximumBatchedTokens = 512
-    /// KV cache of an engine, in bytes; null for a share of the available memory.
-    public var keyValueBytes: UInt64?
-    public var asynchronousScheduling = false
-    /// Most tokens that an engine guesses ahead for a sequence, from what stands in it already; 0 guesses none.
-    public var promptLookup = 8
-    /// Null for the model's own name.
-    public var servedModelName: String?
     /// Null lets everybody in.
     public var apiKey: String?
     public var shutdownTimeout = Duration.seconds(30)
@@ -96,7 +75,7 @@ public struct ServeConfiguration: Sendable, Equatable {
     /// The defaults.
     public init() {}
 
-    /// Keys of a configuration file; each is also a flag and, as `TANDEM_…`, an environment variable.
+    /// Keys of a configuration file beside `models`; each is also a flag and, as `TANDEM_…`, an environment variable.
     public static let keys = [
         "model", "tokenizer", "load-format", "ablation",
         "host", "port", "engines", "threads", "device", "cpu-compute", "mps", "max-model-len", "max-num-seqs",
@@ -112,30 +91,16 @@ public struct ServeConfiguration: Sendable, Equatable {
     init(flags: [String: String], environment: [String: String]) throws(ConfigurationError) {
         var layers = SettingLayers(flags: flags, environment: environment, file: nil)
         if let path = try layers.text("config") {
-            layers.file = try ConfigurationFile(path: path, keys: Self.keys)
+            layers.file = try ConfigurationFile(path: path, keys: Self.keys, entryKeys: ModelSettings.entryKeys)
         }
         try self.init(layers)
     }
 
     init(_ layers: SettingLayers) throws(ConfigurationError) {
         let defaults = ServeConfiguration()
-        model = try layers.text("model")
-        tokenizer = try layers.text("tokenizer")
-        loadFormat = try layers.choice("load-format", of: LoadFormatSetting.self) ?? defaults.loadFormat
-        ablation = try layers.choice("ablation", of: AblationSetting.self) ?? defaults.ablation
+        models = try Self.models(layers)
         host = try layers.text("host") ?? defaults.host
         port = UInt16(try layers.integer("port", in: 0...65535) ?? Int(defaults.port))
-        engines = try layers.integer("engines", in: 1...1024) ?? defaults.engines
-        threads = try layers.integer("threads", in: 1...1024)
-        cpuCompute = try layers.choice("cpu-compute", of: CPUComputeSetting.self) ?? defaults.cpuCompute
-        maximumContextLength = try layers.integer("max-model-len", in: 1...(1 << 24))
-        maximumSequences = try layers.integer("max-num-seqs", in: 1...65536) ?? defaults.maximumSequences
-        maximumBatchedTokens =
-            try layers.integer("max-num-batched-tokens", in: 1...(1 << 20)) ?? defaults.maximumBatchedTokens
-        keyValueBytes = try layers.byteCount("kv-cache-memory")
-        asynchronousScheduling = try layers.boolean("async-scheduling") ?? defaults.asynchronousScheduling
-        promptLookup = try layers.integer("prompt-lookup", in: 0...64) ?? defaults.promptLookup
-        servedModelName = try layers.text("served-model-name")
         apiKey = try layers.text("api-key")
         shutdownTimeout = try layers.duration("shutdown-timeout") ?? defaults.shutdownTimeout
         logLevel = try layers.choice("log-level", of: LogLevel.self) ?? defaults.logLevel
@@ -147,6 +112,33 @@ public struct ServeConfiguration: Sendable, Equatable {
             perPromptToken: try Self.stall("host-stall-per-prompt-token", layers))
         try Self.checkDevice(layers.given("device"))
         try Self.checkMPS(layers.given("mps"))
+    }
+
+    private static func models(_ layers: SettingLayers) throws(ConfigurationError) -> [ModelSettings] {
+        guard let entries = layers.file?.models else { return [try ModelSettings(layers)] }
+        // Neither can hold for all of several models.
+        for key in ["model", "served-model-name"] {
+            guard let given = layers.given(key) else { continue }
+            throw ConfigurationError(
+                source: layers.flags["model"] == nil || key != "model" ? given.source : "MODEL",
+                reason:
+                    "\(layers.file?.name ?? "the file") lists the `models:` that are served; take this setting away, "
+                    + "or the list")
+        }
+        var models: [ModelSettings] = []
+        for entry in entries {
+            var layers = layers
+            layers.entry = entry
+            models.append(try ModelSettings(layers))
+        }
+        try ModelSettings.checkNames(models.map { ($0, ($0.servedModelName.map { [$0] } ?? []) + $0.aliases) })
+        let engines = models.reduce(0) { $0 + $1.engines }
+        guard engines <= ModelSettings.maximumEngines else {
+            throw ConfigurationError(
+                source: "\(layers.file?.name ?? ""): models",
+                reason: "they have \(engines) engines together; the limit is \(ModelSettings.maximumEngines)")
+        }
+        return models
     }
 
     private static func stall(_ key: String, _ layers: SettingLayers) throws(ConfigurationError) -> Duration {

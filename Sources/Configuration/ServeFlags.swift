@@ -160,6 +160,7 @@ struct OtherFlags: ParsableArguments {
             valueName: "level"))
     var logLevel: String?
 
-    @Option(help: ArgumentHelp("YAML file whose keys are the names of these flags.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("YAML file with the names of these flags as keys, and a list of models.", valueName: "file"))
     var config: String?
 }

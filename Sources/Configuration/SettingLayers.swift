@@ -11,13 +11,19 @@ struct GivenSetting: Equatable {
 }
 
 /// Settings by key (`max-model-len`): flags win over the environment (`TANDEM_MAX_MODEL_LEN`), which wins over the file.
+/// What an entry of a list of models says holds for that model, whatever is given elsewhere.
 struct SettingLayers {
     /// Texts of the flags that were given.
     var flags: [String: String]
     var environment: [String: String]
     var file: ConfigurationFile?
+    /// The model whose settings these are, if a file lists several.
+    var entry: ConfigurationFile.Entry?
 
     func given(_ key: String) -> GivenSetting? {
+        if let entry, let text = entry.values[key] {
+            return GivenSetting(text: text, source: "\(entry.place).\(key)")
+        }
         if let text = flags[key] { return GivenSetting(text: text, source: "--\(key)") }
         let variable = Self.variable(for: key)
         if let text = environment[variable], !text.isEmpty {

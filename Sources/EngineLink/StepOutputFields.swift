@@ -82,6 +82,7 @@ extension ByteBuffer {
         writeCount(positions.count)
         for position in positions {
             write(position.chosen)
+            writeInteger(position.rank, endianness: .little)
             writeCount(position.top.count)
             for entry in position.top { write(entry) }
         }
@@ -131,14 +132,14 @@ extension FieldReader {
     }
 
     private mutating func positions(_ field: StaticString) throws(LinkError) -> [PositionLogProbabilities] {
-        // A token with its logarithm and a count.
-        try array(field, elementBytes: 12) { reader throws(LinkError) in
-            PositionLogProbabilities(
-                chosen: try reader.tokenLogProbability(field),
-                top: try reader.array(field, elementBytes: 8) { reader throws(LinkError) in
-                    try reader.tokenLogProbability(field)
-                }
-            )
+        // A token with its logarithm, its rank and a count.
+        try array(field, elementBytes: 16) { reader throws(LinkError) in
+            let chosen = try reader.tokenLogProbability(field)
+            let rank: Int32 = try reader.integer(field)
+            let top = try reader.array(field, elementBytes: 8) { reader throws(LinkError) in
+                try reader.tokenLogProbability(field)
+            }
+            return PositionLogProbabilities(chosen: chosen, top: top, rank: rank)
         }
     }
 

@@ -5,7 +5,7 @@ import NIOCore
 import Requests
 import Routing
 
-/// Keeps one link to every engine that the roster calls ready, and tells the dispatcher which engines serve.
+/// Keeps one link to every engine of a model that the roster calls ready, and tells the dispatcher which engines serve.
 ///
 /// Lives on one event loop.
 final class EnginePool {
@@ -26,6 +26,8 @@ final class EnginePool {
 
     private let eventLoop: any EventLoop
     private let dispatcher: Dispatcher
+    /// Which engines of a roster are the model's; `nil` if all are.
+    private let indices: Range<UInt32>?
     private let hello: ClientHello
     private let metrics: GatewayMetrics
     private let log: @Sendable (String) -> Void
@@ -39,11 +41,12 @@ final class EnginePool {
     private var isSettled = false
 
     init(
-        eventLoop: any EventLoop, dispatcher: Dispatcher, tokenizerFingerprint: Digest128, pid: Int32,
-        metrics: GatewayMetrics, log: @escaping @Sendable (String) -> Void
+        eventLoop: any EventLoop, dispatcher: Dispatcher, indices: Range<UInt32>? = nil,
+        tokenizerFingerprint: Digest128, pid: Int32, metrics: GatewayMetrics, log: @escaping @Sendable (String) -> Void
     ) {
         self.eventLoop = eventLoop
         self.dispatcher = dispatcher
+        self.indices = indices
         hello = ClientHello(tokenizerFingerprint: tokenizerFingerprint, pid: pid)
         self.metrics = metrics
         self.log = log
@@ -75,12 +78,13 @@ final class EnginePool {
     func update(_ roster: Roster) {
         guard roster.generation > generation || generation == 0 else { return }
         generation = roster.generation
-        let known = Set(roster.engines.map(\.index))
+        let entries = roster.engines.filter { indices?.contains($0.index) ?? true }
+        let known = Set(entries.map(\.index))
         for index in engines.keys where !known.contains(index) {
             drop(index, reason: "it left the roster")
             engines[index] = nil
         }
-        for entry in roster.engines {
+        for entry in entries {
             let before = engines[entry.index]
             engines[entry.index, default: EngineState(entry: entry)].entry = entry
             if let before, before.entry.pid != entry.pid, before.hello != nil {

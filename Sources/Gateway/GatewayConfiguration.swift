@@ -5,7 +5,10 @@ public import NIOCore
 
 /// What a gateway serves and how.
 public struct GatewayConfiguration: Sendable {
+    /// What requests get that name no model.
     public var model: ServedModel
+    /// What else is served; all names differ.
+    public var otherModels: [ServedModel] = []
     /// Where HTTP connections come from.
     public var listener: HTTPListener
     /// A socket to the supervisor: rosters come in, readiness goes out. Its end is the supervisor's end.
@@ -14,7 +17,7 @@ public struct GatewayConfiguration: Sendable {
     public var eventLoops = 1
     /// Keys that clients must show one of; empty lets everybody in.
     public var apiKeys: [String] = []
-    /// Sequences that may be unfinished at once, an event loop; one more is refused with 429.
+    /// Sequences of a model that may be unfinished at once, an event loop; one more is refused with 429.
     public var maximumSequences = 4096
     /// How long a sequence waits when no engine serves before it is refused with 503.
     public var holdTimeout = TimeAmount.seconds(30)

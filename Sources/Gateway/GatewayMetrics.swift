@@ -9,7 +9,7 @@ import Telemetry
 /// The gateway's metrics, under vLLM's names, so that existing dashboards and load generators read them, and its own
 /// under `tandem_`.
 final class GatewayMetrics: Sendable {
-    private let registry = MetricRegistry()
+    private let registry: MetricRegistry
     private let model: MetricLabel
     /// Submissions of a sequence beyond its first.
     let retries: MetricCounter
@@ -31,10 +31,14 @@ final class GatewayMetrics: Sendable {
     private let configuredEngines: MetricGauge
     private let servingEngines: MetricGauge
 
-    init(modelName: String, clock: @escaping @Sendable () -> NIODeadline = { .now() }) {
+    /// - Parameter registry: where they are shown; several models share one.
+    init(
+        modelName: String, registry: MetricRegistry = MetricRegistry(),
+        clock: @escaping @Sendable () -> NIODeadline = { .now() }
+    ) {
         let model = MetricLabel("model_name", modelName)
         self.model = model
-        let registry = registry
+        self.registry = registry
         func histogram(_ name: String, _ help: String, _ buckets: [Double]) -> MetricHistogram {
             registry.histogram(name, help: help, labels: [model], buckets: buckets)
         }
@@ -87,9 +91,13 @@ final class GatewayMetrics: Sendable {
 
     /// A request was answered with an error before it was admitted, or failed after.
     func refused(status: Int) {
+        Self.refused(status: status, labels: [model], in: registry)
+    }
+
+    static func refused(status: Int, labels: [MetricLabel], in registry: MetricRegistry) {
         registry.counter(
             "tandem_http_errors_total", help: "Requests answered with an error, by status.",
-            labels: [model, MetricLabel("status", String(status))]
+            labels: labels + [MetricLabel("status", String(status))]
         ).add()
     }
 
@@ -184,8 +192,6 @@ final class GatewayMetrics: Sendable {
                 nanoseconds, MetricLabel("component", component))
         }
     }
-
-    func exposition() -> [UInt8] { Array(registry.exposition().utf8) }
 
     static var contentType: String { MetricRegistry.contentType }
 }

@@ -53,9 +53,11 @@ public final class GatewayServer: Sendable {
         // Two, so that one very long request does not keep all other long ones waiting.
         let workers = NIOThreadPool(numberOfThreads: 2)
         workers.start()
-        let metrics = GatewayMetrics(modelName: configuration.model.name, clock: configuration.clock)
+        let instruments = GatewayInstruments(
+            model: configuration.model.name, others: configuration.otherModels.map(\.name),
+            clock: configuration.clock)
         let shards = ShardTable(
-            group: group, configuration: configuration, metrics: metrics, workers: workers)
+            group: group, configuration: configuration, instruments: instruments, workers: workers)
         var serving = HTTPServerConfiguration()
         serving.limits.maximumBodyBytes = configuration.maximumBodyBytes
         serving.errorBody = { status, reason in
@@ -64,7 +66,7 @@ public final class GatewayServer: Sendable {
             return ("application/json", ByteBuffer(bytes: error.body))
         }
         let log = configuration.log
-        serving.writeObserver = { HostTimes.add($0, to: metrics.hostTimes.write) }
+        serving.writeObserver = { HostTimes.add($0, to: instruments.hostTimes.write) }
         serving.incidentLog = { incident in log("http: \(incident)") }
         if configuration.logsAccess {
             serving.accessLog = { entry in
@@ -128,26 +130,26 @@ public final class GatewayServer: Sendable {
     }
 }
 
-/// The shards of a gateway, one an event loop. Immutable; each shard is touched on its own loop only.
+/// The shards of a gateway, one a model, on each event loop. Immutable; each is touched on its own loop only.
 final class ShardTable: HTTPRequestHandler {
-    private let shards: [ObjectIdentifier: NIOLoopBoundBox<GatewayShard>]
+    private let fronts: [ObjectIdentifier: NIOLoopBoundBox<GatewayFront>]
 
     init(
-        group: MultiThreadedEventLoopGroup, configuration: GatewayConfiguration, metrics: GatewayMetrics,
+        group: MultiThreadedEventLoopGroup, configuration: GatewayConfiguration, instruments: GatewayInstruments,
         workers: NIOThreadPool
     ) {
-        var shards: [ObjectIdentifier: NIOLoopBoundBox<GatewayShard>] = [:]
+        var fronts: [ObjectIdentifier: NIOLoopBoundBox<GatewayFront>] = [:]
         for eventLoop in group.makeIterator() {
-            shards[ObjectIdentifier(eventLoop)] = NIOLoopBoundBox.makeBoxSendingValue(
-                GatewayShard(
-                    eventLoop: eventLoop, configuration: configuration, metrics: metrics, workers: workers),
+            fronts[ObjectIdentifier(eventLoop)] = NIOLoopBoundBox.makeBoxSendingValue(
+                GatewayFront(
+                    eventLoop: eventLoop, configuration: configuration, instruments: instruments, workers: workers),
                 eventLoop: eventLoop)
         }
-        self.shards = shards
+        self.fronts = fronts
     }
 
     func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
-        shards[ObjectIdentifier(responder.eventLoop)]?.value.handle(request, responder)
+        fronts[ObjectIdentifier(responder.eventLoop)]?.value.handle(request, responder)
     }
 
     func update(_ roster: Roster) {
@@ -156,17 +158,17 @@ final class ShardTable: HTTPRequestHandler {
 
     /// Calls `body` with every shard, on its own loop.
     func forEach(_ body: @escaping @Sendable (GatewayShard) -> Void) {
-        for shard in shards.values {
-            shard.eventLoop.execute { body(shard.value) }
+        for front in fronts.values {
+            front.eventLoop.execute { front.value.shards.forEach(body) }
         }
     }
 
     /// Waits until every shard knows its engines, or for `timeout`.
     func settled(within timeout: TimeAmount) async {
-        for shard in shards.values {
-            let deadline = shard.eventLoop.makePromise(of: Void.self)
-            let timer = shard.eventLoop.scheduleTask(in: timeout) { deadline.succeed() }
-            shard.eventLoop.execute { shard.value.engines.settled.cascade(to: deadline) }
+        for front in fronts.values {
+            let deadline = front.eventLoop.makePromise(of: Void.self)
+            let timer = front.eventLoop.scheduleTask(in: timeout) { deadline.succeed() }
+            front.eventLoop.execute { front.value.settled.cascade(to: deadline) }
             try? await deadline.futureResult.get()
             timer.cancel()
         }
@@ -178,8 +180,8 @@ final class ShardTable: HTTPRequestHandler {
     }
 
     func shutdown() async {
-        for shard in shards.values {
-            try? await shard.eventLoop.submit { shard.value.engines.shutdown() }.get()
+        for front in fronts.values {
+            try? await front.eventLoop.submit { front.value.shards.forEach { $0.engines.shutdown() } }.get()
         }
     }
 }

@@ -15,7 +15,7 @@ extension GatewayShard {
             try model.check(request.requestedModel)
             return try PreparedRequest(request: request, model: model, times: times)
         } finish: { [self] prepared throws(APIError) in
-            try checkStructure(prepared, exchange)
+            try checkStructure(prepared, exchange, format: format(of: prepared.request, exchange))
         }
     }
 
@@ -32,39 +32,46 @@ extension GatewayShard {
             request.prompts = [.text(prompt)]
             return try PreparedRequest(request: request, model: model, times: times)
         } finish: { [self] prepared throws(APIError) in
-            try checkStructure(prepared, exchange)
+            try checkStructure(prepared, exchange, format: format(of: prepared.request, exchange))
         }
     }
 
+    private func format(of request: GenerationRequest, _ exchange: Exchange) -> ResponseFormat {
+        ResponseFormat(
+            kind: request.kind, id: (request.kind == .chat ? "chatcmpl-" : "cmpl-") + exchange.id,
+            created: configuration.secondsSince1970(), model: request.requestedModel ?? model.name,
+            usageField: request.includeUsage, usageAlways: request.continuousUsage, tokenizer: model.tokenizer)
+    }
+
     /// Compiles what the text must look like, if it is anything new, on a worker thread: that may take long.
-    private func checkStructure(_ prepared: PreparedRequest, _ exchange: Exchange) throws(APIError) {
+    func checkStructure(
+        _ prepared: PreparedRequest, _ exchange: Exchange, format: any AnswerFormat
+    ) throws(APIError) {
         guard let structure = prepared.request.structure, !recentGrammars.contains(structure.source) else {
-            try start(prepared, exchange)
+            try start(prepared, exchange, format: format)
             return
         }
         onWorker(exchange) { () throws(APIError) in
             try structure.check()
         } finish: { [self] _ throws(APIError) in
             recentGrammars.insert(structure.source)
-            try start(prepared, exchange)
+            try start(prepared, exchange, format: format)
         }
     }
 
-    private func start(_ prepared: PreparedRequest, _ exchange: Exchange) throws(APIError) {
+    private func start(
+        _ prepared: PreparedRequest, _ exchange: Exchange, format: any AnswerFormat
+    ) throws(APIError) {
         let request = prepared.request
         try prepared.check(contextLength: model.contextLength, maximumSequences: configuration.maximumSequences)
         try checkRoom(for: prepared.sequences)
         let middleEnds = request.suffix == nil ? [] : model.fillInTheMiddle?.endTokens ?? []
-        let prefix = request.kind == .chat ? "chatcmpl-" : "cmpl-"
         let owner = GenerationOwner(
             prepared: prepared,
             context: GenerationOwner.Context(
                 dispatcher: dispatcher, tokenizer: model.tokenizer, contextLength: model.contextLength,
                 endTokens: model.endTokens + middleEnds.filter { !model.endTokens.contains($0) }, writer: writer),
-            format: ResponseFormat(
-                kind: request.kind, id: prefix + exchange.id, created: configuration.secondsSince1970(),
-                model: request.requestedModel ?? model.name, usageField: request.includeUsage,
-                tokenizer: model.tokenizer),
+            format: format,
             responder: exchange.responder,
             headers: exchange.headers,
             observer: RequestObserver(metrics: metrics, clock: configuration.clock, choices: prepared.sequences)

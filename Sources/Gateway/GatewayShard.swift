@@ -7,7 +7,8 @@ import NIOPosix
 import Requests
 import Tokenization
 
-/// Everything a gateway does on one event loop: endpoints, request owners, the dispatcher and its engine links.
+/// Everything a gateway does for one model on one event loop: endpoints, request owners, the dispatcher and its engine
+/// links.
 final class GatewayShard {
     let eventLoop: any EventLoop
     let configuration: GatewayConfiguration
@@ -20,12 +21,12 @@ final class GatewayShard {
     var recentGrammars = RecentGrammars()
 
     init(
-        eventLoop: any EventLoop, configuration: GatewayConfiguration, metrics: GatewayMetrics,
+        eventLoop: any EventLoop, configuration: GatewayConfiguration, model: ServedModel, metrics: GatewayMetrics,
         workers: NIOThreadPool
     ) {
         self.eventLoop = eventLoop
         self.configuration = configuration
-        model = configuration.model
+        self.model = model
         self.metrics = metrics
         self.workers = workers
         dispatcher = Dispatcher(
@@ -34,8 +35,9 @@ final class GatewayShard {
                 sequences: configuration.maximumSequences, hold: configuration.holdTimeout),
             metrics: metrics)
         engines = EnginePool(
-            eventLoop: eventLoop, dispatcher: dispatcher, tokenizerFingerprint: model.tokenizer.fingerprint,
-            pid: configuration.pid, metrics: metrics, log: configuration.log)
+            eventLoop: eventLoop, dispatcher: dispatcher, indices: model.engines,
+            tokenizerFingerprint: model.tokenizer.fingerprint, pid: configuration.pid, metrics: metrics,
+            log: configuration.log)
     }
 
     /// One request, with what every answer to it carries.
@@ -46,50 +48,14 @@ final class GatewayShard {
         var headers: HTTPHeaders
     }
 
-    func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
-        let id = Self.requestID(responder.requestID)
-        responder.requestID = id
-        let exchange = Exchange(request: request, responder: responder, id: id, headers: ["X-Request-Id": id])
+    func handle(_ exchange: Exchange) {
         do {
-            try authorize(request)
             try route(exchange)
         } catch {
             metrics.refused(status: error.status)
-            responder.respond(error, headers: exchange.headers)
+            exchange.responder.respond(error, headers: exchange.headers)
         }
     }
-
-    /// The client's id if it can stand in a header and in JSON as it is, else a random one.
-    private static func requestID(_ given: String?) -> String {
-        if let given, (1...128).contains(given.utf8.count), given.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) {
-            return given
-        }
-        return Digest128(high: .random(in: .min ... .max), low: .random(in: .min ... .max)).description
-    }
-
-    private func authorize(_ request: HTTPRequest) throws(APIError) {
-        guard !configuration.apiKeys.isEmpty, !Self.openPaths.contains(request.path) else { return }
-        guard let header = request.headers["Authorization"] else {
-            throw .unauthorized("an API key is required: send `Authorization: Bearer KEY`")
-        }
-        let prefix = "bearer "
-        guard header.prefix(prefix.count).lowercased() == prefix else {
-            throw .unauthorized("the Authorization header must be `Bearer KEY`")
-        }
-        let key = Array(header.utf8.dropFirst(prefix.utf8.count))
-        var known = false
-        for candidate in configuration.apiKeys where Self.equal(key, Array(candidate.utf8)) { known = true }
-        guard known else { throw .unauthorized("the API key is not valid") }
-    }
-
-    /// Takes the same time wherever two keys differ.
-    private static func equal(_ first: [UInt8], _ second: [UInt8]) -> Bool {
-        guard first.count == second.count else { return false }
-        return zip(first, second).reduce(UInt8(0)) { $0 | ($1.0 ^ $1.1) } == 0
-    }
-
-    /// Paths that probes and scrapers read without a key.
-    private static let openPaths: Set<String> = ["/health", "/live", "/ping", "/version", "/metrics", "/load"]
 
     // MARK: Paths
 
@@ -110,6 +76,10 @@ final class GatewayShard {
             "/v1/chat/completions": (
                 .post, { (shard, exchange) throws(APIError) in try shard.chatCompletions(exchange) }
             ),
+            "/v1/responses": (.post, { (shard, exchange) throws(APIError) in try shard.responses(exchange) }),
+            "/v1/responses/input_tokens": (
+                .post, { (shard, exchange) throws(APIError) in try shard.responseTokens(exchange) }
+            ),
             "/v1/embeddings": (.post, embeddings), "/embeddings": (.post, embeddings),
             "/v1/score": (.post, score), "/score": (.post, score),
             "/v1/rerank": (.post, rerank), "/v2/rerank": (.post, rerank), "/rerank": (.post, rerank),
@@ -118,35 +88,17 @@ final class GatewayShard {
     }()
 
     private static let informing: [String: (method: HTTPMethod, run: Endpoint)] = [
-        "/v1/models": (.get, { (shard, exchange) throws(APIError) in shard.listModels(exchange) }),
         "/tokenizer_info": (.get, { (shard, exchange) throws(APIError) in shard.tokenizerInfo(exchange) }),
         "/tokenize": (.post, { (shard, exchange) throws(APIError) in try shard.tokenize(exchange) }),
         "/detokenize": (.post, { (shard, exchange) throws(APIError) in try shard.detokenize(exchange) }),
-        "/health": (.get, { (shard, exchange) throws(APIError) in try shard.health(exchange) }),
-        "/ping": (.get, { (shard, exchange) throws(APIError) in try shard.health(exchange) }),
-        "/load": (.get, { (shard, exchange) throws(APIError) in shard.load(exchange) }),
-        "/live": (.get, { (shard, exchange) throws(APIError) in shard.live(exchange) }),
-        "/version": (.get, { (shard, exchange) throws(APIError) in shard.version(exchange) }),
-        "/metrics": (.get, { (shard, exchange) throws(APIError) in shard.showMetrics(exchange) }),
     ]
 
     private func route(_ exchange: Exchange) throws(APIError) {
-        let path = exchange.request.path
-        let method = exchange.request.method
-        if let endpoint = Self.endpoints[path] {
-            try check(method, endpoint.method)
-            try endpoint.run(self, exchange)
-        } else if path.hasPrefix("/v1/models/") {
-            try check(method, .get)
-            try showModel(exchange, named: String(path.dropFirst("/v1/models/".count)))
-        } else {
-            throw .unknownPath(path)
+        guard let endpoint = Self.endpoints[exchange.request.path] else {
+            throw .unknownPath(exchange.request.path)
         }
-    }
-
-    private func check(_ method: HTTPMethod, _ expected: HTTPMethod) throws(APIError) {
-        if method == expected || (expected == .get && method == .head) { return }
-        throw .methodNotAllowed(method.rawValue, allow: expected == .get ? "GET, HEAD" : expected.rawValue)
+        try exchange.require(endpoint.method)
+        try endpoint.run(self, exchange)
     }
 
     // MARK: Long work

@@ -14,7 +14,7 @@ final class GenerationOwner: SequenceOwner {
     private let prompts: [PreparedRequest.Prompt]
     private let endTokens: [TokenID]
     private let contextLength: Int
-    private let format: ResponseFormat
+    private var format: any AnswerFormat
     private let dispatcher: Dispatcher
     private let responder: HTTPResponder
     private let responseHeaders: HTTPHeaders
@@ -45,7 +45,7 @@ final class GenerationOwner: SequenceOwner {
     init(
         prepared: PreparedRequest,
         context: Context,
-        format: ResponseFormat,
+        format: any AnswerFormat,
         responder: HTTPResponder,
         headers: HTTPHeaders,
         observer: RequestObserver
@@ -137,7 +137,7 @@ final class GenerationOwner: SequenceOwner {
     var isPaused: Bool { !responder.isWritable }
 
     func receive(choice: Int, output: SequenceOutput) {
-        guard request.stream else { return take(output, choice: choice) }
+        guard request.stream || format.collects else { return take(output, choice: choice) }
         for part in output.singleTokens { take(part, choice: choice) }
     }
 
@@ -159,7 +159,11 @@ final class GenerationOwner: SequenceOwner {
             addEcho(choice)
         }
         answers[choice].add(delta)
-        if request.stream { observer.writing { sendChunks(choice) } }
+        if request.stream {
+            observer.writing { sendChunks(choice) }
+        } else if format.collects {
+            format.collect(answers[choice].take())
+        }
         if unfinished == 0 { complete() }
     }
 
@@ -174,7 +178,9 @@ final class GenerationOwner: SequenceOwner {
         observer.failed(status: error.status)
         cancelAll()
         if streamStarted {
-            responder.write(ResponseFormat.errorEvent(error))
+            var bytes: [UInt8] = []
+            format.fail(error, into: &bytes)
+            responder.write(bytes)
             responder.finish()
         } else {
             responder.respond(error, headers: responseHeaders)
@@ -229,14 +235,7 @@ final class GenerationOwner: SequenceOwner {
         let index = choices[choice].index
         var bytes: [UInt8] = []
         if !streamStarted { beginStream(&bytes) }
-        let usage = request.continuousUsage ? usage : nil
-        let piece = answers[choice].take()
-        if piece.hasContent || (piece.finish != nil && request.kind == .completion) {
-            format.contentChunk(choice: index, piece, usage: usage, into: &bytes)
-        }
-        if let finish = piece.finish, request.kind == .chat {
-            format.finishChunk(choice: index, finish: finish, usage: usage, into: &bytes)
-        }
+        format.add(answers[choice].take(), choice: index, usage: usage, into: &bytes)
         if !bytes.isEmpty { responder.write(bytes) }
     }
 
@@ -247,13 +246,8 @@ final class GenerationOwner: SequenceOwner {
         headers.add("Cache-Control", "no-cache")
         headers.add("X-Accel-Buffering", "no")
         responder.startStream(status: .ok, headers: headers)
-        guard request.kind == .chat else { return }
-        let usage = request.continuousUsage ? usage : nil
-        for choice in choices.indices {
-            let promptTokens = answers[choice].takePromptTokens()
-            format.roleChunk(
-                choice: choice, promptTokens: choice == 0 ? promptTokens : nil, usage: usage, into: &bytes)
-        }
+        let promptTokens = request.kind == .chat ? choices.indices.map { answers[$0].takePromptTokens() } : []
+        format.begin(choices: choices.count, promptTokens: promptTokens.first ?? nil, usage: usage, into: &bytes)
     }
 
     private func complete() {
@@ -264,8 +258,7 @@ final class GenerationOwner: SequenceOwner {
 
     private func endStream() {
         var bytes: [UInt8] = []
-        if request.includeUsage { format.usageChunk(usage, into: &bytes) }
-        bytes += ResponseFormat.done
+        format.end(usage: usage, into: &bytes)
         responder.write(bytes)
         responder.finish()
     }
@@ -284,7 +277,7 @@ final class GenerationOwner: SequenceOwner {
         writer.respond(responder, headers: responseHeaders, values: usage.totalTokens * shown) {
             let details = prompts.indices.map { index in
                 let tokens = prompts[index].tokens
-                return ResponseFormat.PromptDetails(
+                return PromptDetails(
                     logProbabilities: top.map { top in
                         LogProbabilityText(
                             entries: LogProbabilityText.entries(ofPrompt: tokens, positions?[index] ?? [], top: top),

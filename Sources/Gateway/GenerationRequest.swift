@@ -3,7 +3,7 @@
 import JSON
 import Requests
 
-/// What `/v1/completions` and `/v1/chat/completions` have in common once a body was read and checked.
+/// What completions, chats and responses have in common once a body was read and checked.
 struct GenerationRequest: Equatable {
     enum Kind: Equatable { case completion, chat }
 
@@ -48,6 +48,8 @@ struct GenerationRequest: Equatable {
     var priority: Int32 = 0
     var cacheSalt = ""
     var requestedModel: String?
+    /// The field that holds the prompt, where it is none that belongs to ``kind``.
+    var promptField: String?
 
     /// Log-probabilities that an engine has to report: those that the client wants, or what choosing among candidates
     /// needs.
@@ -112,7 +114,7 @@ extension GenerationRequest {
         return request
     }
 
-    private mutating func readCommon(_ fields: RequestFields, vocabularySize: Int) throws(APIError) {
+    mutating func readCommon(_ fields: RequestFields, vocabularySize: Int) throws(APIError) {
         requestedModel = try fields.string("model")
         try readStreaming(fields)
         try readSampling(fields, vocabularySize: vocabularySize)

@@ -77,6 +77,14 @@ struct LogProbabilityText: Sendable {
 
     /// `{"content": [{"token", "logprob", "bytes", "top_logprobs"}]}`, the form of chat completions.
     func writeChat(_ writer: inout JSONWriter, tokenizer: Tokenizer) {
+        writer.beginObject()
+        writer.key("content")
+        writeList(&writer, tokenizer: tokenizer)
+        writer.endObject()
+    }
+
+    /// `[{"token", "logprob", "bytes", "top_logprobs"}]`, the form of responses.
+    func writeList(_ writer: inout JSONWriter, tokenizer: Tokenizer) {
         func write(_ token: TokenLogProbability) {
             writer.key("token")
             writer.string(Self.name(of: token.token, tokenizer))
@@ -87,8 +95,6 @@ struct LogProbabilityText: Sendable {
             for byte in tokenizer.bytes(of: token.token) { writer.integer(Int64(byte)) }
             writer.endArray()
         }
-        writer.beginObject()
-        writer.key("content")
         writer.beginArray()
         for case .known(let position) in entries {
             writer.beginObject()
@@ -104,11 +110,11 @@ struct LogProbabilityText: Sendable {
             writer.endObject()
         }
         writer.endArray()
-        writer.endObject()
     }
 
     /// `[null, {"token id": {"logprob", "rank", "decoded_token"}}, …]`, the form of vLLM for prompts: at each position
-    /// the prompt's own token and the likeliest ones. The own token's rank is null where it is none of those.
+    /// the prompt's own token and the likeliest ones. The own token's rank is null where it is none of those and the engine
+    /// did not count it.
     func writePrompt(_ writer: inout JSONWriter, tokenizer: Tokenizer) {
         func write(_ token: TokenLogProbability, rank: Int?) {
             writer.key(String(token.token))
@@ -129,7 +135,7 @@ struct LogProbabilityText: Sendable {
             }
             writer.beginObject()
             let place = position.top.firstIndex { $0.token == position.chosen.token }
-            write(position.chosen, rank: place.map { $0 + 1 })
+            write(position.chosen, rank: position.rank > 0 ? Int(position.rank) : place.map { $0 + 1 })
             for (index, candidate) in position.top.enumerated() where index != place {
                 write(candidate, rank: index + 1)
             }

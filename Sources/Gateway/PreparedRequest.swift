@@ -47,7 +47,7 @@ struct PreparedRequest: Sendable {
                 "`\(structure.field)` has \(structure.source.text.utf8.count) bytes for each of \(sequences) sequences; the "
                     + "limit is \(Self.maximumGrammarBytes) in all")
         }
-        let parameter = request.kind == .chat ? "messages" : "prompt"
+        let parameter = request.promptField ?? (request.kind == .chat ? "messages" : "prompt")
         for prompt in prompts {
             let count = prompt.tokens.count
             guard count > 0 else {

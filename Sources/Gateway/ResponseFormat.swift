@@ -4,12 +4,13 @@ import JSON
 import Requests
 import Tokenization
 
-/// Writes the responses of one request: whole objects, or chunks for a stream. The parts that do not change between
+/// Writes the answers of completions and chats: whole objects, or chunks for a stream. The parts that do not change between
 /// chunks are escaped once.
-struct ResponseFormat: Sendable {
+struct ResponseFormat: AnswerFormat {
     let kind: GenerationRequest.Kind
     let tokenizer: Tokenizer
     private let showsUsageField: Bool
+    private let showsUsageAlways: Bool
     /// `{"id":…,"object":…,"created":…,"model":…,"choices":[`
     private let chunkHead: [UInt8]
     private let wholeHead: [UInt8]
@@ -17,9 +18,13 @@ struct ResponseFormat: Sendable {
     /// - Parameters:
     ///   - id: `cmpl-…` or `chatcmpl-…`.
     ///   - created: seconds since 1970.
-    init(kind: GenerationRequest.Kind, id: String, created: Int, model: String, usageField: Bool, tokenizer: Tokenizer)
-    {
+    ///   - usageAlways: whether each chunk shows what was used so far.
+    init(
+        kind: GenerationRequest.Kind, id: String, created: Int, model: String, usageField: Bool, usageAlways: Bool,
+        tokenizer: Tokenizer
+    ) {
         self.kind = kind
+        showsUsageAlways = usageAlways
         self.tokenizer = tokenizer
         showsUsageField = usageField
         func head(_ object: String) -> [UInt8] {
@@ -41,17 +46,47 @@ struct ResponseFormat: Sendable {
 
     // MARK: Chunks
 
+    func begin(choices: Int, promptTokens: [TokenID]?, usage: Usage, into bytes: inout [UInt8]) {
+        guard kind == .chat else { return }
+        for choice in 0..<choices {
+            roleChunk(
+                choice: choice, promptTokens: choice == 0 ? promptTokens : nil, usage: showsUsageAlways ? usage : nil,
+                into: &bytes)
+        }
+    }
+
+    func add(_ piece: ChoicePiece, choice: Int, usage: Usage, into bytes: inout [UInt8]) {
+        let usage = showsUsageAlways ? usage : nil
+        if piece.hasContent || (piece.finish != nil && kind == .completion) {
+            contentChunk(choice: choice, piece, usage: usage, into: &bytes)
+        }
+        if let finish = piece.finish, kind == .chat {
+            finishChunk(choice: choice, finish: finish, usage: usage, into: &bytes)
+        }
+    }
+
+    func end(usage: Usage, into bytes: inout [UInt8]) {
+        if showsUsageField { usageChunk(usage, into: &bytes) }
+        bytes += "data: [DONE]\n\n".utf8
+    }
+
+    func fail(_ error: APIError, into bytes: inout [UInt8]) {
+        bytes += "data: ".utf8
+        bytes += error.body
+        bytes += "\n\n".utf8
+    }
+
     /// First chunk of a chat choice: the role.
     ///
     /// - Parameter promptTokens: the prompt's token ids, in the first chunk of a stream that returns them.
-    func roleChunk(choice: Int, promptTokens: [TokenID]?, usage: Usage?, into bytes: inout [UInt8]) {
+    private func roleChunk(choice: Int, promptTokens: [TokenID]?, usage: Usage?, into bytes: inout [UInt8]) {
         beginChunk(choice: choice, &bytes)
         bytes += #","delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}"#.utf8
         endChunk(promptTokens: promptTokens, usage, &bytes)
     }
 
     /// What one choice has to show: text, and beside it what was asked for; in the completion form also its end.
-    func contentChunk(choice: Int, _ piece: ChoicePiece, usage: Usage?, into bytes: inout [UInt8]) {
+    private func contentChunk(choice: Int, _ piece: ChoicePiece, usage: Usage?, into bytes: inout [UInt8]) {
         beginChunk(choice: choice, &bytes)
         switch kind {
         case .completion:
@@ -80,7 +115,7 @@ struct ResponseFormat: Sendable {
     }
 
     /// Last chunk of a chat choice.
-    func finishChunk(choice: Int, finish: ChoiceFinish, usage: Usage?, into bytes: inout [UInt8]) {
+    private func finishChunk(choice: Int, finish: ChoiceFinish, usage: Usage?, into bytes: inout [UInt8]) {
         beginChunk(choice: choice, &bytes)
         bytes += #","delta":{},"logprobs":null"#.utf8
         appendFinish(finish, &bytes)
@@ -89,18 +124,12 @@ struct ResponseFormat: Sendable {
     }
 
     /// The chunk after all choices, if usage was asked for.
-    func usageChunk(_ usage: Usage, into bytes: inout [UInt8]) {
+    private func usageChunk(_ usage: Usage, into bytes: inout [UInt8]) {
         bytes += "data: ".utf8
         bytes += chunkHead
         bytes += #"],"usage":"#.utf8
         append(usage, &bytes)
         bytes += "}\n\n".utf8
-    }
-
-    static let done = Array("data: [DONE]\n\n".utf8)
-
-    static func errorEvent(_ error: APIError) -> [UInt8] {
-        Array("data: ".utf8) + error.body + Array("\n\n".utf8)
     }
 
     private func beginChunk(choice: Int, _ bytes: inout [UInt8]) {
@@ -124,16 +153,7 @@ struct ResponseFormat: Sendable {
 
     // MARK: Whole responses
 
-    /// What belongs to a prompt beside its choices.
-    struct PromptDetails: Sendable {
-        /// `nil` if they were not asked for.
-        var logProbabilities: LogProbabilityText?
-        var tokens: [TokenID]?
-    }
-
-    /// - Parameters:
-    ///   - choices: in order, the same number for each prompt.
-    ///   - prompts: shown with each of their choices by completions, beside the choices by chats.
+    /// Completions show what belongs to a prompt with each of its choices, chats beside them.
     func whole(_ choices: [ChoicePiece], prompts: [PromptDetails], usage: Usage) -> [UInt8] {
         var bytes = wholeHead
         for (index, choice) in choices.enumerated() {

@@ -3,8 +3,10 @@
 public import Requests
 public import Tokenization
 
-/// The model behind a gateway, as far as text is concerned.
+/// A model behind a gateway, as far as text is concerned.
 public struct ServedModel: Sendable {
+    /// Its engines, by their indices in the roster; `nil` if all are.
+    public var engines: Range<UInt32>?
     /// Names that clients may use; the first is the one that responses carry.
     public var names: [String]
     public var tokenizer: Tokenizer

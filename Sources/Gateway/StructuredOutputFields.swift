@@ -45,16 +45,18 @@ struct StructuredOutput: Equatable {
                 found[1].field,
                 "`\(found[0].field)` and `\(found[1].field)` both say what the text must look like; give one of them")
         }
-        if let only = found.first, only.source.text.utf8.count > maximumBytes {
-            throw .invalid(
-                only.field,
-                "`\(only.field)` has \(only.source.text.utf8.count) bytes but may have at most \(maximumBytes)")
-        }
+        try found.first?.checkSize()
         return found.first
     }
 
+    func checkSize() throws(APIError) {
+        guard source.text.utf8.count > Self.maximumBytes else { return }
+        throw .invalid(
+            field, "`\(field)` has \(source.text.utf8.count) bytes but may have at most \(Self.maximumBytes)")
+    }
+
     /// `{"type": "text" | "json_object" | "json_schema", …}`
-    private static func responseFormat(_ format: RequestFields) throws(APIError) -> StructuredOutput? {
+    static func responseFormat(_ format: RequestFields) throws(APIError) -> StructuredOutput? {
         switch try format.string("type") {
         case "text": return nil
         case "json_object":

@@ -4,7 +4,8 @@ import Tokenization
 
 /// How a family of models writes calls of tools.
 enum ToolCallFormat: String, Sendable, CaseIterable {
-    /// `<tool_call>`, `{"name": …, "arguments": {…}}`, `</tool_call>`, once for each call: Hermes, Qwen 2.5 and 3.
+    /// `<tool_call>`, `{"name": …, "arguments": {…}}`, `</tool_call>`, once for each call: Hermes, Qwen 2.5 and 3. One
+    /// without marks at the start of an answer counts too, if it calls a tool on offer.
     case hermes
     /// `{"name": …, "parameters": {…}}` and nothing before it, or only `<|python_tag|>`; several with `;` between them:
     /// Llama 3.

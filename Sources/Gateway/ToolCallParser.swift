@@ -45,6 +45,8 @@ struct ToolCallParser: Sendable {
     private let allowsSeveral: Bool
     private let makeID: @Sendable () -> String
     private let accepts: @Sendable (String) -> Bool
+    /// Whether a call without marks around it is one.
+    private let acceptsBare: @Sendable (String) -> Bool
     private let opening: [UInt8]
     private let closing: [UInt8]?
     private var state = State.text
@@ -54,6 +56,8 @@ struct ToolCallParser: Sendable {
     /// The part of `held`, at its end, that may be the beginning of a mark.
     private var partial: [UInt8] = []
     private var isList = false
+    /// Whether the call under way has no mark before it.
+    private var isBare = false
     /// What came behind the opening mark, where the name of a call stands before its arguments.
     private var nameBytes: [UInt8] = []
     private var hasContent = false
@@ -79,6 +83,7 @@ struct ToolCallParser: Sendable {
         closing = format.closing.map { Array($0.utf8) }
         let accepts: @Sendable (String) -> Bool = { name in format != .llama || tools.contains(name) }
         self.accepts = accepts
+        acceptsBare = { tools.contains($0) }
         reader = ToolCallReader(accepts: accepts)
     }
 
@@ -136,8 +141,9 @@ struct ToolCallParser: Sendable {
             takeText(byte)
         } else if ToolCallScanner.isSpace(byte) {
             held.append(byte)
-        } else if format == .llama, byte == UInt8(ascii: "{"), !hasContent {
-            begin(byte)
+        } else if format != .mistral, byte == UInt8(ascii: "{"), !hasContent {
+            // Small models of Hermes' format leave its marks out at times; then only a call with arguments is one.
+            begin(byte, isBare: true)
         } else {
             release([byte])
         }
@@ -211,6 +217,9 @@ struct ToolCallParser: Sendable {
     private mutating func takeCall(_ byte: UInt8) {
         switch reader.take(byte) {
         case .more: break
+        case .ended where isBare && format == .hermes && !reader.hasWholeArguments:
+            release(reader.raw)
+            state = .text
         case .ended:
             give(reader.takePart())
             held = []
@@ -272,8 +281,9 @@ struct ToolCallParser: Sendable {
         state = .opened
     }
 
-    private mutating func begin(_ byte: UInt8) {
-        reader = ToolCallReader(accepts: accepts)
+    private mutating func begin(_ byte: UInt8, isBare: Bool = false) {
+        self.isBare = isBare
+        reader = ToolCallReader(accepts: isBare ? acceptsBare : accepts)
         _ = reader.take(byte)
         isSuppressed = !allowsSeveral && count > 0
         state = .call

@@ -80,7 +80,7 @@ struct ToolCallRequest: Equatable {
     }
 
     private static func read(_ value: JSONValue, path: String) throws(APIError) -> Tool {
-        guard case .object(var definition) = value else {
+        guard case .object(let definition) = value else {
             throw .invalid(path, "`\(path)` must be an object, not \(RequestFields.describe(value))")
         }
         let fields = RequestFields(definition, inside: path)
@@ -93,6 +93,14 @@ struct ToolCallRequest: Equatable {
         guard let function = try fields.nested("function") else {
             throw fields.invalid("function", "is missing: give {name, description, parameters}")
         }
+        return try tool(function, in: definition)
+    }
+
+    /// - Parameters:
+    ///   - function: its name, what it is for, and its parameters.
+    ///   - definition: what the template is given, all but the function.
+    static func tool(_ function: RequestFields, in definition: JSONObject) throws(APIError) -> Tool {
+        var definition = definition
         guard let name = try function.string("name") else { throw function.invalid("name", "is missing") }
         guard isName(name) else {
             throw function.invalid(

@@ -84,7 +84,8 @@ extension Scheduler {
             let already = max(0, sequences[handle].promptReported - first)
             for entry in result.prompt[rowResult.prompt].dropFirst(already) {
                 output.promptLogProbabilities.append(
-                    PositionLogProbabilities(chosen: entry.chosen, top: Array(result.promptTop[entry.top]))
+                    PositionLogProbabilities(
+                        chosen: entry.chosen, top: Array(result.promptTop[entry.top]), rank: entry.rank)
                 )
             }
             sequences[handle].promptReported += output.promptLogProbabilities.count

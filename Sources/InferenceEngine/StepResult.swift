@@ -93,9 +93,12 @@ public struct PromptLogProbability: Sendable, Equatable {
     public var chosen: TokenLogProbability
     /// Entries of ``StepResult/promptTop``.
     public var top: Range<Int>
+    /// Place of the token among all by probability, from 1; 0 if the executor does not count.
+    public var rank: Int32
 
-    public init(chosen: TokenLogProbability, top: Range<Int>) {
+    public init(chosen: TokenLogProbability, top: Range<Int>, rank: Int32 = 0) {
         self.chosen = chosen
         self.top = top
+        self.rank = rank
     }
 }

@@ -32,10 +32,14 @@ public struct PositionLogProbabilities: Sendable, Equatable {
     /// The likeliest tokens, descending (ties: lower id first), as many as were asked for. If the chosen token is among
     /// them it carries the identical float.
     public var top: [TokenLogProbability]
+    /// Place of the chosen token among all by probability, from 1; 0 if it was not counted. Engines count it for tokens of
+    /// prompts.
+    public var rank: Int32
 
-    public init(chosen: TokenLogProbability, top: [TokenLogProbability]) {
+    public init(chosen: TokenLogProbability, top: [TokenLogProbability], rank: Int32 = 0) {
         self.chosen = chosen
         self.top = top
+        self.rank = rank
     }
 }
 

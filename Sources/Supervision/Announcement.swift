@@ -4,9 +4,23 @@ internal import Glibc
 
 /// The text that tells a user how to talk to the server.
 struct Announcement {
-    var modelName: String
-    var engines: Int
-    var device: String
+    /// What is said of one model.
+    struct Model: Equatable {
+        var name: String
+        var engines: Int
+        /// What an engine says of itself; null if none serves.
+        var device: String?
+
+        /// `2 engines, each cpu (…)`.
+        var text: String {
+            let engineText = engines == 1 ? "1 engine" : "\(engines) engines"
+            guard let device else { return "no engine of \(engines) serves, see above; they are tried again" }
+            return device.isEmpty ? engineText : "\(engineText), each \(device)"
+        }
+    }
+
+    /// Never empty.
+    var models: [Model]
     var host: String
     var port: UInt16
     var requiresKey: Bool
@@ -16,17 +30,34 @@ struct Announcement {
         let seconds = Double(timeToReady.components.seconds) + Double(timeToReady.components.attoseconds) / 1e18
         let hundredths = Int((seconds * 100).rounded())
         let time = "\(hundredths / 100).\(hundredths % 100 < 10 ? "0" : "")\(hundredths % 100) s"
-        let engineText = engines == 1 ? "1 engine" : "\(engines) engines"
-        let deviceText = device.isEmpty ? "" : ", each \(device)"
         return """
-            \(modelName) is served by \(engineText)\(deviceText); ready in \(time).
-
+            \(what); ready in \(time).
+            \(list)
               endpoint  \(url)/v1  (OpenAI-compatible)
               try it    \(curl)
 
             Ctrl-C stops it.
 
             """
+    }
+
+    private var what: String {
+        guard models.count == 1 else {
+            let serving = models.count { $0.device != nil }
+            return serving == models.count
+                ? "\(models.count) models are served" : "\(serving) of \(models.count) models are served"
+        }
+        return models.map { "\($0.name) is served by \($0.text)" }.joined()
+    }
+
+    /// A line a model if there are several, between empty ones.
+    private var list: String {
+        guard models.count > 1 else { return "" }
+        let width = models.map(\.name.count).max() ?? 0
+        return "\n"
+            + models.map { model in
+                "  \(model.name)\(String(repeating: " ", count: width - model.name.count))  \(model.text)\n"
+            }.joined()
     }
 
     /// How a client on this machine reaches the server.
@@ -41,7 +72,10 @@ struct Announcement {
     }
 
     private var curl: String {
-        // A name that needs quoting for JSON or the shell is left out: the server has one model.
+        // The first is what requests without a model get: its name is left out where JSON or the shell would need it
+        // quoted.
+        let first = models.firstIndex { $0.device != nil } ?? 0
+        let modelName = models.indices.contains(first) ? models[first].name : ""
         let isPlain = modelName.utf8.allSatisfy { byte in
             switch byte {
             case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),

@@ -4,7 +4,7 @@
 public struct MemoryPlan: Sendable, Equatable {
     /// What one engine takes beside its KV cache, in bytes.
     public struct Engine: Sendable, Equatable {
-        /// Packed weights; all engines share one copy.
+        /// Packed weights; all engines of a model share one copy.
         public var weights: UInt64
         /// Intermediate numbers of a step.
         public var workspaces: UInt64
@@ -18,17 +18,35 @@ public struct MemoryPlan: Sendable, Equatable {
         }
     }
 
-    public var engines: Int
-    public var engine: Engine
-    /// KV bytes of each engine.
-    public var keyValueBytes: UInt64
+    /// The part of one model.
+    public struct Model: Sendable, Equatable {
+        /// For people.
+        public var name: String
+        public var engines: Int
+        public var engine: Engine
+        /// KV bytes of each engine.
+        public var keyValueBytes: UInt64
+
+        public init(name: String, engines: Int, engine: Engine, keyValueBytes: UInt64 = 0) {
+            self.name = name
+            self.engines = engines
+            self.engine = engine
+            self.keyValueBytes = keyValueBytes
+        }
+
+        /// What its engines take beside KV caches.
+        var fixedBytes: UInt64 {
+            let each = MemoryPlan.sum(MemoryPlan.sum(engine.workspaces, engine.tables), MemoryPlan.engineProcessBytes)
+            return MemoryPlan.sum(engine.weights, MemoryPlan.product(each, engines))
+        }
+    }
+
+    public var models: [Model]
     /// Bytes that could be taken when the plan was made.
     public var availableBytes: UInt64
 
-    public init(engines: Int, engine: Engine, keyValueBytes: UInt64, availableBytes: UInt64) {
-        self.engines = engines
-        self.engine = engine
-        self.keyValueBytes = keyValueBytes
+    public init(models: [Model], availableBytes: UInt64) {
+        self.models = models
         self.availableBytes = availableBytes
     }
 
@@ -37,18 +55,30 @@ public struct MemoryPlan: Sendable, Equatable {
     /// Measured: vocabulary, connections and responses of the gateway, and the supervisor.
     public static let otherProcessBytes: UInt64 = 64 << 20
 
+    /// Measured: 4 MiB of the gateway for a vocabulary of 49 thousand tokens; the largest have 262 thousand.
+    public static let furtherModelBytes: UInt64 = 24 << 20
+
     /// What is left to others and to surprises: a sixteenth, at least 64 MiB.
     public static func margin(of availableBytes: UInt64) -> UInt64 { max(64 << 20, availableBytes / 16) }
 
+    /// Of all models.
+    public var engines: Int { models.reduce(0) { $0 + $1.engines } }
+
+    /// KV caches of all engines.
+    var keyValueBytes: UInt64 { models.reduce(0) { Self.sum($0, Self.product($1.keyValueBytes, $1.engines)) } }
+
+    /// The weights of all models.
+    var weightBytes: UInt64 { models.reduce(0) { Self.sum($0, $1.engine.weights) } }
+
     /// What all processes take.
-    public var totalBytes: UInt64 {
-        Self.sum(fixedBytes, Self.product(keyValueBytes, engines))
-    }
+    public var totalBytes: UInt64 { Self.sum(fixedBytes, keyValueBytes) }
 
     /// What all processes take beside KV caches.
-    public var fixedBytes: UInt64 {
-        let each = Self.sum(Self.sum(engine.workspaces, engine.tables), Self.engineProcessBytes)
-        return Self.sum(Self.sum(engine.weights, Self.otherProcessBytes), Self.product(each, engines))
+    public var fixedBytes: UInt64 { models.reduce(otherBytes) { Self.sum($0, $1.fixedBytes) } }
+
+    /// The gateway, which has a vocabulary of each model, and the supervisor.
+    var otherBytes: UInt64 {
+        Self.sum(Self.otherProcessBytes, Self.product(Self.furtherModelBytes, max(1, models.count) - 1))
     }
 
     /// What KV caches may take.
@@ -61,46 +91,6 @@ public struct MemoryPlan: Sendable, Equatable {
     public func check() throws(SupervisionError) {
         let margin = Self.margin(of: availableBytes)
         guard availableBytes >= margin, totalBytes <= availableBytes - margin else { throw .planDoesNotFit(self) }
-    }
-
-    // MARK: - The KV cache
-
-    /// Most that an engine takes by itself: more only pays with long contexts and many of them.
-    public static let defaultMaximumBytes: UInt64 = 1 << 30
-
-    /// KV bytes of each engine.
-    ///
-    /// - Parameters:
-    ///   - requested: what the user asked for, an engine; null for the default: a fifth of the available memory shared
-    ///     by all engines, at most ``defaultMaximumBytes`` each, but room for one full sequence in any case.
-    ///   - availableBytes: what is there for KV caches and for nothing else.
-    ///   - sequenceBytes: KV bytes of the longest sequence over all layers.
-    ///   - contextLength: tokens of the longest sequence.
-    /// - Throws: ``SupervisionError`` if one full sequence does not fit.
-    public static func keyValueBytes(
-        requested: UInt64?,
-        availableBytes: UInt64,
-        engines: Int,
-        sequenceBytes: UInt64,
-        contextLength: Int
-    ) throws(SupervisionError) -> UInt64 {
-        let needed = sequenceBytes
-        if let requested {
-            guard requested >= needed else {
-                throw .keyValueMemoryTooSmall(
-                    givenBytes: requested, neededBytes: needed, contextLength: contextLength)
-            }
-            return requested
-        }
-        let engineCount = UInt64(max(1, engines))
-        let share = min(defaultMaximumBytes, availableBytes / 5 / engineCount)
-        if share >= needed { return share / (1 << 20) * (1 << 20) >= needed ? share / (1 << 20) * (1 << 20) : share }
-        // A small machine may spend more than a fifth on the one sequence it must be able to serve.
-        let most = availableBytes / engineCount
-        guard most >= needed else {
-            throw .notEnoughMemory(neededBytes: needed, availableBytes: most, contextLength: contextLength)
-        }
-        return needed
     }
 
     // MARK: - Sums that stay at the largest number

@@ -25,11 +25,14 @@ public enum SupervisionError: Error, Sendable, Equatable, CustomStringConvertibl
             return "--kv-cache-memory \(ByteCountText.text(given)) is less than what one sequence of \(length) tokens "
                 + "takes, \(ByteCountText.text(needed)): raise it or lower --max-model-len"
         case .planDoesNotFit(let plan):
-            let engines = plan.engines == 1 ? "1 engine takes" : "\(plan.engines) engines take"
-            let keyValues = MemoryPlan.product(plan.keyValueBytes, plan.engines)
+            let engines =
+                (plan.engines == 1 ? "1 engine" : "\(plan.engines) engines")
+                + (plan.models.count == 1 ? "" : " of \(plan.models.count) models")
+                + (plan.engines == 1 ? " takes" : " take")
+            let weights = plan.weightBytes
             return "\(engines) \(ByteCountText.text(plan.totalBytes)) of memory "
-                + "(weights \(ByteCountText.text(plan.engine.weights)), KV caches \(ByteCountText.text(keyValues)), "
-                + "the rest \(ByteCountText.text(plan.fixedBytes - min(plan.fixedBytes, plan.engine.weights)))), and "
+                + "(weights \(ByteCountText.text(weights)), KV caches \(ByteCountText.text(plan.keyValueBytes)), "
+                + "the rest \(ByteCountText.text(plan.fixedBytes - min(plan.fixedBytes, weights)))), and "
                 + "\(ByteCountText.text(plan.availableBytes)) are available, of which "
                 + "\(ByteCountText.text(MemoryPlan.margin(of: plan.availableBytes))) are kept free: lower --engines, "
                 + "--kv-cache-memory, --max-model-len, --max-num-batched-tokens or --max-num-seqs, or take a smaller "

@@ -7,7 +7,7 @@ internal import Glibc
 /// Runs a gateway and its engines until a signal asks to stop: starts them, watches them, starts them again when they
 /// die, and leaves no process, socket or directory behind.
 ///
-/// It holds the listening socket and the memory file of the weights, which outlive any child, and carries no traffic.
+/// It holds the listening socket and the memory files of the weights, which outlive any child, and carries no traffic.
 public enum Supervisor {
     /// Runs on the calling thread, which must live as long as the process: the kernel kills the children when it ends.
     /// SIGINT, SIGTERM and SIGHUP are blocked in it from now on and ask to stop; SIGPIPE is ignored.
@@ -35,7 +35,10 @@ private final class SupervisorLoop {
     private let cores: CorePlan
     private let directory: RunDirectory
     private let signals: Int32
-    private let weights: Int32
+    /// A memory file a model.
+    private let weights: [Int32]
+    /// The model of each engine, by its place in the configuration.
+    private let modelOfEngine: [Int]
     private let addresses: [String]
     private var listener: ListeningSocket
     private var state: SupervisorState
@@ -54,33 +57,53 @@ private final class SupervisorLoop {
             listener.close()
             throw error
         }
-        let weights = tandem_memfd_create("tandem-weights")
-        guard weights >= 0 else {
+        let weights: [Int32]
+        do {
+            weights = try Self.memoryFiles(configuration.models.count)
+        } catch {
             listener.close()
-            throw .system(operation: "create", subject: "the memory file of the weights", errno: -weights)
+            throw error
         }
         // A program started under nohup ignores hang-ups.
         let wanted = [SIGINT, SIGTERM] + (tandem_signal_is_ignored(SIGHUP) ? [] : [SIGHUP])
         let signals = tandem_signal_descriptor(wanted, Int32(wanted.count))
         guard signals >= 0 else {
             listener.close()
-            close(weights)
+            for file in weights { close(file) }
             throw .system(operation: "watch", subject: "signals", errno: -signals)
         }
         self.listener = listener
         self.weights = weights
         self.signals = signals
         cores = CorePlan(
-            usable: CorePlan.usableCores(), engines: configuration.engines, threads: configuration.threads)
+            usable: CorePlan.usableCores(),
+            shares: configuration.models.map { CorePlan.Share(engines: $0.engines, threads: $0.threads) })
         let path = directory.path
-        addresses = cores.cores.indices.map { "link+unix:\(path)/engine-\($0).sock" }
-        state = SupervisorState(addresses: addresses, shutdownTimeout: configuration.shutdownTimeout)
+        let addresses = cores.cores.indices.map { "link+unix:\(path)/engine-\($0).sock" }
+        self.addresses = addresses
+        let groups = EngineGroup.groups(configuration.models.map { ($0.name, $0.engines) })
+        modelOfEngine = groups.enumerated().flatMap { model, group in group.engines.map { _ in model } }
+        state = SupervisorState(
+            addresses: addresses, groups: groups, shutdownTimeout: configuration.shutdownTimeout)
     }
 
     deinit {
         listener.close()
-        close(weights)
+        for file in weights { close(file) }
         close(signals)
+    }
+
+    private static func memoryFiles(_ count: Int) throws(SupervisionError) -> [Int32] {
+        var files: [Int32] = []
+        for _ in 0..<count {
+            let file = tandem_memfd_create("tandem-weights")
+            guard file >= 0 else {
+                for file in files { close(file) }
+                throw .system(operation: "create", subject: "the memory file of the weights", errno: -file)
+            }
+            files.append(file)
+        }
+        return files
     }
 
     private var now: Duration { ContinuousClock.now - configuration.startedAt }
@@ -114,9 +137,11 @@ private final class SupervisorLoop {
                 say(.warning, "the gateway does not read its messages and is killed")
                 running[.gateway]?.process.killGroup()
             }
-        case .announce(let device):
+        case .announce(let devices):
             let announcement = Announcement(
-                modelName: configuration.modelName, engines: addresses.count, device: device,
+                models: zip(configuration.models, devices).map {
+                    Announcement.Model(name: $0.name, engines: $0.engines, device: $1)
+                },
                 host: configuration.host, port: listener.port, requiresKey: configuration.requiresKey,
                 timeToReady: now)
             configuration.output(.announcement(announcement.text))
@@ -163,10 +188,11 @@ private final class SupervisorLoop {
         case .engine(let index):
             // A socket file of the last run would refuse the next one.
             unlink("\(directory.path)/engine-\(index).sock")
-            launch.arguments += ["engine", "--index", "\(index)"] + configuration.engineArguments
+            let model = modelOfEngine[index]
+            launch.arguments += ["engine", "--index", "\(index)"] + configuration.models[model].engineArguments
             launch.arguments += ["--link", addresses[index], "--threads", "\(cores.threads[index])"]
             launch.arguments += ["--weights-fd", "\(Self.sharedDescriptor)"]
-            launch.descriptors.append((weights, Self.sharedDescriptor))
+            launch.descriptors.append((weights[model], Self.sharedDescriptor))
             launch.cores = cores.cores[index]
         }
         launch.arguments += ["--status-fd", "\(Self.statusDescriptor)"]

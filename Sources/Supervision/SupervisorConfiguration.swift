@@ -1,29 +1,42 @@
 // Tandem — Apache-2.0
 
+/// The engines of one model.
+public struct SupervisedModel: Sendable {
+    /// For people, and for the example that is printed.
+    public var name: String
+    /// Arguments of each of its engines; the supervisor adds `--index`, `--link`, `--threads`, `--status-fd` and
+    /// `--weights-fd`.
+    public var engineArguments: [String]
+    public var engines: Int
+    /// Compute threads an engine; null for its share of the usable cores.
+    public var threads: Int?
+
+    public init(name: String, engineArguments: [String], engines: Int, threads: Int? = nil) {
+        self.name = name
+        self.engineArguments = engineArguments
+        self.engines = engines
+        self.threads = threads
+    }
+}
+
 /// What a supervisor runs.
 public struct SupervisorConfiguration: Sendable {
     /// Program of all children.
     public var executable = "/proc/self/exe"
     /// First word of their command lines, as `ps` shows them.
     public var processName = "tandem"
-    /// Arguments of every engine; the supervisor adds `--index`, `--link`, `--threads`, `--status-fd` and
-    /// `--weights-fd`.
-    public var engineArguments: [String]
+    /// Engines count through from the first model's on, in this order.
+    public var models: [SupervisedModel]
     /// Arguments of the gateway; the supervisor adds `--listen-fd` and `--status-fd`.
     public var gatewayArguments: [String]
     /// Environment of all children.
     public var environment: [String: String]
     /// What the gateway's environment has besides, such as keys that a command line would show.
     public var gatewayEnvironment: [String: String] = [:]
-    public var engines: Int
-    /// Compute threads an engine; null for its share of the usable cores.
-    public var threads: Int?
     public var host: String
     public var port: UInt16
     /// How long open requests may take to finish after a signal asked to stop.
     public var shutdownTimeout = Duration.seconds(30)
-    /// For people and for the example that is printed.
-    public var modelName: String
     public var requiresKey = false
     /// When the program started, for the time until ready.
     public var startedAt = ContinuousClock.now
@@ -33,23 +46,17 @@ public struct SupervisorConfiguration: Sendable {
     public var output: @Sendable (SupervisorOutput) -> Void = { $0.print() }
 
     public init(
-        engineArguments: [String],
+        models: [SupervisedModel],
         gatewayArguments: [String],
         environment: [String: String],
-        engines: Int,
-        threads: Int? = nil,
         host: String,
-        port: UInt16,
-        modelName: String
+        port: UInt16
     ) {
-        self.engineArguments = engineArguments
+        self.models = models
         self.gatewayArguments = gatewayArguments
         self.environment = environment
-        self.engines = engines
-        self.threads = threads
         self.host = host
         self.port = port
-        self.modelName = modelName
     }
 }
 

@@ -36,8 +36,8 @@ enum SupervisorAction: Equatable {
     case kill(Child)
     case closeListener
     case sendRoster(Roster)
-    /// The first answer to a request is possible from now on.
-    case announce(device: String)
+    /// Every model can answer from now on, but those that do not start. The devices are one a model, null for those.
+    case announce(devices: [String?])
     case log(SupervisorOutput.Severity, String)
     case exit(code: Int32)
 }
@@ -80,6 +80,9 @@ struct SupervisorState {
     static let killGrace = Duration.seconds(5)
 
     private let addresses: [String]
+    private let groups: [EngineGroup]
+    /// Of each group, whether it counts as one that does not start. Until the announcement only.
+    private var doesNotStart: [Bool]
     private let shutdownTimeout: Duration
     private var phase = Phase.serving
     private var phaseDeadline: Duration?
@@ -90,9 +93,13 @@ struct SupervisorState {
     private var exitCode: Int32 = 0
     private var hasExited = false
 
-    /// - Parameter addresses: where the link of each engine is.
-    init(addresses: [String], shutdownTimeout: Duration) {
+    /// - Parameters:
+    ///   - addresses: where the link of each engine is.
+    ///   - groups: the models that these engines run.
+    init(addresses: [String], groups: [EngineGroup], shutdownTimeout: Duration) {
         self.addresses = addresses
+        self.groups = groups
+        doesNotStart = groups.map { _ in false }
         self.shutdownTimeout = shutdownTimeout
         engines = addresses.map { _ in Record(policy: RestartPolicy(settings: .engine)) }
         roster = Roster(
@@ -154,13 +161,20 @@ struct SupervisorState {
         self[child].isFailed = false
         if self[child].restarts > 0 {
             let seconds = Self.text(now - self[child].startedAt)
-            actions.append(.log(.info, "\(child) is ready again after \(seconds)"))
+            actions.append(.log(.info, "\(title(child)) is ready again after \(seconds)"))
         }
-        guard !wasAnnounced, phase == .serving, gateway.condition == .ready,
-            let engine = engines.first(where: { $0.condition == .ready })
-        else { return }
+        if let group = group(of: child) { doesNotStart[group] = false }
+        announceIfDue(&actions)
+    }
+
+    private mutating func announceIfDue(_ actions: inout [SupervisorAction]) {
+        guard !wasAnnounced, phase == .serving, gateway.condition == .ready else { return }
+        let ready = groups.map { group in group.engines.first { engines[$0].condition == .ready } }
+        guard zip(ready, doesNotStart).allSatisfy({ $0 != nil || $1 }), ready.contains(where: { $0 != nil }) else {
+            return
+        }
         wasAnnounced = true
-        actions.append(.announce(device: engine.detail))
+        actions.append(.announce(devices: ready.map { $0.map { engines[$0].detail } }))
     }
 
     private mutating func ended(
@@ -178,7 +192,7 @@ struct SupervisorState {
         self[child].restarts += 1
         self[child].isFailed = decision.isFailed
         if let reason = reasonToGiveUp(child, exit) {
-            actions.append(.log(.error, "\(child) \(exit)"))
+            actions.append(.log(.error, "\(title(child)) \(exit)"))
             actions.append(.log(.error, reason))
             exitCode = 1
             killAll(&actions)
@@ -189,29 +203,34 @@ struct SupervisorState {
             actions.append(
                 .log(
                     .error,
-                    "\(child) \(exit); it died \(self[child].policy.deathsInARow) times in a row and counts as failed, "
-                        + "the next attempt is \(wait)"))
+                    "\(title(child)) \(exit); it died \(self[child].policy.deathsInARow) times in a row and counts as "
+                        + "failed, the next attempt is \(wait)"))
         } else {
-            actions.append(.log(.warning, "\(child) \(exit); starting it again \(wait)"))
+            actions.append(.log(.warning, "\(title(child)) \(exit); starting it again \(wait)"))
         }
+        announceIfDue(&actions)
         // Without a pause the start belongs to this moment.
         if decision.delay == .zero { start(child, at: now, &actions) }
     }
 
-    /// Before the first answer a start that cannot succeed ends the program, so that the user sees it fail.
-    private func reasonToGiveUp(_ child: Child, _ exit: ChildExit) -> String? {
+    /// Before the first answer a start that cannot succeed ends the program, so that the user sees it fail. One of
+    /// several models alone does not: the others are served.
+    private mutating func reasonToGiveUp(_ child: Child, _ exit: ChildExit) -> String? {
         guard !wasAnnounced else { return nil }
-        if exit.isPermanent { return "cannot start: the \(child) said why above" }
-        let died: Bool
-        switch child {
-        case .gateway:
-            died = gateway.policy.deathsInARow >= Self.deathsUntilStartFails
-        case .engine:
-            died = engines.allSatisfy {
-                $0.policy.deathsInARow >= Self.deathsUntilStartFails && $0.condition != .ready
-            }
+        if let group = group(of: child) {
+            let isOver =
+                exit.isPermanent
+                || groups[group].engines.allSatisfy {
+                    engines[$0].policy.deathsInARow >= Self.deathsUntilStartFails && engines[$0].condition != .ready
+                }
+            if isOver { doesNotStart[group] = true }
+            guard isOver, doesNotStart.allSatisfy({ $0 }) else { return nil }
+        } else {
+            guard exit.isPermanent || gateway.policy.deathsInARow >= Self.deathsUntilStartFails else { return nil }
         }
-        return died ? "cannot start: the \(child) \(exit), \(Self.deathsUntilStartFails) times in a row" : nil
+        return exit.isPermanent
+            ? "cannot start: the \(title(child)) said why above"
+            : "cannot start: the \(title(child)) \(exit), \(Self.deathsUntilStartFails) times in a row"
     }
 
     private mutating func timePassed(at now: Duration, _ actions: inout [SupervisorAction]) {
@@ -226,7 +245,7 @@ struct SupervisorState {
             actions.append(.kill(.gateway))
         case .drainingEngines:
             for index in engines.indices where engines[index].isAlive {
-                actions.append(.log(.warning, "engine \(index) did not finish in time and is killed"))
+                actions.append(.log(.warning, "\(title(.engine(index))) did not finish in time and is killed"))
                 actions.append(.kill(.engine(index)))
             }
         default:
@@ -282,6 +301,18 @@ struct SupervisorState {
     }
 
     // MARK: - Records
+
+    /// The model of an engine, by its place; null for the gateway.
+    private func group(of child: Child) -> Int? {
+        guard case .engine(let index) = child else { return nil }
+        return groups.firstIndex { $0.engines.contains(index) }
+    }
+
+    /// The child as people are told of it: with its model if there are several.
+    private func title(_ child: Child) -> String {
+        guard groups.count > 1, let group = group(of: child) else { return "\(child)" }
+        return "\(child) (\(groups[group].name))"
+    }
 
     private var children: [Child] { [.gateway] + engines.indices.map { .engine($0) } }
 

@@ -17,9 +17,7 @@ struct GatewayCommand: ParsableCommand {
         abstract: "Run the HTTP gateway in front of engines. Started by tandem serve.",
         shouldDisplay: false)
 
-    @OptionGroup var model: ModelChoiceFlags
-    @Option var servedModelName: String
-    @Option var maxModelLen: Int?
+    @Option(help: "A model as JSON, once a model.", transform: GatewayModel.init) var servedModel: [GatewayModel]
     @Option(help: "Milliseconds.") var shutdownTimeout: Int64 = 30_000
     @Option var threads: Int = 1
     @Option var statusFd: Int32?
@@ -67,23 +65,23 @@ struct GatewayCommand: ParsableCommand {
     }
 
     private func makeConfiguration() throws -> GatewayConfiguration {
-        let file = try ModelFile(model.choice, maximumContextLength: maxModelLen)
-        let tokenizer = try file.tokenizer()
-        var chatTemplate: ChatTemplate?
-        if let source = tokenizer.chatTemplateSource {
+        var models: [ServedModel] = []
+        var engines: UInt32 = 0
+        for model in servedModel {
+            var served: ServedModel
             do {
-                chatTemplate = try ChatTemplate(source: source)
+                served = try self.served(model)
             } catch {
-                Process.log("gateway: no chat completions, the model's chat template cannot be used: \(error)")
+                guard servedModel.count > 1 else { throw error }
+                throw ConfigurationError(source: "model \(model.names[0])", reason: "\(error)")
             }
+            served.engines = engines..<engines + UInt32(model.engines)
+            engines += UInt32(model.engines)
+            models.append(served)
         }
-        var status = stat()
-        let created = stat(model.model, &status) == 0 ? Int(status.st_mtim.tv_sec) : 0
+        guard let first = models.first else { throw ValidationError("no --served-model is given") }
         var configuration = GatewayConfiguration(
-            model: ServedModel(
-                names: [servedModelName], tokenizer: tokenizer, chatTemplate: chatTemplate,
-                contextLength: file.contextLength, created: created,
-                endTokens: file.checkpoint.generation.endTokens),
+            model: first,
             listener: .fileDescriptor(listenFd),
             supervisor: statusFd,
             version: Tandem.version,
@@ -91,10 +89,31 @@ struct GatewayCommand: ParsableCommand {
             // What a gateway that serves has to say are warnings, and at `debug` its requests.
             log: { [logLevel] in if logLevel != .error { Process.log("gateway: \($0)") } },
             secondsSince1970: Process.secondsSince1970)
+        configuration.otherModels = Array(models.dropFirst())
         configuration.drainTimeout = .milliseconds(shutdownTimeout)
         configuration.eventLoops = threads
         configuration.logsAccess = logLevel == .debug
         if let key = Process.environment()["TANDEM_API_KEY"], !key.isEmpty { configuration.apiKeys = [key] }
         return configuration
+    }
+
+    /// Opens what text needs of a model.
+    private func served(_ model: GatewayModel) throws -> ServedModel {
+        let file = try ModelFile(model.choice, maximumContextLength: model.contextLength)
+        let tokenizer = try file.tokenizer()
+        var chatTemplate: ChatTemplate?
+        if let source = tokenizer.chatTemplateSource {
+            do {
+                chatTemplate = try ChatTemplate(source: source)
+            } catch {
+                let whose = servedModel.count == 1 ? "the model's" : "\(model.names[0])'s"
+                Process.log("gateway: no chat completions, \(whose) chat template cannot be used: \(error)")
+            }
+        }
+        var status = stat()
+        let created = stat(model.choice.path, &status) == 0 ? Int(status.st_mtim.tv_sec) : 0
+        return ServedModel(
+            names: model.names, tokenizer: tokenizer, chatTemplate: chatTemplate, contextLength: file.contextLength,
+            created: created, endTokens: file.checkpoint.generation.endTokens)
     }
 }

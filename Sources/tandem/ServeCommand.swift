@@ -1,12 +1,10 @@
 // Tandem — Apache-2.0
 
 import ArgumentParser
-import CPUExecutor
 import Configuration
-import ModelStore
 import Supervision
 
-/// Serves a model: becomes the supervisor of a gateway and its engines.
+/// Serves one or more models: becomes the supervisor of a gateway and its engines.
 struct ServeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "serve",
@@ -22,7 +20,8 @@ struct ServeCommand: ParsableCommand {
             A model of a Hugging Face hub (ORG/NAME, ORG/NAME:Q4_K_M) is fetched once; see tandem pull --help.
 
             Every flag is also an environment variable (--max-model-len: TANDEM_MAX_MODEL_LEN) and a key of the file \
-            named by --config (max-model-len: 4096). Flags win over the environment, which wins over the file.
+            named by --config (max-model-len: 4096). Flags win over the environment, which wins over the file. The file \
+            may list several `models:`, each with settings of its own; see docs/configuration.md.
             """)
 
     @OptionGroup var flags: ServeFlags
@@ -31,50 +30,36 @@ struct ServeCommand: ParsableCommand {
         let startedAt = ContinuousClock.now
         let environment = Process.environment()
         let settings = try flags.configuration(environment: environment)
-        let model = try ModelFile.resolve(settings.model)
-        let choice = ModelChoice(
-            path: model.path, loadFormat: settings.loadFormat, ablation: settings.ablation,
-            tokenizer: settings.tokenizer)
-        let supervisor = try configuration(settings, choice, name: model.name, environment, startedAt)
-        throw ExitCode(try Supervisor.run(supervisor))
+        throw ExitCode(try Supervisor.run(try configuration(settings, environment, startedAt)))
     }
 
     private func configuration(
         _ settings: ServeConfiguration,
-        _ choice: ModelChoice,
-        name: String,
         _ environment: [String: String],
         _ startedAt: ContinuousClock.Instant
     ) throws -> SupervisorConfiguration {
-        // Read here only for the memory plan, and closed again: the supervisor holds no weights.
-        let file = try ModelFile(choice, maximumContextLength: settings.maximumContextLength)
-        try file.checkTokenizer()
-        let compute = settings.cpuCompute.compute(for: file)
-        let memory = try ServeMemory(settings, file: file, compute: compute)
-        let servedName = settings.servedModelName ?? name
-        let common =
-            choice.arguments + [
-                "--served-model-name", servedName, "--max-model-len", "\(file.contextLength)",
-                "--log-level", settings.logLevel.rawValue,
-            ]
-        let scheduling = settings.asynchronousScheduling ? ["--async-scheduling"] : []
+        // Opened here only for the memory plan, and closed again: the supervisor holds no weights.
+        var models: [ServeModel] = []
+        for model in settings.models { models.append(try ServeModel(model)) }
+        try ModelSettings.checkNames(models.map { ($0.settings, $0.names) })
+        let memory = try ServeMemory(models)
+        let common = ["--log-level", settings.logLevel.rawValue]
         var configuration = SupervisorConfiguration(
-            engineArguments: common + [
-                "--cpu-compute", compute.rawValue, "--max-num-seqs", "\(settings.maximumSequences)",
-                "--max-num-batched-tokens", "\(settings.maximumBatchedTokens)",
-                "--kv-cache-memory", "\(memory.plan.keyValueBytes)", "--prompt-lookup", "\(settings.promptLookup)",
-            ] + scheduling + Self.stalls(settings.hostStalls),
-            gatewayArguments: common + [
+            models: zip(models, memory.plan.models).map { model, plan in
+                SupervisedModel(
+                    name: model.names[0],
+                    engineArguments: model.engineArguments(keyValueBytes: plan.keyValueBytes) + common
+                        + Self.stalls(settings.hostStalls),
+                    engines: model.settings.engines, threads: model.settings.threads)
+            },
+            gatewayArguments: models.flatMap { ["--served-model", $0.gatewayModel.text] } + common + [
                 "--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))",
                 "--threads", "\(settings.gatewayThreads)",
             ],
             // The hub's token is for fetching, which is done.
             environment: environment.filter { $0.key != "TANDEM_API_KEY" && $0.key != "HF_TOKEN" },
-            engines: settings.engines,
-            threads: settings.threads,
             host: settings.host,
-            port: settings.port,
-            modelName: servedName)
+            port: settings.port)
         // By the environment: a command line is open to all users of the machine.
         if let key = settings.apiKey { configuration.gatewayEnvironment["TANDEM_API_KEY"] = key }
         configuration.requiresKey = settings.apiKey != nil

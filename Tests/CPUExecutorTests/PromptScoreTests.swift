@@ -62,6 +62,29 @@ import Testing
         }
     }
 
+    @Test(arguments: ["llama-tied", "gemma3-text"]) func ranksAreThoseOfTheReference(name: String) throws {
+        let checkpoint = try TinyCheckpoint(name)
+        let size = checkpoint.model.vocabularySize
+        var inspection = StepInspection()
+        inspection.rotaryRounding = TinyCheckpoint.rounded
+        let runner = try SchedulerRunner(checkpoint, compute: .f32, tokensPerStep: 19, inspection: inspection)
+        let reference = try #require(checkpoint.cases.max { $0.input_ids.count < $1.input_ids.count })
+        let outputs = try runner.run([
+            EngineRequest(id: 1, tokens: reference.input_ids, maximumNewTokens: 0, promptLogProbabilities: 2)
+        ])
+        let positions = try #require(outputs[1]?.promptLogProbabilities)
+        let logits = try #require(checkpoint.outputs["logits.\(reference.name)"])
+        #expect(positions.count == reference.input_ids.count - 1)
+        for (position, entry) in positions.enumerated() {
+            let row = logits[position * size..<(position + 1) * size]
+            let own = row[row.startIndex + Int(entry.chosen.token)]
+            // Logits agree to 1e-4: a neighbour may stand on the other side.
+            let fewest = row.count { $0 > own + 2e-4 }
+            let most = row.count { $0 > own - 2e-4 }
+            #expect((fewest + 1...most + 1).contains(Int(entry.rank)), "position \(position)")
+        }
+    }
+
     /// Every number is the same alone and in a crowd, whole and in chunks, with shared prefixes and without.
     @Test(arguments: [CPUCompute.f32, .int8], ["llama-tied", "gemma3-text"])
     func scoresDoNotDependOnCompany(compute: CPUCompute, name: String) throws {

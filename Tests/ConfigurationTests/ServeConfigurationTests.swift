@@ -33,7 +33,7 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
     @Test func nothingGivenIsTheDefault() throws {
         #expect(try configuration() == ServeConfiguration())
         #expect(ServeConfiguration().port == 8000)
-        #expect(ServeConfiguration().engines == 2)
+        #expect(ServeConfiguration().models[0].engines == 2)
     }
 
     @Test func everyFlagArrives() throws {
@@ -48,22 +48,22 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
             "--host-stall-per-request", "1ms", "--host-stall-per-prompt-token", "0.5us",
         ])
         var expected = ServeConfiguration()
-        expected.model = "my.gguf"
-        expected.tokenizer = "other.gguf"
-        expected.loadFormat = .dummy
-        expected.ablation = .mlpOnly
+        expected.models[0].model = "my.gguf"
+        expected.models[0].tokenizer = "other.gguf"
+        expected.models[0].loadFormat = .dummy
+        expected.models[0].ablation = .mlpOnly
         expected.host = "0.0.0.0"
         expected.port = 9
-        expected.engines = 3
-        expected.threads = 4
-        expected.cpuCompute = .int8
-        expected.maximumContextLength = 2048
-        expected.maximumSequences = 16
-        expected.maximumBatchedTokens = 256
-        expected.keyValueBytes = 512 << 20
-        expected.asynchronousScheduling = true
-        expected.promptLookup = 5
-        expected.servedModelName = "m"
+        expected.models[0].engines = 3
+        expected.models[0].threads = 4
+        expected.models[0].cpuCompute = .int8
+        expected.models[0].maximumContextLength = 2048
+        expected.models[0].maximumSequences = 16
+        expected.models[0].maximumBatchedTokens = 256
+        expected.models[0].keyValueBytes = 512 << 20
+        expected.models[0].asynchronousScheduling = true
+        expected.models[0].promptLookup = 5
+        expected.models[0].servedModelName = "m"
         expected.apiKey = "secret"
         expected.shutdownTimeout = .milliseconds(1500)
         expected.logLevel = .debug
@@ -80,12 +80,12 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
             let result = try configuration(
                 ["--port", "3", "--config", path, "--no-async-scheduling"], environment: environment)
             #expect(result.port == 3)
-            #expect(result.engines == 5)
-            #expect(result.threads == 7)
-            #expect(!result.asynchronousScheduling)
-            #expect(result.maximumSequences == ServeConfiguration().maximumSequences)
+            #expect(result.models[0].engines == 5)
+            #expect(result.models[0].threads == 7)
+            #expect(!result.models[0].asynchronousScheduling)
+            #expect(result.models[0].maximumSequences == ModelSettings().maximumSequences)
             // The file itself can be named by the environment.
-            #expect(try configuration(environment: ["TANDEM_CONFIG": path]).threads == 7)
+            #expect(try configuration(environment: ["TANDEM_CONFIG": path]).models[0].threads == 7)
         }
     }
 
@@ -93,6 +93,15 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         // `ServeFlags.given` and the key list are written by hand; this keeps them together.
         let help = ServeFlags.helpMessage(columns: 120)
         for key in ServeConfiguration.keys where key != "model" { #expect(help.contains("--\(key)"), "\(key)") }
+    }
+
+    @Test func everyKeyIsDocumented() throws {
+        let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent(
+            "../../docs/configuration.md")
+        let text = try String(contentsOf: path, encoding: .utf8)
+        for key in ServeConfiguration.keys + ModelSettings.entryKeys where !key.hasPrefix("host-stall") {
+            #expect(text.contains("| `\(key)`"), "\(key)")
+        }
     }
 
     @Test func helpIsGroupedAndShowsDefaults() {

@@ -49,7 +49,7 @@ extension SeededGenerator {
     mutating func entry() -> TokenLogProbability { TokenLogProbability(token: integer(), logProbability: float()) }
 
     mutating func position() -> PositionLogProbabilities {
-        PositionLogProbabilities(chosen: entry(), top: array { $0.entry() })
+        PositionLogProbabilities(chosen: entry(), top: array { $0.entry() }, rank: integer())
     }
 
     mutating func sequenceOutput() -> SequenceOutput {

@@ -15,7 +15,7 @@ import Tokenization
 @testable import Gateway
 
 /// An engine that answers every sequence with the same text, a token a frame, and can be told to stop half-way.
-private final class FakeEngine: EngineLinkServerDelegate {
+final class FakeEngine: EngineLinkServerDelegate {
     private struct State {
         var server: EngineLinkServer?
         var connections: Set<LinkConnectionID> = []

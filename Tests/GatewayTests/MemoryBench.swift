@@ -124,7 +124,7 @@ struct MemoryBench {
             secondsSince1970: { 77 })
         configure(&configuration)
         let shards = ShardTable(
-            group: group, configuration: configuration, metrics: GatewayMetrics(modelName: "toy"), workers: workers)
+            group: group, configuration: configuration, instruments: GatewayInstruments(model: "toy"), workers: workers)
         shards.forEach { shard in
             for (index, engine) in engines.enumerated() { engine.join(shard, index: index) }
         }

@@ -130,7 +130,12 @@ import Testing
         ),
         // No calls.
         ("", Parsed()), ("Hello!", Parsed("Hello!")), (" \n ", Parsed(" \n ")),
-        ("{\"name\": \"now\", \"arguments\": {}}", Parsed("{\"name\": \"now\", \"arguments\": {}}")),
+        // Without marks: at the start, of a tool on offer, with arguments.
+        ("{\"name\": \"now\", \"arguments\": {}}", Parsed("", [["now", "{}"]])),
+        (" {\"name\": \"search\", \"arguments\": {\"q\": 1}}\n", Parsed("", [["search", "{\"q\": 1}"]])),
+        ("{\"name\": \"now\"}", Parsed("{\"name\": \"now\"}")),
+        ("{\"name\": \"then\", \"arguments\": {}}", Parsed("{\"name\": \"then\", \"arguments\": {}}")),
+        ("So: {\"name\": \"now\", \"arguments\": {}}", Parsed("So: {\"name\": \"now\", \"arguments\": {}}")),
         ("a < b <tool <tool_call", Parsed("a < b <tool <tool_call")),
         ("<tool_call>", Parsed("<tool_call>")), ("<tool_call>\n", Parsed("<tool_call>\n")),
         ("x <tool_call> y", Parsed("x <tool_call> y")),

@@ -771,7 +771,7 @@ class ScoringTests(ServerTestCase):
             self.assertEqual(self.embed(text), [one], "a vector depends on its company")
             self.assertEqual(self.embed(self.server.tokenize(text)), [one])
         self.assertEqual(self.embed(self.TEXTS, encoding_format="base64"), vectors)
-        self.assertEqual(self.server.ask("/embeddings", input=self.TEXTS[0])["data"][0]["embedding"], vectors[0])
+        self.assertEqual(vector(self.server.ask("/embeddings", input=self.TEXTS[0])["data"][0]), vectors[0])
         ids = [self.server.tokenize(text) for text in self.TEXTS]
         document = self.server.ask("/v1/embeddings", input=ids)
         self.assertEqual([vector(entry) for entry in document["data"]], vectors)
@@ -861,7 +861,8 @@ class ScoringTests(ServerTestCase):
         document = self.server.ask("/rerank", query=query, documents=[f"second {index}" for index in range(8)])
         usage = document["usage"]
         cached = usage["prompt_tokens_details"]["cached_tokens"]
-        self.assertGreater(cached, usage["prompt_tokens"] / 2)
+        # The documents and what follows them are not cached, nor is the template's part twice.
+        self.assertGreater(cached, usage["prompt_tokens"] / 3)
 
     def test_classify(self):
         document = self.server.ask(

@@ -27,6 +27,21 @@ REQUESTS = [
     dict(prompt="My favourite recipe:", temperature=0.8, seed=6, top_p=0.9, top_k=40),
     dict(prompt="List of rivers:", temperature=1, seed=7, n=2),
     dict(prompt="The quick brown fox", temperature=0, echo=True),
+    dict(
+        prompt="A story:", temperature=0.7, seed=9, frequency_penalty=0.5, presence_penalty=0.5, repetition_penalty=1.1),
+    dict(prompt="Words:", temperature=1, seed=8, guided_regex="([a-z]{1,9} ){400}"),
+    dict(
+        prompt="Animals:", temperature=1, seed=10,
+        response_format={
+            "type": "json_schema",
+            "json_schema": {
+                "name": "animals",
+                "schema": {
+                    "type": "array", "minItems": 300,
+                    "items": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+                },
+            },
+        }),
 ]
 REQUESTS = [dict(fields, max_tokens=LONG, ignore_eos=True) for fields in REQUESTS]
 

@@ -7,9 +7,16 @@ import Testing
 
 /// Drives a state machine and collects what it asks for.
 private struct Harness {
-    var state = SupervisorState(addresses: ["a0", "a1"], shutdownTimeout: .seconds(30))
+    var state: SupervisorState
     var now = Duration.zero
     var nextPid: Int32 = 100
+
+    /// - Parameter models: how many engines each has.
+    init(models: [Int] = [2]) {
+        let groups = EngineGroup.groups(models.enumerated().map { ("m\($0)", $1) })
+        state = SupervisorState(
+            addresses: (0..<models.reduce(0, +)).map { "a\($0)" }, groups: groups, shutdownTimeout: .seconds(30))
+    }
 
     mutating func send(_ event: SupervisorEvent) -> [SupervisorAction] {
         var actions = state.handle(event, at: now)
@@ -70,9 +77,75 @@ extension [SupervisorAction] {
         var harness = Harness()
         _ = harness.send(.begin)
         #expect(harness.send(.ready(.engine(1), detail: "cpu x")).effects.isEmpty)
-        #expect(harness.send(.ready(.gateway, detail: "")).effects == [.announce(device: "cpu x")])
+        #expect(harness.send(.ready(.gateway, detail: "")).effects == [.announce(devices: ["cpu x"])])
         #expect(harness.send(.ready(.engine(0), detail: "cpu y")).effects.isEmpty)
         #expect(harness.state.currentRoster.engines.map(\.state) == [.ready, .ready])
+    }
+
+    @Test func enginesOfAllModelsCountThrough() {
+        #expect(
+            EngineGroup.groups([("a", 2), ("b", 1)]) == [
+                EngineGroup(name: "a", engines: 0..<2), EngineGroup(name: "b", engines: 2..<3),
+            ])
+        var harness = Harness(models: [2, 1])
+        let actions = harness.send(.begin)
+        #expect(
+            actions.effects == [.start(.gateway), .start(.engine(0)), .start(.engine(1)), .start(.engine(2))])
+        #expect(actions.rosters.last?.engines.map(\.index) == [0, 1, 2])
+    }
+
+    @Test func announcesWhenEveryModelServes() {
+        var harness = Harness(models: [2, 1])
+        _ = harness.send(.begin)
+        _ = harness.send(.ready(.gateway, detail: ""))
+        #expect(harness.send(.ready(.engine(1), detail: "x")).effects.isEmpty)
+        #expect(harness.send(.ready(.engine(0), detail: "y")).effects.isEmpty)
+        #expect(harness.send(.ready(.engine(2), detail: "z")).effects == [.announce(devices: ["y", "z"])])
+    }
+
+    @Test func aModelThatDoesNotStartDoesNotTakeTheOthersDown() {
+        var harness = Harness(models: [1, 1])
+        _ = harness.send(.begin)
+        _ = harness.send(.ready(.gateway, detail: ""))
+        _ = harness.send(.ready(.engine(0), detail: "x"))
+        for _ in 0..<2 {
+            #expect(harness.send(.ended(.engine(1), .killed(signal: 11))).effects.isEmpty)
+            #expect(harness.sendDeadline().effects == [.start(.engine(1))])
+        }
+        let third = harness.send(.ended(.engine(1), .killed(signal: 11)))
+        #expect(third.effects == [.announce(devices: ["x", nil])])
+        #expect(third.logs.first?.hasPrefix("engine 1 (m1) was killed by SIGSEGV") == true)
+        // Its attempts go on, and the other model never noticed.
+        #expect(harness.sendDeadline().effects == [.start(.engine(1))])
+        #expect(harness.state.currentRoster.engines.map(\.state) == [.ready, .starting])
+        #expect(
+            harness.send(.ready(.engine(1), detail: "y")).logs.first?.hasPrefix("engine 1 (m1) is ready again") == true)
+        #expect(harness.state.currentRoster.engines.map(\.state) == [.ready, .ready])
+    }
+
+    @Test func aStartFailsWhenNoModelStarts() {
+        var harness = Harness(models: [1, 1])
+        _ = harness.send(.begin)
+        let first = harness.send(.ended(.engine(0), .exited(code: ChildExit.permanentFailureCode)))
+        #expect(first.effects.isEmpty)
+        let second = harness.send(.ended(.engine(1), .exited(code: ChildExit.permanentFailureCode)))
+        #expect(second.effects == [.closeListener, .kill(.gateway)])
+        #expect(second.logs.last == "cannot start: the engine 1 (m1) said why above")
+    }
+
+    @Test func crashLoopsAreEachModelsOwn() {
+        var harness = Harness(models: [1, 1])
+        _ = harness.send(.begin)
+        for child in [Child.gateway, .engine(0), .engine(1)] { _ = harness.send(.ready(child, detail: "")) }
+        for _ in 0..<10 {
+            _ = harness.send(.ended(.engine(1), .exited(code: 1)))
+            _ = harness.sendDeadline()
+        }
+        _ = harness.send(.ended(.engine(1), .exited(code: 1)))
+        #expect(harness.state.currentRoster.engines.map(\.state) == [.ready, .failed])
+        // The other's next death is its first.
+        let death = harness.send(.ended(.engine(0), .exited(code: 1)))
+        #expect(death.logs.last?.hasSuffix("starting it again in 0.1 s") == true)
     }
 
     @Test func rosterGrowsWithEveryChangeAndOnlyThen() {

@@ -52,8 +52,8 @@ private final class SupervisorFixture: @unchecked Sendable {  // everything muta
 
     func start(adjust: (inout SupervisorConfiguration) -> Void = { _ in }) {
         var configuration = SupervisorConfiguration(
-            engineArguments: ["--model", "file"], gatewayArguments: ["--name", "m"],
-            environment: ["PATH": "/usr/bin:/bin"], engines: 2, host: "127.0.0.1", port: 0, modelName: "m")
+            models: [SupervisedModel(name: "m", engineArguments: ["--model", "file"], engines: 2)],
+            gatewayArguments: ["--name", "m"], environment: ["PATH": "/usr/bin:/bin"], host: "127.0.0.1", port: 0)
         configuration.executable = directory + "/child"
         configuration.runDirectoryBase = directory + "/run"
         configuration.shutdownTimeout = .seconds(5)
@@ -184,6 +184,63 @@ private final class SupervisorFixture: @unchecked Sendable {  // everything muta
         #expect(starts[2] == "gateway --name m --listen-fd 4 --status-fd 3")
     }
 
+    @Test func modelsHaveTheirOwnArgumentsAndMemory() throws {
+        let fixture = try SupervisorFixture(
+            engine: "stat -Lc %i /proc/self/fd/4 > \"$dir/weights-$3\"; say_hello; exec cat <&3 >/dev/null")
+        fixture.start { configuration in
+            configuration.models = [
+                SupervisedModel(name: "first", engineArguments: ["--model", "a"], engines: 2),
+                SupervisedModel(name: "second", engineArguments: ["--model", "b"], engines: 1, threads: 7),
+            ]
+        }
+        let announcement = try #require(fixture.output(containing: "models are served"))
+        #expect(announcement.contains("first   2 engines, each fake device\n"))
+        #expect(announcement.contains("second  1 engine, each fake device\n"))
+        try #require(fixture.waitForStart { $0.count == 4 ? true : nil } == true)
+        kill(try #require(fixture.pid(of: "engine --index 2")), SIGKILL)
+        #expect(fixture.output(containing: "engine 2 (second) was killed") != nil)
+        #expect(fixture.output(containing: "engine 2 (second) is ready again") != nil)
+        // Both engines of the first model reported before they said hello, or will not be asked.
+        _ = fixture.waitForStart { _ in
+            FileManager.default.fileExists(atPath: fixture.directory + "/weights-1") ? true : nil
+        }
+        fixture.signal(SIGTERM)
+        #expect(fixture.wait() == .success(0))
+        fixture.expectNothingLeft()
+
+        let starts = fixture.starts.map(\.arguments).sorted()
+        try #require(starts.count == 5)
+        #expect(starts[0].hasPrefix("engine --index 0 --model a --link "))
+        #expect(starts[1].hasPrefix("engine --index 1 --model a --link "))
+        #expect(starts[2].hasPrefix("engine --index 2 --model b --link "))
+        #expect(starts[2].contains("/engine-2.sock --threads 7 "))
+        #expect(starts[3].hasPrefix("engine --index 2 --model b --link "))
+        let inode = { (index: Int) in
+            try String(contentsOfFile: fixture.directory + "/weights-\(index)", encoding: .utf8)
+        }
+        #expect(try inode(0) == inode(1))
+        #expect(try inode(0) != inode(2))
+    }
+
+    @Test func aModelThatCannotStartLeavesTheOthersServed() throws {
+        let fixture = try SupervisorFixture(
+            engine: """
+                case "$*" in *broken*) exit \(ChildExit.permanentFailureCode) ;; esac
+                say_hello; exec cat <&3 >/dev/null
+                """)
+        fixture.start { configuration in
+            configuration.models = [
+                SupervisedModel(name: "good", engineArguments: ["--model", "fine"], engines: 1),
+                SupervisedModel(name: "bad", engineArguments: ["--model", "broken"], engines: 1),
+            ]
+        }
+        let announcement = try #require(fixture.output(containing: "1 of 2 models are served"))
+        #expect(announcement.contains("bad   no engine of 1 serves"))
+        fixture.signal(SIGTERM)
+        #expect(fixture.wait() == .success(0))
+        fixture.expectNothingLeft()
+    }
+
     @Test func killedEngineAndGatewayComeBack() throws {
         let fixture = try SupervisorFixture()
         fixture.start()
@@ -213,7 +270,7 @@ private final class SupervisorFixture: @unchecked Sendable {  // everything muta
                 """)
         fixture.start { configuration in
             configuration.gatewayEnvironment = ["SECRET": "s3"]
-            configuration.engines = 1
+            configuration.models[0].engines = 1
         }
         _ = try #require(fixture.output(containing: "is served by"))
         fixture.signal(SIGTERM)

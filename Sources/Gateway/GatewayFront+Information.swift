@@ -6,8 +6,8 @@ import NIOCore
 import Requests
 import Synchronization
 
-/// Endpoints that answer from the gateway's own knowledge.
-extension GatewayShard {
+/// Endpoints that answer from the gateway's own knowledge of all models.
+extension GatewayFront {
     func listModels(_ exchange: Exchange) {
         var writer = JSONWriter()
         writer.beginObject()
@@ -15,21 +15,23 @@ extension GatewayShard {
         writer.string("list")
         writer.key("data")
         writer.beginArray()
-        for name in model.names { write(modelNamed: name, to: &writer) }
+        for shard in shards {
+            for name in shard.model.names { write(shard.model, named: name, to: &writer) }
+        }
         writer.endArray()
         writer.endObject()
-        respond(exchange, writer.bytes)
+        exchange.respond(writer.bytes)
     }
 
     func showModel(_ exchange: Exchange, named encoded: String) throws(APIError) {
         let name = Self.percentDecoded(encoded)
-        try model.check(name)
+        let model = try shard(named: name).model
         var writer = JSONWriter()
-        write(modelNamed: name, to: &writer)
-        respond(exchange, writer.bytes)
+        write(model, named: name, to: &writer)
+        exchange.respond(writer.bytes)
     }
 
-    private func write(modelNamed name: String, to writer: inout JSONWriter) {
+    private func write(_ model: ServedModel, named name: String, to writer: inout JSONWriter) {
         writer.beginObject()
         writer.key("id")
         writer.string(name)
@@ -48,24 +50,38 @@ extension GatewayShard {
         writer.endObject()
     }
 
-    /// 200 while at least one engine serves.
+    /// 200 while at least one engine of every model serves.
     func health(_ exchange: Exchange) throws(APIError) {
-        guard dispatcher.servingEngines > 0 else {
-            throw .unavailable("no engine is serving yet: \(engines.summary)")
+        let waiting = shards.filter { $0.dispatcher.servingEngines == 0 }
+        guard waiting.isEmpty else {
+            let summaries = waiting.map {
+                (shards.count == 1 ? "" : "of `\($0.model.name)`, ") + $0.engines.summary
+            }
+            throw .unavailable(
+                "no engine is serving yet\(shards.count == 1 ? ":" : "") \(summaries.joined(separator: "; "))")
         }
         var writer = JSONWriter()
         writer.beginObject()
         writer.key("status")
         writer.string("ok")
         writer.key("engines")
-        writer.integer(Int64(dispatcher.servingEngines))
+        writer.integer(Int64(shards.reduce(0) { $0 + $1.dispatcher.servingEngines }))
+        if shards.count > 1 {
+            writer.key("models")
+            writer.beginObject()
+            for shard in shards {
+                writer.key(shard.model.name)
+                writer.integer(Int64(shard.dispatcher.servingEngines))
+            }
+            writer.endObject()
+        }
         writer.endObject()
-        respond(exchange, writer.bytes)
+        exchange.respond(writer.bytes)
     }
 
     /// 200 while the gateway's process lives.
     func live(_ exchange: Exchange) {
-        respond(exchange, Array(#"{"status":"ok"}"#.utf8))
+        exchange.respond(Array(#"{"status":"ok"}"#.utf8))
     }
 
     func version(_ exchange: Exchange) {
@@ -74,12 +90,14 @@ extension GatewayShard {
         writer.key("version")
         writer.string(configuration.version)
         writer.endObject()
-        respond(exchange, writer.bytes)
+        exchange.respond(writer.bytes)
     }
 
     func showMetrics(_ exchange: Exchange) {
-        metrics.setEngines(engines.states, unfinished: dispatcher.unfinished)
-        respond(exchange, metrics.exposition(), contentType: GatewayMetrics.contentType)
+        for shard in shards {
+            shard.metrics.setEngines(shard.engines.states, unfinished: shard.dispatcher.unfinished)
+        }
+        exchange.respond(instruments.exposition(), contentType: GatewayMetrics.contentType)
     }
 
     /// Requests in hand, for balancers.
@@ -87,9 +105,9 @@ extension GatewayShard {
         var writer = JSONWriter()
         writer.beginObject()
         writer.key("server_load")
-        writer.integer(metrics.requestsInHand.load(ordering: .relaxed))
+        writer.integer(instruments.models.reduce(0) { $0 + $1.requestsInHand.load(ordering: .relaxed) })
         writer.endObject()
-        respond(exchange, writer.bytes)
+        exchange.respond(writer.bytes)
     }
 
     /// Decodes `%XX`; what is not a valid escape stays as it is.

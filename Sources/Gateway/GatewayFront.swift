@@ -1,0 +1,181 @@
+// Tandem — Apache-2.0
+
+import HTTPCore
+import NIOCore
+import NIOPosix
+import Requests
+
+/// Takes the requests of one event loop: checks who asks, answers what concerns all models, and gives everything else
+/// to the model that is asked for.
+final class GatewayFront {
+    typealias Exchange = GatewayShard.Exchange
+
+    let eventLoop: any EventLoop
+    let configuration: GatewayConfiguration
+    /// What requests get that name no model.
+    let first: GatewayShard
+    /// One a model, ``first`` at the beginning.
+    let shards: [GatewayShard]
+    let instruments: GatewayInstruments
+    private let workers: NIOThreadPool
+    private let byName: [String: GatewayShard]
+
+    init(
+        eventLoop: any EventLoop, configuration: GatewayConfiguration, instruments: GatewayInstruments,
+        workers: NIOThreadPool
+    ) {
+        self.eventLoop = eventLoop
+        self.configuration = configuration
+        self.instruments = instruments
+        self.workers = workers
+        func shard(_ model: ServedModel, _ metrics: GatewayMetrics) -> GatewayShard {
+            GatewayShard(
+                eventLoop: eventLoop, configuration: configuration, model: model, metrics: metrics, workers: workers)
+        }
+        first = shard(configuration.model, instruments.first)
+        shards = [first] + zip(configuration.otherModels, instruments.others).map(shard)
+        var byName: [String: GatewayShard] = [:]
+        for shard in shards.reversed() {
+            for name in shard.model.names { byName[name] = shard }
+        }
+        self.byName = byName
+    }
+
+    /// Whether every shard knows its engines.
+    var settled: EventLoopFuture<Void> { .andAllSucceed(shards.map(\.engines.settled), on: eventLoop) }
+
+    func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
+        let id = Self.requestID(responder.requestID)
+        responder.requestID = id
+        let exchange = Exchange(request: request, responder: responder, id: id, headers: ["X-Request-Id": id])
+        do {
+            try authorize(request)
+            try route(exchange)
+        } catch {
+            refuse(exchange, error)
+        }
+    }
+
+    private func refuse(_ exchange: Exchange, _ error: APIError) {
+        instruments.refused(status: error.status)
+        exchange.responder.respond(error, headers: exchange.headers)
+    }
+
+    /// The client's id if it can stand in a header and in JSON as it is, else a random one.
+    private static func requestID(_ given: String?) -> String {
+        if let given, (1...128).contains(given.utf8.count), given.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) {
+            return given
+        }
+        return Digest128(high: .random(in: .min ... .max), low: .random(in: .min ... .max)).description
+    }
+
+    // MARK: Keys
+
+    private func authorize(_ request: HTTPRequest) throws(APIError) {
+        guard !configuration.apiKeys.isEmpty, !Self.openPaths.contains(request.path) else { return }
+        guard let header = request.headers["Authorization"] else {
+            throw .unauthorized("an API key is required: send `Authorization: Bearer KEY`")
+        }
+        let prefix = "bearer "
+        guard header.prefix(prefix.count).lowercased() == prefix else {
+            throw .unauthorized("the Authorization header must be `Bearer KEY`")
+        }
+        let key = Array(header.utf8.dropFirst(prefix.utf8.count))
+        var known = false
+        for candidate in configuration.apiKeys where Self.equal(key, Array(candidate.utf8)) { known = true }
+        guard known else { throw .unauthorized("the API key is not valid") }
+    }
+
+    /// Takes the same time wherever two keys differ.
+    private static func equal(_ first: [UInt8], _ second: [UInt8]) -> Bool {
+        guard first.count == second.count else { return false }
+        return zip(first, second).reduce(UInt8(0)) { $0 | ($1.0 ^ $1.1) } == 0
+    }
+
+    /// Paths that probes and scrapers read without a key.
+    private static let openPaths: Set<String> = ["/health", "/live", "/ping", "/version", "/metrics", "/load"]
+
+    // MARK: Paths
+
+    private typealias Endpoint = @Sendable (GatewayFront, Exchange) throws(APIError) -> Void
+
+    /// Endpoints that concern all models, all of them to be read.
+    private static let endpoints: [String: Endpoint] = [
+        "/v1/models": { (front, exchange) throws(APIError) in front.listModels(exchange) },
+        "/health": { (front, exchange) throws(APIError) in try front.health(exchange) },
+        "/ping": { (front, exchange) throws(APIError) in try front.health(exchange) },
+        "/load": { (front, exchange) throws(APIError) in front.load(exchange) },
+        "/live": { (front, exchange) throws(APIError) in front.live(exchange) },
+        "/version": { (front, exchange) throws(APIError) in front.version(exchange) },
+        "/metrics": { (front, exchange) throws(APIError) in front.showMetrics(exchange) },
+    ]
+
+    private func route(_ exchange: Exchange) throws(APIError) {
+        let path = exchange.request.path
+        if let endpoint = Self.endpoints[path] {
+            try exchange.require(.get)
+            try endpoint(self, exchange)
+        } else if path.hasPrefix("/v1/models/") {
+            try exchange.require(.get)
+            try showModel(exchange, named: String(path.dropFirst("/v1/models/".count)))
+        } else {
+            try choose(exchange)
+        }
+    }
+
+    // MARK: Models
+
+    /// Bytes of a body in which the model is found at once: that takes some 20 µs.
+    private static let longBody = 64 * 1024
+
+    /// Hands a request to the model that it asks for, in its body or, if it has none, in its query.
+    private func choose(_ exchange: Exchange) throws(APIError) {
+        let body = exchange.request.body
+        // One model finds out by itself whether it is meant.
+        guard shards.count > 1 else {
+            first.handle(exchange)
+            return
+        }
+        guard body.readableBytes > Self.longBody else {
+            let name =
+                body.readableBytes > 0
+                ? ModelField.value(in: body) : ModelField.value(inQuery: exchange.request.query)
+            try shard(named: name).handle(exchange)
+            return
+        }
+        workers.runIfActive(eventLoop: eventLoop) {
+            ModelField.value(in: body)
+        }.assumeIsolated().whenComplete { [self] outcome in
+            do throws(APIError) {
+                guard case .success(let name) = outcome else { throw .unavailable("the server is shutting down") }
+                try shard(named: name).handle(exchange)
+            } catch {
+                refuse(exchange, error)
+            }
+        }
+    }
+
+    /// - Throws: 404 with the names that there are, if `name` is none of them.
+    func shard(named name: String?) throws(APIError) -> GatewayShard {
+        guard let name else { return first }
+        guard let shard = byName[name] else {
+            throw .modelNotFound(name, known: shards.flatMap(\.model.names))
+        }
+        return shard
+    }
+}
+
+extension GatewayShard.Exchange {
+    /// - Throws: 405 if the request has another method; what can be read may also be asked for by HEAD.
+    func require(_ expected: HTTPMethod) throws(APIError) {
+        if request.method == expected || (expected == .get && request.method == .head) { return }
+        throw .methodNotAllowed(request.method.rawValue, allow: expected == .get ? "GET, HEAD" : expected.rawValue)
+    }
+
+    /// Answers with 200.
+    func respond(_ body: [UInt8], contentType: String = "application/json") {
+        var headers = headers
+        headers.add("Content-Type", contentType)
+        responder.respond(status: .ok, headers: headers, body: body)
+    }
+}
