@@ -159,6 +159,20 @@ def bind_tools_streamed(session):
 
 
 @check
+def responses_interface(session):
+    """LangChain takes OpenAI's newer interface when told to."""
+    model = chat(session, use_responses_api=True, max_tokens=200)
+    answer = model.invoke(QUESTION)
+    assert "Paris" in answer.text and answer.usage_metadata["output_tokens"] > 0, answer
+    assert "".join(chunk.text for chunk in model.stream(QUESTION)) == answer.text
+    called = model.bind_tools([get_weather], tool_choice="any").invoke(ASK_WEATHER)
+    assert called.tool_calls[0]["name"] == "get_weather", called
+    result = get_weather.invoke(called.tool_calls[0])
+    assert model.bind_tools([get_weather], tool_choice="none").invoke([HumanMessage(ASK_WEATHER), called, result]).text
+    assert isinstance(model.with_structured_output(City).invoke("Describe Paris as JSON."), City)
+
+
+@check
 def completions(session):
     model = OpenAI(model=session.model, base_url=session.url, api_key="any", max_retries=0, temperature=0,
                    max_tokens=12)

@@ -95,6 +95,16 @@ def tools(session):
 
 
 @check
+def responses_interface(session):
+    fields = {"model": f"openai/{session.model}", "api_base": session.url, "api_key": "any", "temperature": 0}
+    answer = litellm.responses(**fields, input=QUESTION, max_output_tokens=24)
+    assert "Paris" in answer.output[0].content[0].text, answer
+    events = list(litellm.responses(**fields, input=QUESTION, max_output_tokens=24, stream=True))
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == (
+        answer.output[0].content[0].text)
+
+
+@check
 def completions_of_text(session):
     for provider in ("text-completion-openai", "hosted_vllm", "openai"):
         answer = text_completion(**common(session, provider), prompt="The capital of France is", max_tokens=12)

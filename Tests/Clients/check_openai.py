@@ -2,6 +2,7 @@
 # Checks run in the order in which these define them.
 import openai_generation  # noqa: F401
 import openai_structure  # noqa: F401
+import openai_responses  # noqa: F401
 import openai_conduct  # noqa: F401
 from harness import run
 

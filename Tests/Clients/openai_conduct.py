@@ -9,7 +9,7 @@ import threading
 import openai
 from openai import AsyncOpenAI, OpenAI
 
-from harness import QUESTION, NotHere, Session, check
+from harness import Session, check
 from openai_requests import CHAT, STORY, chat, client, complete
 
 
@@ -116,18 +116,6 @@ def errors_of_unknown_names(session):
                 assert isinstance(error.body, dict) and error.body.get("message"), error
             else:
                 raise AssertionError("no error")
-
-
-@check(provokes=True)
-def responses_api(session):
-    """The client's newest interface. A server without it must say so in the client's own terms."""
-    with client(session) as api:
-        try:
-            answer = api.responses.create(model=session.model, input=QUESTION, temperature=0, max_output_tokens=24)
-        except openai.NotFoundError as error:
-            assert isinstance(error.body, dict) and error.body.get("message"), error
-            raise NotHere("no /v1/responses: a NotFoundError with a message") from None
-        assert "Paris" in answer.output_text, answer
 
 
 @check(provokes=True)
