@@ -174,8 +174,8 @@ extension Scheduler {
         for index in waiting.indices.reversed() where share > 0 {
             let handle = waiting[index]
             guard sequences[handle].priority == priority else { return }
-            if awaitsBlock(handle) { continue }
             if handle != first, sequences[handle].tokens.count <= share, sequences[handle].rowsInFlight == 0 {
+                if awaitsBlock(handle) { continue }
                 guard admit(handle, keeping: kept) else { return }
                 waiting.remove(at: index)
                 run(handle)
