@@ -1,4 +1,4 @@
-"""OpenAI's newer interface by the official client; conversations are not stored here, so all input is in the request."""
+"""OpenAI's newer interface by the official client. Nothing is stored here, so all input is in the request."""
 import json
 
 import openai
@@ -42,9 +42,10 @@ def response_cut_short(session):
 
 @check
 def response_to_a_conversation(session):
-    first = respond(session, [{"role": "user", "content": "Capital of Italy?"}], instructions="You answer with one word.")
+    ask = [{"role": "user", "content": "Capital of Italy?"}]
+    first = respond(session, ask, instructions="You answer with one word.")
     given = [
-        {"role": "user", "content": "Capital of Italy?"}, *first.output,
+        *ask, *first.output,
         {"role": "user", "content": [{"type": "input_text", "text": "And of France?"}]}]
     answer = respond(session, given, instructions="You answer with one word.")
     assert answer.output_text, answer
