@@ -26,7 +26,7 @@ public struct ModelSettings: Sendable, Equatable {
     public var keyValueBytes: UInt64?
     public var asynchronousScheduling = false
     /// Most tokens that an engine guesses ahead for a sequence, from what stands in it already; 0 guesses none.
-    public var promptLookup = 8
+    public var promptLookup = 16
     /// Where a list of models has it: `tandem.yaml: models[1]`; null if flags say what is served.
     public var place: String?
 

@@ -112,7 +112,7 @@ struct EngineFlags: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Guess up to so many tokens ahead where an answer repeats what was said; 0 guesses none. (default: 8)",
+            "Guess up to so many tokens ahead where an answer repeats what was said; 0 guesses none. (default: 16)",
             valueName: "tokens"))
     var promptLookup: String?
 }
