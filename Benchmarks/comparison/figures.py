@@ -3,16 +3,16 @@ from xml.sax.saxutils import escape
 
 COLORS = {
     "tandem": "#d9480f", "tandem, 1 engine": "#f59f00", "llama.cpp": "#4263eb", "llama.cpp best format": "#91a7ff",
-    "vllm": "#2b8a3e",
+    "vllm": "#2b8a3e", "without": "#868e96", "8": "#f59f00", "16": "#d9480f",
 }
 LEFT, WIDTH, BAR, GAP = 150, 540, 16, 18
 
 
-def bars(title, subtitle, table, names, label, floors=None):
+def bars(title, subtitle, table, names, label, floors=None, base=None):
     """One group of bars a row of `table` ({row: {arm: Cell}}), on a scale of its own, since rows differ a hundredfold.
 
     Beside a bar stands its value and, for others, how many times faster Tandem is. `floors` ({row: tokens/s}) adds the
-    machine's limit as the full width.
+    machine's limit as the full width. With `base` the note says how many times as fast as that arm a bar is.
     """
     parts, y = [], 84
     arms = [arm for arm in names if any(arm in row for row in table.values())]
@@ -30,6 +30,8 @@ def bars(title, subtitle, table, names, label, floors=None):
             note = f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
             if arm == "tandem" and floor:
                 note += f" ({value / floor:.0%} of the limit)"
+            elif base and arm != base:
+                note += f" ({value / row[base].median:.1f}x)"
             elif not arm.startswith("tandem") and "tandem" in row:
                 note += f" (Tandem {row['tandem'].median / value:.1f}x)"
             length = max(1, value / largest * WIDTH)
