@@ -87,8 +87,9 @@ class TandemServer(Server):
         self.program, self.model, self.engines = program, model, engines
 
     def command(self, port, concurrency):
+        # The peers guess nothing ahead either; answers to random prompts repeat themselves more than real ones do.
         return [self.program, "serve", self.model, "--port", port, "--engines", self.engines, "--cpu-compute", "int8",
-                "--served-model-name", MODEL]
+                "--prompt-lookup", "0", "--served-model-name", MODEL]
 
 
 class LlamaServer(Server):
