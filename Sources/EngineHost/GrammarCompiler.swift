@@ -24,8 +24,9 @@ final class GrammarCompiler {
     private var compiling: [GrammarSource: [(Outcome) -> Void]] = [:]
     private var isRunning = false
 
-    /// Grammars that are kept; each caches masks for the states that sequences have been in.
-    private static let capacity = 32
+    /// Grammars that are kept. Each caches masks for the states that sequences have been in, some 40 MiB at most, and is
+    /// made again in milliseconds.
+    private static let capacity = 8
 
     init(eventLoop: any EventLoop, vocabularySize: Int, makeVocabulary: MakeVocabulary?) {
         self.eventLoop = eventLoop
