@@ -118,7 +118,7 @@ class ServingTests(ModelsTestCase):
         engines = [self.server.engine(index) for index in range(4)]
         self.assertEqual([e.option("--served-model-name") for e in engines], ["story", "story", "short", "tiny"])
         self.assertEqual([e.option("--max-num-seqs") for e in engines], ["128", "128", "4", "128"])
-        self.assertEqual([e.option("--prompt-lookup") for e in engines], ["8", "8", "0", "8"])
+        self.assertEqual([e.option("--prompt-lookup") for e in engines], ["16", "16", "0", "16"])
         self.assertEqual([e.option("--threads") for e in engines], ["1"] * 4)
         weights = [e.shared_memory() for e in engines]
         self.assertTrue(weights[0])
