@@ -92,8 +92,7 @@ let package = Package(
             dependencies: [
                 "CPUExecutor", "Configuration", "EngineHost", "EngineLink", "Gateway", "Grammar", "HTTPCore",
                 "InferenceEngine", "JSON", "LanguageModel", "ModelStore", "Requests", "Supervision", "Tokenization",
-                "Weights",
-                "CTandemSystem", product("ArgumentParser", "swift-argument-parser"),
+                "Weights", "CTandemSystem", product("ArgumentParser", "swift-argument-parser"),
             ] + nio,
             swiftSettings: swiftSettings
         ),

@@ -12,8 +12,9 @@ import Synchronization
 /// Which thread computes what is decided as it goes; every output number has one order of summation, so bits depend on
 /// neither that nor on the rest of the batch.
 ///
-/// Unchecked: slot state is touched by one thread at a time (the coordinator in ``begin(_:)``, and whoever samples a
-/// row, of which a slot has one a step); the rest is immutable or governed by the stages.
+/// Unchecked: slot state is written by one thread at a time (the coordinator in ``begin(_:)``, and whoever samples or
+/// pools a row, of which a slot has one a step; a row with guesses is sampled by several and writes none); the rest
+/// is immutable or governed by the stages.
 final class ForwardPass: @unchecked Sendable {
     let model: DecoderDescription
     let compute: CPUCompute

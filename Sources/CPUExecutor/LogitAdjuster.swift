@@ -5,7 +5,8 @@ import Requests
 
 /// Changes one slot's logits before a token is chosen; see `LogitAdjustments` for what and in which order.
 ///
-/// Unchecked: whoever samples a slot's row uses it, of which a slot has one a step, and steps run one after the other.
+/// Unchecked: steps run one after the other, and in a step a slot has one row. Only a row with guesses is sampled by
+/// several threads, and then nothing is counted: what depends on counts is not guessed.
 final class LogitAdjuster: @unchecked Sendable {
     private let sampling: SamplingParameters
     private let bannedBefore: Int

@@ -58,7 +58,8 @@ struct AttentionTile {
 /// nothing.
 ///
 /// Unchecked: the step loop writes it before submission and reads it after ``done`` has counted up; between the two it
-/// belongs to the pool's threads.
+/// belongs to the pool's threads, but for the masks, which the step loop writes before it counts the release up that
+/// those threads wait for.
 final class StepJob: PoolProgram, @unchecked Sendable {
     let forward: ForwardPass
     let done = Event()

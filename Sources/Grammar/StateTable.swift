@@ -6,7 +6,8 @@
 /// below the same position are one (with several callers), so that a state has one reading a position at most and an
 /// ambiguous grammar cannot make stacks without number. Numbers of states and stacks depend on what was seen before;
 /// what they stand for does not.
-/// Not for two threads at once: whoever shares one holds a lock around every use.
+///
+/// Unchecked: not for two threads at once; whoever shares one holds a lock around every use.
 final class StateTable: @unchecked Sendable {
     struct Reading {
         var position: Int32

@@ -40,8 +40,10 @@ extension Scheduler {
             running.removeAll { sequences[$0].slot == nil }
         }
         // What was just taken from a running sequence is not for one that waits, unless nothing else runs.
-        if totals.preemptions == preemptions || decisions.isEmpty { decideWaiting(&budget) }
-        if othersHavePrompts || decisions.isEmpty { decideScoring(&budget) }
+        if totals.preemptions == preemptions || decisions.isEmpty {
+            decideWaiting(&budget)
+            if othersHavePrompts || decisions.isEmpty { decideScoring(&budget) }
+        }
         guard !decisions.isEmpty else { return false }
         write(&plan)
         return true

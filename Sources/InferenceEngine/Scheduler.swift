@@ -13,10 +13,11 @@ public import Requests
 /// as far as nobody needed the memory; so the first in order always goes on.
 ///
 /// The files: `Scheduler` (requests, queues), `+Schedule` (what the next step computes), `+Scoring` (prompts from which
-/// nothing is generated), `+Sharing` (prefixes that are being computed), `+Plan` (writing it down), `+Masks` (which tokens
-/// grammars permit), `+Results` (what came of it). The order of calls is:
+/// nothing is generated), `+Sharing` (prefixes that are being computed), `+Drafts` (guessed tokens), `+Plan` (writing it
+/// down), `+Masks` (which tokens grammars permit), `+Results` (what came of it). The order of calls is:
 ///
 ///     while scheduler.schedule(into: &plan) { executor.submit(plan) … }
+///     if scheduler.fillMasks(&masks, …) { executor.sample(ticket, masks) }    // else after the next result
 ///     executor.result(of: ticket, into: &result)
 ///     scheduler.finish(result, into: &outputs)
 ///

@@ -26,9 +26,10 @@ public protocol StepExecutor: AnyObject {
     /// Starts a step. The plan is read before the call returns or kept by value.
     func submit(_ plan: StepPlan) throws(ExecutorError) -> StepTicket
 
-    /// Lets the step sample; rows of slots in `masks` only among permitted tokens.
+    /// Lets the step sample; rows of slots in `masks` only among permitted tokens. Constrained rows wait for this call;
+    /// those whose slot has no mask, because nobody wants their token any more, are free.
     ///
-    /// - Parameter masks: `nil` when no row is constrained.
+    /// - Parameter masks: `nil` when there are none.
     func sample(_ ticket: StepTicket, masks: TokenMasks?) throws(ExecutorError)
 
     /// Waits for a step and takes its outputs. Tickets are redeemed in the order of submission; an error that does not

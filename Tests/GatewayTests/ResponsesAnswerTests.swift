@@ -228,20 +228,8 @@ import Testing
     private static let tool = #"{"type":"function","name":"f","strict":true}"#
     private static let written = "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}}</tool_call>"
 
-    /// Ids of calls are random; each becomes its number in order of appearance.
     private static func withoutIDs(_ text: String) -> String {
-        var result = ""
-        var rest = Substring(text)
-        var known: [Substring] = []
-        while let found = rest.firstRange(of: "\"call_id\":\"call_") {
-            result += rest[..<found.upperBound]
-            let id = rest[found.upperBound...].prefix { $0 != "\"" }
-            #expect(id.utf8.count == 24)
-            if !known.contains(id) { known.append(id) }
-            result += "\((known.firstIndex(of: id) ?? -1) + 1)"
-            rest = rest[id.endIndex...]
-        }
-        return result + rest
+        numberingCallIDs(in: text, after: "\"call_id\":\"call_")
     }
 
     @Test func textAndCalls() async throws {

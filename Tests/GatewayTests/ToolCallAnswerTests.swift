@@ -14,21 +14,7 @@ import Testing
     private static let template = "{% if tools %}T{% endif %}{{ messages[0].content }}<tool_call>"
     private static let call = "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}}</tool_call>"
 
-    /// Ids are random; each becomes its number in order of appearance.
-    private static func withoutIDs(_ text: String) -> String {
-        var result = ""
-        var rest = Substring(text)
-        var known: [Substring] = []
-        while let found = rest.firstRange(of: "\"call_") {
-            result += rest[..<found.upperBound]
-            let id = rest[found.upperBound...].prefix { $0 != "\"" }
-            #expect(id.utf8.count == 24)
-            if !known.contains(id) { known.append(id) }
-            result += "\((known.firstIndex(of: id) ?? -1) + 1)"
-            rest = rest[id.endIndex...]
-        }
-        return result + rest
-    }
+    private static func withoutIDs(_ text: String) -> String { numberingCallIDs(in: text, after: "\"call_") }
 
     private static func body(_ more: String = "") -> String {
         #"{"messages":[{"role":"user","content":"q"}],"tools":[{"type":"function","function":{"name":"f"}}]"# + more
