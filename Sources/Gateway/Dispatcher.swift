@@ -6,34 +6,67 @@ import Routing
 import Telemetry
 
 /// What a dispatcher tells the owner of a sequence.
-protocol SequenceOwner: AnyObject {
+protocol WorkOwner<Work, Output>: AnyObject {
+    associatedtype Work
+    associatedtype Output
     /// The sequence as it must be submitted now: with what was generated before, if it goes on elsewhere.
-    func engineRequest(choice: Int, id: RequestID) -> EngineRequest
+    func work(choice: Int, id: RequestID) -> Work
     /// Whether the sequence may start again although the engine that ran it can hand over nothing.
     func maySubmitAgain(choice: Int) -> Bool
     /// Whether its client takes nothing at the moment: what starts, or starts again elsewhere, has to start paused.
     var isPaused: Bool { get }
-    func receive(choice: Int, output: SequenceOutput)
+    func receive(choice: Int, output: Output)
     /// The sequence cannot be served.
     func fail(choice: Int, error: APIError)
 }
 
+/// What a dispatcher has to know of what it dispatches.
+protocol DispatchedWork {
+    /// What it will cost its engine.
+    var cost: TokenCost { get }
+}
+
+/// What a dispatcher has to know of what comes back.
+protocol DispatchedOutput {
+    var id: RequestID { get }
+    /// Tokens that it brings.
+    var newTokens: Int { get }
+    /// Whether it is the last of its sequence, and how that ended.
+    var end: DispatchEnd? { get }
+}
+
+/// How a sequence ended on its engine.
+enum DispatchEnd {
+    case finished
+    /// It may go on elsewhere, if the kind of failure permits.
+    case failed(RequestFailure)
+}
+
+/// Limits of a ``Dispatcher``.
+struct DispatchLimits {
+    /// Sequences that may be unfinished at once, running or waiting; more are refused with 429.
+    var sequences = 4096
+    /// How long a sequence waits for an engine when none serves.
+    var hold: TimeAmount = .seconds(30)
+    /// How often a sequence may be submitted.
+    var attempts = 16
+}
+
+/// Sequences of token ids for our own engines.
+typealias SequenceDispatcher = Dispatcher<EngineRequest, SequenceOutput>
+typealias SequenceOwner = WorkOwner<EngineRequest, SequenceOutput>
+
 /// Brings sequences to engines: chooses an engine, holds sequences while none serves, moves them when one is lost.
 ///
-/// Lives on one event loop, like everything it calls.
-final class Dispatcher {
-    struct Limits {
-        /// Sequences that may be unfinished at once, running or waiting; more are refused with 429.
-        var sequences = 4096
-        /// How long a sequence waits for an engine when none serves.
-        var hold: TimeAmount = .seconds(30)
-        /// How often a sequence may be submitted.
-        var attempts = 16
-    }
+/// Retry, breaker, ledger, queue and migration are here and nowhere else; what a sequence is, and how it gets to an
+/// engine, is the affair of its ``WorkOwner`` and its ``Upstream``. Lives on one event loop, like everything it calls.
+final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
+    typealias Owner = any WorkOwner<Work, Output>
+    typealias Limits = DispatchLimits
 
     private struct Running {
         /// Strong: a running sequence keeps its request alive; the entry goes when the sequence ends.
-        var owner: any SequenceOwner
+        var owner: Owner
         var choice: Int
         var engine: EngineID
         var attempts: Int
@@ -41,7 +74,7 @@ final class Dispatcher {
     }
 
     private struct Held {
-        var owner: any SequenceOwner
+        var owner: Owner
         var choice: Int
         var attempts: Int
         var deadline: NIODeadline
@@ -51,11 +84,13 @@ final class Dispatcher {
     private let limits: Limits
     private let metrics: GatewayMetrics
     private var router = Router()
-    private var upstreams: [EngineID: any Upstream] = [:]
+    private var upstreams: [EngineID: any Upstream<Work>] = [:]
     private var running: [RequestID: Running] = [:]
     private var held: [RequestID: Held] = [:]
     private var random = SystemRandomNumberGenerator()
     private var nextID: RequestID = 1
+    /// What speaks for one engine or another beside their load; asked if there is a choice.
+    var hints: (Work) -> RoutingHints = { _ in RoutingHints() }
 
     init(eventLoop: any EventLoop, limits: Limits = Limits(), metrics: GatewayMetrics) {
         self.eventLoop = eventLoop
@@ -63,7 +98,10 @@ final class Dispatcher {
         self.metrics = metrics
     }
 
-    var servingEngines: Int { router.views.count { $0.state == .serving } }
+    var servingEngines: Int { router.servingEngines }
+    /// Every engine with what it has in hand.
+    var views: [EngineView] { router.views }
+    private var now: Duration { .nanoseconds(Int64(clamping: eventLoop.now.uptimeNanoseconds)) }
     /// Sequences that were admitted and did not end.
     var unfinished: Int { running.count + held.count + reserved }
     /// Sequences that were admitted and are started later.
@@ -85,7 +123,7 @@ final class Dispatcher {
     /// Starts a sequence.
     ///
     /// - Returns: the id to pause, resume or cancel it by. It stays the same when the sequence moves.
-    func start(owner: any SequenceOwner, choice: Int) -> RequestID {
+    func start(owner: Owner, choice: Int) -> RequestID {
         let id = nextID
         nextID += 1
         submit(id, owner: owner, choice: choice, attempts: 0, tried: [])
@@ -122,7 +160,7 @@ final class Dispatcher {
     // MARK: Engines
 
     /// An engine serves from now on.
-    func engineAppeared(_ upstream: any Upstream) {
+    func engineAppeared(_ upstream: any Upstream<Work>) {
         upstreams[upstream.engine] = upstream
         router.engineAppeared(upstream.engine)
         router.setServing(upstream.engine, true)
@@ -152,20 +190,23 @@ final class Dispatcher {
         }
     }
 
-    /// Outputs of one engine step.
-    func receive(_ outputs: [SequenceOutput], from engine: EngineID) {
+    /// What an engine did, of one step or of one turn of the event loop.
+    func receive(_ outputs: some Sequence<Output>, from engine: EngineID) {
         for output in outputs {
             guard let sequence = running[output.id], sequence.engine == engine else { continue }
             let owner = sequence.owner
-            if let finish = output.finish {
+            switch output.end {
+            case nil:
+                router.progressed(output.id, on: engine, newTokens: output.newTokens)
+            case .finished:
                 running[output.id] = nil
                 router.finished(output.id, on: engine)
-                if finish == .failed || finish == .cancelled {
-                    retryOrFail(output, sequence, owner)
-                    continue
-                }
-            } else {
-                router.progressed(output.id, on: engine, newTokens: output.tokens.count)
+                router.reported(.answered, by: engine, at: now)
+            case .failed(let failure):
+                running[output.id] = nil
+                router.finished(output.id, on: engine)
+                retryOrFail(output.id, failure, sequence, owner)
+                continue
             }
             owner.receive(choice: sequence.choice, output: output)
         }
@@ -174,14 +215,18 @@ final class Dispatcher {
     // MARK: Choosing
 
     private func submit(
-        _ id: RequestID, owner: any SequenceOwner, choice: Int, attempts: Int, tried: Set<EngineID>
+        _ id: RequestID, owner: Owner, choice: Int, attempts: Int, tried: Set<EngineID>
     ) {
         guard attempts < limits.attempts else {
             owner.fail(choice: choice, error: .unavailable("the request failed on \(attempts) engines in a row"))
             return
         }
-        let request = owner.engineRequest(choice: choice, id: id)
-        guard let engine = router.choose(excluding: tried, using: &random), let upstream = upstreams[engine]
+        let work = owner.work(choice: choice, id: id)
+        let cost = work.cost
+        let hints = router.servingEngines > 1 ? hints(work) : RoutingHints()
+        guard
+            let engine = router.choose(for: cost, hints: hints, excluding: tried, at: now, using: &random),
+            let upstream = upstreams[engine]
         else {
             hold(id, owner: owner, choice: choice, attempts: attempts)
             return
@@ -189,14 +234,12 @@ final class Dispatcher {
         var tried = tried
         tried.insert(engine)
         running[id] = Running(owner: owner, choice: choice, engine: engine, attempts: attempts + 1, tried: tried)
-        router.started(
-            id, on: engine,
-            cost: TokenCost(prompt: request.tokens.count, new: request.maximumNewTokens - request.resumeOffset))
-        upstream.start(request)
+        router.started(id, on: engine, cost: cost, hints: hints)
+        upstream.start(work)
         if owner.isPaused { upstream.pause(id) }
     }
 
-    private func hold(_ id: RequestID, owner: any SequenceOwner, choice: Int, attempts: Int) {
+    private func hold(_ id: RequestID, owner: Owner, choice: Int, attempts: Int) {
         let deadline = eventLoop.now + limits.hold
         held[id] = Held(owner: owner, choice: choice, attempts: attempts, deadline: deadline)
         eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { [weak self] in
@@ -215,9 +258,14 @@ final class Dispatcher {
         }
     }
 
-    private func retryOrFail(_ output: SequenceOutput, _ sequence: Running, _ owner: any SequenceOwner) {
-        let failure =
-            output.failure ?? RequestFailure(kind: .engine, message: "the engine gave the request up without a reason")
+    private func retryOrFail(
+        _ id: RequestID, _ failure: RequestFailure, _ sequence: Running, _ owner: Owner
+    ) {
+        switch failure.kind {
+        case .overloaded: router.reported(.busy, by: sequence.engine, at: now)
+        case .engine: router.reported(.failed, by: sequence.engine, at: now)
+        case .doesNotFit, .invalid, .draining: break
+        }
         switch failure.kind {
         case .doesNotFit:
             owner.fail(
@@ -230,15 +278,34 @@ final class Dispatcher {
             if others {
                 metrics.retries.add()
                 submit(
-                    output.id, owner: owner, choice: sequence.choice, attempts: sequence.attempts,
+                    id, owner: owner, choice: sequence.choice, attempts: sequence.attempts,
                     tried: sequence.tried)
             } else if failure.kind == .overloaded {
                 owner.fail(choice: sequence.choice, error: .overloaded(failure.message))
             } else if failure.kind == .draining {
-                hold(output.id, owner: owner, choice: sequence.choice, attempts: sequence.attempts)
+                hold(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts)
             } else {
                 owner.fail(choice: sequence.choice, error: .server(failure.message))
             }
+        }
+    }
+}
+
+extension EngineRequest: DispatchedWork {
+    var cost: TokenCost { TokenCost(prompt: tokens.count, new: maximumNewTokens - resumeOffset) }
+}
+
+extension SequenceOutput: DispatchedOutput {
+    var newTokens: Int { tokens.count }
+
+    var end: DispatchEnd? {
+        switch finish {
+        case nil: nil
+        case .failed, .cancelled:
+            .failed(
+                failure
+                    ?? RequestFailure(kind: .engine, message: "the engine gave the request up without a reason"))
+        default: .finished
         }
     }
 }

@@ -14,6 +14,8 @@ final class EnginePool {
         var entry: RosterEntry
         var hello: EngineHello?
         var statistics: EngineStatistics?
+        /// As the dispatcher knows it while it serves.
+        var engine: EngineID?
 
         var isServing: Bool { hello != nil && entry.state == .ready }
     }
@@ -25,7 +27,7 @@ final class EnginePool {
     }
 
     private let eventLoop: any EventLoop
-    private let dispatcher: Dispatcher
+    private let dispatcher: SequenceDispatcher
     /// Which engines of a roster are the model's; `nil` if all are.
     private let indices: Range<UInt32>?
     private let hello: ClientHello
@@ -41,7 +43,7 @@ final class EnginePool {
     private var isSettled = false
 
     init(
-        eventLoop: any EventLoop, dispatcher: Dispatcher, indices: Range<UInt32>? = nil,
+        eventLoop: any EventLoop, dispatcher: SequenceDispatcher, indices: Range<UInt32>? = nil,
         tokenizerFingerprint: Digest128, pid: Int32, metrics: GatewayMetrics, log: @escaping @Sendable (String) -> Void
     ) {
         self.eventLoop = eventLoop
@@ -129,6 +131,7 @@ final class EnginePool {
         case .opened(let hello):
             backoffs[index]?.succeeded()
             engines[index]?.hello = hello
+            engines[index]?.engine = engine
             dispatcher.engineAppeared(
                 LinkUpstream(engine: engine, hello: hello) { [client = link.client] in client.send($0) })
         case .message(.stepOutput(let output)):

@@ -5,10 +5,8 @@ public import NIOCore
 
 /// What a gateway serves and how.
 public struct GatewayConfiguration: Sendable {
-    /// What requests get that name no model.
-    public var model: ServedModel
-    /// What else is served; all names differ.
-    public var otherModels: [ServedModel] = []
+    /// What is served; requests that name no model get the first. All names differ.
+    public var models: [ServedModel]
     /// Where HTTP connections come from.
     public var listener: HTTPListener
     /// A socket to the supervisor: rosters come in, readiness goes out. Its end is the supervisor's end.
@@ -37,10 +35,10 @@ public struct GatewayConfiguration: Sendable {
     public var secondsSince1970: @Sendable () -> Int
 
     public init(
-        model: ServedModel, listener: HTTPListener, supervisor: Int32? = nil, version: String, pid: Int32,
+        models: [ServedModel], listener: HTTPListener, supervisor: Int32? = nil, version: String, pid: Int32,
         log: @escaping @Sendable (String) -> Void, secondsSince1970: @escaping @Sendable () -> Int
     ) {
-        self.model = model
+        self.models = models
         self.listener = listener
         self.supervisor = supervisor
         self.version = version

@@ -16,7 +16,7 @@ extension GatewayFront {
         writer.key("data")
         writer.beginArray()
         for shard in shards {
-            for name in shard.model.names { write(shard.model, named: name, to: &writer) }
+            for card in shard.cards { write(card, to: &writer) }
         }
         writer.endArray()
         writer.endObject()
@@ -25,37 +25,38 @@ extension GatewayFront {
 
     func showModel(_ exchange: Exchange, named encoded: String) throws(APIError) {
         let name = Self.percentDecoded(encoded)
-        let model = try shard(named: name).model
         var writer = JSONWriter()
-        write(model, named: name, to: &writer)
+        for card in try shard(named: name).cards where card.name == name { write(card, to: &writer) }
         exchange.respond(writer.bytes)
     }
 
-    private func write(_ model: ServedModel, named name: String, to writer: inout JSONWriter) {
+    private func write(_ card: ModelCard, to writer: inout JSONWriter) {
         writer.beginObject()
         writer.key("id")
-        writer.string(name)
+        writer.string(card.name)
         writer.key("object")
         writer.string("model")
         writer.key("created")
-        writer.integer(Int64(model.created))
+        writer.integer(Int64(card.created))
         writer.key("owned_by")
-        writer.string("tandem")
+        writer.string(card.owner)
         writer.key("root")
-        writer.string(model.name)
+        writer.string(card.root)
         writer.key("parent")
         writer.null()
-        writer.key("max_model_len")
-        writer.integer(Int64(model.contextLength))
+        if let length = card.contextLength {
+            writer.key("max_model_len")
+            writer.integer(Int64(length))
+        }
         writer.endObject()
     }
 
     /// 200 while at least one engine of every model serves.
     func health(_ exchange: Exchange) throws(APIError) {
-        let waiting = shards.filter { $0.dispatcher.servingEngines == 0 }
+        let waiting = shards.filter { $0.servingEngines == 0 }
         guard waiting.isEmpty else {
             let summaries = waiting.map {
-                (shards.count == 1 ? "" : "of `\($0.model.name)`, ") + $0.engines.summary
+                (shards.count == 1 ? "" : "of `\($0.name)`, ") + $0.summary
             }
             throw .unavailable(
                 "no engine is serving yet\(shards.count == 1 ? ":" : "") \(summaries.joined(separator: "; "))")
@@ -65,13 +66,13 @@ extension GatewayFront {
         writer.key("status")
         writer.string("ok")
         writer.key("engines")
-        writer.integer(Int64(shards.reduce(0) { $0 + $1.dispatcher.servingEngines }))
+        writer.integer(Int64(shards.reduce(0) { $0 + $1.servingEngines }))
         if shards.count > 1 {
             writer.key("models")
             writer.beginObject()
             for shard in shards {
-                writer.key(shard.model.name)
-                writer.integer(Int64(shard.dispatcher.servingEngines))
+                writer.key(shard.name)
+                writer.integer(Int64(shard.servingEngines))
             }
             writer.endObject()
         }
@@ -95,7 +96,7 @@ extension GatewayFront {
 
     func showMetrics(_ exchange: Exchange) {
         for shard in shards {
-            shard.metrics.setEngines(shard.engines.states, unfinished: shard.dispatcher.unfinished)
+            shard.metrics.setEngines(shard.reports, unfinished: shard.unfinished)
         }
         exchange.respond(instruments.exposition(), contentType: GatewayMetrics.contentType)
     }

@@ -12,13 +12,10 @@ final class GatewayFront {
 
     let eventLoop: any EventLoop
     let configuration: GatewayConfiguration
-    /// What requests get that name no model.
-    let first: GatewayShard
-    /// One a model, ``first`` at the beginning.
-    let shards: [GatewayShard]
+    /// One a model; requests that name none get the first, never empty.
+    let shards: [any ModelShard]
     let instruments: GatewayInstruments
     private let workers: NIOThreadPool
-    private let byName: [String: GatewayShard]
 
     init(
         eventLoop: any EventLoop, configuration: GatewayConfiguration, instruments: GatewayInstruments,
@@ -28,21 +25,14 @@ final class GatewayFront {
         self.configuration = configuration
         self.instruments = instruments
         self.workers = workers
-        func shard(_ model: ServedModel, _ metrics: GatewayMetrics) -> GatewayShard {
+        shards = zip(configuration.models, instruments.models).map { model, metrics in
             GatewayShard(
                 eventLoop: eventLoop, configuration: configuration, model: model, metrics: metrics, workers: workers)
         }
-        first = shard(configuration.model, instruments.first)
-        shards = [first] + zip(configuration.otherModels, instruments.others).map(shard)
-        var byName: [String: GatewayShard] = [:]
-        for shard in shards.reversed() {
-            for name in shard.model.names { byName[name] = shard }
-        }
-        self.byName = byName
     }
 
     /// Whether every shard knows its engines.
-    var settled: EventLoopFuture<Void> { .andAllSucceed(shards.map(\.engines.settled), on: eventLoop) }
+    var settled: EventLoopFuture<Void> { .andAllSucceed(shards.map(\.settled), on: eventLoop) }
 
     func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
         let id = Self.requestID(responder.requestID)
@@ -133,7 +123,7 @@ final class GatewayFront {
         let body = exchange.request.body
         // One model finds out by itself whether it is meant.
         guard shards.count > 1 else {
-            first.handle(exchange)
+            shards[0].handle(exchange)
             return
         }
         guard body.readableBytes > Self.longBody else {
@@ -156,10 +146,10 @@ final class GatewayFront {
     }
 
     /// - Throws: 404 with the names that there are, if `name` is none of them.
-    func shard(named name: String?) throws(APIError) -> GatewayShard {
-        guard let name else { return first }
-        guard let shard = byName[name] else {
-            throw .modelNotFound(name, known: shards.flatMap(\.model.names))
+    func shard(named name: String?) throws(APIError) -> any ModelShard {
+        guard let name else { return shards[0] }
+        guard let shard = shards.first(where: { $0.cards.contains { $0.name == name } }) else {
+            throw .modelNotFound(name, known: shards.flatMap { $0.cards.map(\.name) })
         }
         return shard
     }

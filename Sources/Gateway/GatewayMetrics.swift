@@ -102,12 +102,12 @@ final class GatewayMetrics: Sendable {
     }
 
     /// Takes what the engines last said of themselves.
-    func setEngines(_ engines: [EnginePool.EngineState], unfinished count: Int) {
+    func setEngines(_ engines: [EngineReport], unfinished count: Int) {
         unfinished.set(Double(count))
         configuredEngines.set(Double(engines.count))
         servingEngines.set(Double(engines.count { $0.isServing }))
         for engine in engines {
-            let labels = [model, MetricLabel("engine", String(engine.entry.index))]
+            let labels = [model, MetricLabel("engine", String(engine.index))]
             func gauge(_ name: String, _ help: String, _ value: Double) {
                 registry.gauge(name, help: help, labels: labels).set(value)
             }
@@ -119,11 +119,11 @@ final class GatewayMetrics: Sendable {
                 registry.gauge(
                     "tandem_engine_state", help: "1 for the state that the engine is in.",
                     labels: labels + [MetricLabel("state", "\(state)")]
-                ).set(engine.entry.state == state ? 1 : 0)
+                ).set(engine.state == state ? 1 : 0)
             }
             counter(
                 "tandem_engine_restarts_total", "How often the engine was started again.",
-                UInt64(engine.entry.restarts))
+                UInt64(engine.restarts))
             let statistics = engine.statistics ?? EngineStatistics()
             gauge(
                 "vllm:num_requests_running", "Sequences the engine computes.", Double(statistics.runningSequences))

@@ -54,8 +54,7 @@ public final class GatewayServer: Sendable {
         let workers = NIOThreadPool(numberOfThreads: 2)
         workers.start()
         let instruments = GatewayInstruments(
-            model: configuration.model.name, others: configuration.otherModels.map(\.name),
-            clock: configuration.clock)
+            models: configuration.models.map(\.name), clock: configuration.clock)
         let shards = ShardTable(
             group: group, configuration: configuration, instruments: instruments, workers: workers)
         var serving = HTTPServerConfiguration()
@@ -153,11 +152,11 @@ final class ShardTable: HTTPRequestHandler {
     }
 
     func update(_ roster: Roster) {
-        forEach { $0.engines.update(roster) }
+        forEach { $0.update(roster) }
     }
 
     /// Calls `body` with every shard, on its own loop.
-    func forEach(_ body: @escaping @Sendable (GatewayShard) -> Void) {
+    func forEach(_ body: @escaping @Sendable (any ModelShard) -> Void) {
         for front in fronts.values {
             front.eventLoop.execute { front.value.shards.forEach(body) }
         }
@@ -176,12 +175,12 @@ final class ShardTable: HTTPRequestHandler {
 
     /// Ends all requests with an error.
     func failAll(_ error: APIError) {
-        forEach { $0.dispatcher.failAll(error) }
+        forEach { $0.failAll(error) }
     }
 
     func shutdown() async {
         for front in fronts.values {
-            try? await front.eventLoop.submit { front.value.shards.forEach { $0.engines.shutdown() } }.get()
+            try? await front.eventLoop.submit { front.value.shards.forEach { $0.shutdown() } }.get()
         }
     }
 }

@@ -1,20 +1,22 @@
 // Tandem — Apache-2.0
 
+import EngineLink
 import HTTPCore
 import JSON
 import NIOCore
 import NIOPosix
 import Requests
+import Routing
 import Tokenization
 
-/// Everything a gateway does for one model on one event loop: endpoints, request owners, the dispatcher and its engine
-/// links.
-final class GatewayShard {
+/// Everything a gateway does for one model of our own engines on one event loop: endpoints, request owners, the
+/// dispatcher and its engine links.
+final class GatewayShard: ModelShard {
     let eventLoop: any EventLoop
     let configuration: GatewayConfiguration
     let model: ServedModel
     let metrics: GatewayMetrics
-    let dispatcher: Dispatcher
+    let dispatcher: SequenceDispatcher
     let engines: EnginePool
     /// Where long prompts are tokenized, and what else would keep other connections waiting is done.
     let workers: NIOThreadPool
@@ -29,9 +31,9 @@ final class GatewayShard {
         self.model = model
         self.metrics = metrics
         self.workers = workers
-        dispatcher = Dispatcher(
+        dispatcher = SequenceDispatcher(
             eventLoop: eventLoop,
-            limits: Dispatcher.Limits(
+            limits: DispatchLimits(
                 sequences: configuration.maximumSequences, hold: configuration.holdTimeout),
             metrics: metrics)
         engines = EnginePool(
@@ -56,6 +58,36 @@ final class GatewayShard {
             exchange.responder.respond(error, headers: exchange.headers)
         }
     }
+
+    // MARK: Engines
+
+    var cards: [ModelCard] {
+        model.names.map {
+            ModelCard(name: $0, root: model.name, created: model.created, contextLength: model.contextLength)
+        }
+    }
+
+    var servingEngines: Int { dispatcher.servingEngines }
+    var unfinished: Int { dispatcher.unfinished }
+    var summary: String { engines.summary }
+    var settled: EventLoopFuture<Void> { engines.settled }
+
+    var reports: [EngineReport] {
+        let views = dispatcher.views
+        return engines.states.map { state in
+            let view = state.engine.flatMap { engine in views.first { $0.id == engine } }
+            return EngineReport(
+                index: Int(state.entry.index), model: model.name, address: state.entry.address,
+                state: state.entry.state, isServing: state.isServing, pid: state.entry.pid,
+                restarts: state.entry.restarts, reason: state.entry.reason, hello: state.hello,
+                statistics: state.statistics, outstandingRequests: view?.outstandingRequests ?? 0,
+                outstandingTokens: view?.outstandingTokens ?? 0)
+        }
+    }
+
+    func update(_ roster: Roster) { engines.update(roster) }
+    func failAll(_ error: APIError) { dispatcher.failAll(error) }
+    func shutdown() { engines.shutdown() }
 
     // MARK: Paths
 

@@ -15,7 +15,7 @@ final class GenerationOwner: SequenceOwner {
     private let endTokens: [TokenID]
     private let contextLength: Int
     private var format: any AnswerFormat
-    private let dispatcher: Dispatcher
+    private let dispatcher: SequenceDispatcher
     private let responder: HTTPResponder
     private let responseHeaders: HTTPHeaders
     private let observer: RequestObserver
@@ -35,7 +35,7 @@ final class GenerationOwner: SequenceOwner {
     private var ended = false
 
     struct Context {
-        var dispatcher: Dispatcher
+        var dispatcher: SequenceDispatcher
         var tokenizer: Tokenizer
         var contextLength: Int
         var endTokens: [TokenID]
@@ -108,7 +108,7 @@ final class GenerationOwner: SequenceOwner {
 
     // MARK: Sequences
 
-    func engineRequest(choice: Int, id: RequestID) -> EngineRequest {
+    func work(choice: Int, id: RequestID) -> EngineRequest {
         let prompt = prompts[choices[choice].promptIndex].tokens
         let emitted = choices[choice].emitted
         // They are complete before the first token comes, and until then they are computed anew.

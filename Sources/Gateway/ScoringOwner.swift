@@ -11,7 +11,7 @@ import Requests
 final class ScoringOwner: SequenceOwner {
     private let work: ScoringWork
     private let head: ScoringWork.Head
-    private let dispatcher: Dispatcher
+    private let dispatcher: SequenceDispatcher
     private let responder: HTTPResponder
     private let responseHeaders: HTTPHeaders
     private let observer: RequestObserver
@@ -31,7 +31,7 @@ final class ScoringOwner: SequenceOwner {
     static let window = 64
 
     init(
-        work: ScoringWork, head: ScoringWork.Head, dispatcher: Dispatcher, writer: BodyWriter,
+        work: ScoringWork, head: ScoringWork.Head, dispatcher: SequenceDispatcher, writer: BodyWriter,
         responder: HTTPResponder, headers: HTTPHeaders, observer: RequestObserver
     ) {
         self.work = work
@@ -62,7 +62,7 @@ final class ScoringOwner: SequenceOwner {
         if ended { dispatcher.cancel(id) } else { sequences[item] = id }
     }
 
-    func engineRequest(choice: Int, id: RequestID) -> EngineRequest {
+    func work(choice: Int, id: RequestID) -> EngineRequest {
         let item = work.items[choice]
         return EngineRequest(
             id: id, tokens: item.tokens, maximumNewTokens: 0, pooling: item.pooling, labelTokens: item.labels,

@@ -6,11 +6,12 @@ import Routing
 
 /// An engine as the gateway uses it: sequences in, outputs out. All calls and callbacks happen on the event loop of the
 /// dispatcher that owns it.
-protocol Upstream: AnyObject {
+protocol Upstream<Work>: AnyObject {
+    associatedtype Work
     var engine: EngineID { get }
     /// How a sequence that this engine lost can go on elsewhere.
     var resumeCapability: ResumeCapability { get }
-    func start(_ request: EngineRequest)
+    func start(_ work: Work)
     func cancel(_ id: RequestID)
     func pause(_ id: RequestID)
     func resume(_ id: RequestID)

@@ -53,6 +53,9 @@ public struct Router: Sendable {
         }
     }
 
+    /// How many engines serve.
+    public var servingEngines: Int { engines.count { $0.engine.isServing } }
+
     /// Whether any engine serves.
     public var hasServingEngine: Bool { engines.contains { $0.engine.isServing } }
 
@@ -63,16 +66,27 @@ public struct Router: Sendable {
 
     /// Where a request should go; see ``RoutingPolicy``. Nothing is entered: ``started(_:on:cost:)`` does that.
     ///
-    /// - Parameter excluded: engines that were tried for this request already.
+    /// - Parameters:
+    ///   - cost: what the request will cost.
+    ///   - hints: what speaks for one engine or another beside their load.
+    ///   - excluded: engines that were tried for this request already, or cannot serve it.
+    ///   - now: since any fixed instant.
     /// - Returns: nil if no engine serves that was not tried.
-    public func choose(
-        excluding excluded: Set<EngineID> = [], using generator: inout some RandomNumberGenerator
+    public mutating func choose(
+        for cost: TokenCost = TokenCost(prompt: 0, new: 0), hints: RoutingHints = RoutingHints(),
+        excluding excluded: Set<EngineID> = [], at now: Duration = .zero,
+        using generator: inout some RandomNumberGenerator
     ) -> EngineID? {
         policy.choose(among: views, excluding: excluded, using: &generator)
     }
 
+    /// How an engine dealt with what it was sent.
+    public mutating func reported(_ outcome: EngineOutcome, by id: EngineID, at now: Duration) {}
+
     /// A sequence was sent to an engine.
-    public mutating func started(_ request: RequestID, on id: EngineID, cost: TokenCost) {
+    public mutating func started(
+        _ request: RequestID, on id: EngineID, cost: TokenCost, hints: RoutingHints = RoutingHints()
+    ) {
         guard let index = index(of: id) else { return }
         engines[index].engine.ledger.add(request, cost: cost)
     }

@@ -79,9 +79,9 @@ struct GatewayCommand: ParsableCommand {
             engines += UInt32(model.engines)
             models.append(served)
         }
-        guard let first = models.first else { throw ValidationError("no --served-model is given") }
+        guard !models.isEmpty else { throw ValidationError("no --served-model is given") }
         var configuration = GatewayConfiguration(
-            model: first,
+            models: models,
             listener: .fileDescriptor(listenFd),
             supervisor: statusFd,
             version: Tandem.version,
@@ -89,7 +89,6 @@ struct GatewayCommand: ParsableCommand {
             // What a gateway that serves has to say are warnings, and at `debug` its requests.
             log: { [logLevel] in if logLevel != .error { Process.log("gateway: \($0)") } },
             secondsSince1970: Process.secondsSince1970)
-        configuration.otherModels = Array(models.dropFirst())
         configuration.drainTimeout = .milliseconds(shutdownTimeout)
         configuration.eventLoops = threads
         configuration.logsAccess = logLevel == .debug

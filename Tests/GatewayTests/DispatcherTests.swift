@@ -35,7 +35,7 @@ private final class FakeOwner: SequenceOwner {
     var errors: [APIError] = []
     var isPaused = false
 
-    func engineRequest(choice: Int, id: RequestID) -> EngineRequest {
+    func work(choice: Int, id: RequestID) -> EngineRequest {
         EngineRequest(id: id, tokens: [1, 2, 3] + emitted, resumeOffset: emitted.count, maximumNewTokens: 10)
     }
 
@@ -52,8 +52,8 @@ private final class FakeOwner: SequenceOwner {
 @Suite struct DispatcherTests {
     private let loop = EmbeddedEventLoop()
 
-    private func dispatcher(_ limits: Dispatcher.Limits = Dispatcher.Limits()) -> Dispatcher {
-        Dispatcher(eventLoop: loop, limits: limits, metrics: GatewayMetrics(modelName: "m"))
+    private func dispatcher(_ limits: DispatchLimits = DispatchLimits()) -> SequenceDispatcher {
+        SequenceDispatcher(eventLoop: loop, limits: limits, metrics: GatewayMetrics(modelName: "m"))
     }
 
     @Test func loadIsSpread() {
@@ -140,7 +140,7 @@ private final class FakeOwner: SequenceOwner {
     }
 
     @Test func sequencesWaitForAnEngineAndNotForever() {
-        let dispatcher = dispatcher(Dispatcher.Limits(hold: .seconds(30)))
+        let dispatcher = dispatcher(DispatchLimits(hold: .seconds(30)))
         let lucky = FakeOwner()
         let unlucky = FakeOwner()
         _ = dispatcher.start(owner: lucky, choice: 0)

@@ -102,8 +102,11 @@ private struct Bench {
         let template = try ChatTemplate(
             source: "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}")
         var configuration = GatewayConfiguration(
-            model: ServedModel(
-                names: ["toy", "alias"], tokenizer: tokenizer, chatTemplate: template, contextLength: 64, created: 5),
+            models: [
+                ServedModel(
+                    names: ["toy", "alias"], tokenizer: tokenizer, chatTemplate: template, contextLength: 64,
+                    created: 5)
+            ],
             listener: .address(host: "127.0.0.1", port: 0), version: "1.2.3", pid: 9, log: { _ in },
             secondsSince1970: { 77 })
         configure(&configuration)

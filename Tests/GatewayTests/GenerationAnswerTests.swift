@@ -178,7 +178,7 @@ import Testing
 
     @Test func promptsAreCutToTheRoomThereIs() async throws {
         let engine = MemoryEngine(text: "c")
-        try await MemoryBench.run([engine], configure: { $0.model.contextLength = 8 }) { bench in
+        try await MemoryBench.run([engine], configure: { $0.models[0].contextLength = 8 }) { bench in
             let body = #"{"prompt":"abcdefghijkl","max_tokens":3,"truncate_prompt_tokens":-1,"echo":true}"#
             let json = try await bench.post("/v1/completions", body).json
             #expect(json["choices"][0]["text"] == .string("hijklc"))
@@ -192,12 +192,12 @@ import Testing
     }
 
     @Test func whatNeedsMoreRoomThanThereIsIsNamed() async throws {
-        try await MemoryBench.run([MemoryEngine(text: "c")], configure: { $0.model.contextLength = 8 }) { bench in
+        try await MemoryBench.run([MemoryEngine(text: "c")], configure: { $0.models[0].contextLength = 8 }) { bench in
             let chat = #"{"messages":[{"role":"user","content":""}],"min_tokens":9}"#
             try await bench.expect("400 messages", "/v1/chat/completions", chat)
         }
         try await MemoryBench.run(
-            [MemoryEngine(text: "c")], template: "{{ messages[0].content }}", configure: { $0.model.contextLength = 8 }
+            [MemoryEngine(text: "c")], template: "{{ messages[0].content }}", configure: { $0.models[0].contextLength = 8 }
         ) { bench in
             let chat = #"{"messages":[{"role":"user","content":"abc"}],"min_tokens":6}"#
             try await bench.expect("400 min_tokens", "/v1/chat/completions", chat)
@@ -207,7 +207,7 @@ import Testing
     }
 
     @Test func answersThatWouldBeHugeAreRefused() async throws {
-        try await MemoryBench.run([MemoryEngine(text: "")], configure: { $0.model.contextLength = 4096 }) { bench in
+        try await MemoryBench.run([MemoryEngine(text: "")], configure: { $0.models[0].contextLength = 4096 }) { bench in
             let prompt = String(repeating: "a", count: 4000)
             let prompts = Array(repeating: "\"\(prompt)\"", count: 30).joined(separator: ",")
             let refusal = try await bench.refusal(

@@ -117,15 +117,18 @@ struct MemoryBench {
         let workers = NIOThreadPool(numberOfThreads: 1)
         workers.start()
         var configuration = GatewayConfiguration(
-            model: ServedModel(
-                names: ["toy"], tokenizer: try tokenizer ?? TestModel.tokenizer(),
-                chatTemplate: try template.map { try ChatTemplate(source: $0) }, contextLength: 512, created: 5),
+            models: [
+                ServedModel(
+                    names: ["toy"], tokenizer: try tokenizer ?? TestModel.tokenizer(),
+                    chatTemplate: try template.map { try ChatTemplate(source: $0) }, contextLength: 512, created: 5)
+            ],
             listener: .address(host: "127.0.0.1", port: 0), version: "1.2.3", pid: 9, log: { _ in },
             secondsSince1970: { 77 })
         configure(&configuration)
         let shards = ShardTable(
-            group: group, configuration: configuration, instruments: GatewayInstruments(model: "toy"), workers: workers)
-        shards.forEach { shard in
+            group: group, configuration: configuration, instruments: GatewayInstruments(models: ["toy"]),
+            workers: workers)
+        shards.forEachModel { shard in
             for (index, engine) in engines.enumerated() { engine.join(shard, index: index) }
         }
         var serving = HTTPServerConfiguration()
@@ -169,5 +172,12 @@ struct MemoryBench {
     ) async throws {
         let actual = try await self.refusal(path, body)
         #expect(actual == refusal, "\(body.prefix(200))", sourceLocation: sourceLocation)
+    }
+}
+
+extension ShardTable {
+    /// Calls `body` with every shard of our own engines.
+    func forEachModel(_ body: @escaping @Sendable (GatewayShard) -> Void) {
+        forEach { if let shard = $0 as? GatewayShard { body(shard) } }
     }
 }

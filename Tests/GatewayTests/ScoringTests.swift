@@ -85,7 +85,7 @@ import Tokenization
     @Test func specialTokensAndTruncation() async throws {
         let engine = Self.engine()
         try await MemoryBench.run(
-            [engine], tokenizer: TestModel.tokenizer(addsBOS: true), configure: { $0.model.contextLength = 6 }
+            [engine], tokenizer: TestModel.tokenizer(addsBOS: true), configure: { $0.models[0].contextLength = 6 }
         ) { bench in
             for fields in [
                 "", #","add_special_tokens":false"#, #","truncate_prompt_tokens":3"#, #","truncate_prompt_tokens":-1"#,
@@ -154,7 +154,7 @@ import Tokenization
         try await MemoryBench.run([silent]) { bench in
             async let answer = bench.post("/v1/embeddings", #"{"input":["a","ab","abc"],"normalize":false}"#)
             while silent.requests.count < 3 { await Task.yield() }
-            bench.shards.forEach { shard in
+            bench.shards.forEachModel { shard in
                 other.join(shard, index: 1)
                 shard.dispatcher.engineLost(MemoryEngine.id(0), reason: "killed")
             }
@@ -190,7 +190,7 @@ import Tokenization
                 "/v1/embeddings", #"{"input":["a","a","a","a","a","a","a","a","a","a","a"]}"#)
             #expect(answer.status == 429)
             #expect(answer.headers.contains("Retry-After"))
-            bench.shards.forEach { $0.dispatcher.failAll(.unavailable("over")) }
+            bench.shards.forEachModel { $0.dispatcher.failAll(.unavailable("over")) }
             #expect(try await waiting.status == 503)
             let huge = Array(repeating: "\"a\"", count: 2049).joined(separator: ",")
             try await bench.expect("400 input", "/v1/embeddings", #"{"input":[\#(huge)]}"#)
@@ -321,7 +321,7 @@ import Tokenization
     }
 
     @Test func hugeScoresAreRefused() async throws {
-        try await MemoryBench.run([Self.engine()], configure: { $0.model.contextLength = 1 << 20 }) { bench in
+        try await MemoryBench.run([Self.engine()], configure: { $0.models[0].contextLength = 1 << 20 }) { bench in
             let labels = Array(repeating: "1", count: 100_000).joined(separator: ",")
             try await bench.expect(
                 "400 label_token_ids", "/score", #"{"query":"a","items":["a"],"label_token_ids":[\#(labels)]}"#)
@@ -356,7 +356,7 @@ import Tokenization
 
     @Test func documentsAreCutAndQueriesKept() async throws {
         let engine = Self.engine()
-        try await MemoryBench.run([engine], configure: { $0.model.contextLength = 320 }) { bench in
+        try await MemoryBench.run([engine], configure: { $0.models[0].contextLength = 320 }) { bench in
             let long = String(repeating: "x", count: 400)
             let body = #"{"query":"q?","documents":["\#(long)","y"]"#
             try await bench.expect("400 documents[0]", "/rerank", body + "}")

@@ -55,9 +55,9 @@ private struct TwoModels {
         pairs.engines = 1..<UInt32(max(2, engines.count))
         let log = Log()
         var configuration = GatewayConfiguration(
-            model: plain, listener: .address(host: "127.0.0.1", port: 0), version: "1", pid: 9,
+            models: [plain], listener: .address(host: "127.0.0.1", port: 0), version: "1", pid: 9,
             log: { log.add($0) }, secondsSince1970: { 77 })
-        configuration.otherModels = [pairs]
+        configuration.models.append(pairs)
         configure(&configuration)
         let server = try await GatewayServer.start(
             configuration, roster: roster(serving ?? 0..<engines.count, directory))

@@ -1,0 +1,69 @@
+// Tandem — Apache-2.0
+
+import EngineLink
+import NIOCore
+
+/// What a gateway does for a model, or for all models of external servers, on one event loop: it takes their requests
+/// and knows their engines.
+protocol ModelShard: AnyObject {
+    /// What clients may ask for; the first is asked for by default. May change while it serves.
+    var cards: [ModelCard] { get }
+    var metrics: GatewayMetrics { get }
+    /// Engines that would get a request now.
+    var servingEngines: Int { get }
+    /// Sequences admitted and not ended.
+    var unfinished: Int { get }
+    /// For people: `engine 0 starting, engine 1 failed (…)`.
+    var summary: String { get }
+    /// When it knows its engines: before that, an unhealthy answer says nothing about them.
+    var settled: EventLoopFuture<Void> { get }
+    /// Every engine as it is seen from here.
+    var reports: [EngineReport] { get }
+
+    /// Answers a request, now or later.
+    func handle(_ exchange: GatewayShard.Exchange)
+    /// Takes a roster; engines that are not its own are none of its business.
+    func update(_ roster: Roster)
+    /// Ends all requests with an error.
+    func failAll(_ error: APIError)
+    /// Closes all connections to engines.
+    func shutdown()
+}
+
+extension ModelShard {
+    /// What it is called where there is room for one name.
+    var name: String { cards.first?.name ?? "model" }
+}
+
+/// A name in `/v1/models`.
+struct ModelCard: Equatable {
+    /// What clients ask for.
+    var name: String
+    /// The model's first name, of which this may be another.
+    var root: String
+    /// Seconds since 1970.
+    var created: Int
+    /// Longest sequence; `nil` if it is not known.
+    var contextLength: Int?
+    var owner = "tandem"
+}
+
+/// An engine as a gateway's event loop sees it.
+struct EngineReport {
+    /// In the roster, or in the list of endpoints.
+    var index: Int
+    var model: String
+    var address: String
+    var state: RosterEntry.State
+    /// Whether it gets requests.
+    var isServing: Bool
+    var pid: Int32
+    var restarts: UInt32
+    /// How its last run ended, or why it is not reached; empty if nothing is known to be wrong.
+    var reason: String
+    var hello: EngineHello?
+    var statistics: EngineStatistics?
+    /// What this event loop has in hand there.
+    var outstandingRequests: Int
+    var outstandingTokens: Int
+}
