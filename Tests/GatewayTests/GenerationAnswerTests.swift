@@ -197,7 +197,8 @@ import Testing
             try await bench.expect("400 messages", "/v1/chat/completions", chat)
         }
         try await MemoryBench.run(
-            [MemoryEngine(text: "c")], template: "{{ messages[0].content }}", configure: { $0.models[0].contextLength = 8 }
+            [MemoryEngine(text: "c")], template: "{{ messages[0].content }}",
+            configure: { $0.models[0].contextLength = 8 }
         ) { bench in
             let chat = #"{"messages":[{"role":"user","content":"abc"}],"min_tokens":6}"#
             try await bench.expect("400 min_tokens", "/v1/chat/completions", chat)
