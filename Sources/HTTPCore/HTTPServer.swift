@@ -155,6 +155,7 @@ struct ConnectionContext: Sendable {
     let handler: any HTTPRequestHandler
     let connections: ConnectionRegistry
     let clock = DateHeaderClock()
+    let flushQueues = FlushQueues()
 
     init(configuration: HTTPServerConfiguration, handler: any HTTPRequestHandler, connections: ConnectionRegistry) {
         self.configuration = configuration
