@@ -24,6 +24,12 @@ protocol WorkOwner<Work, Output>: AnyObject {
 protocol DispatchedWork {
     /// What it will cost its engine.
     var cost: TokenCost { get }
+    /// Engines that cannot do it, because they have another model.
+    var excluded: Set<EngineID> { get }
+}
+
+extension DispatchedWork {
+    var excluded: Set<EngineID> { [] }
 }
 
 /// What a dispatcher has to know of what comes back.
@@ -40,6 +46,8 @@ enum DispatchEnd {
     case finished
     /// It may go on elsewhere, if the kind of failure permits.
     case failed(RequestFailure)
+    /// The engine could not be reached, or broke off: it goes on elsewhere, or waits until an engine serves.
+    case lost(String)
 }
 
 /// Limits of a ``Dispatcher``.
@@ -71,6 +79,8 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         var engine: EngineID
         var attempts: Int
         var tried: Set<EngineID>
+        /// Engines that cannot do it.
+        var excluded: Set<EngineID>
     }
 
     private struct Held {
@@ -207,6 +217,12 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
                 router.finished(output.id, on: engine)
                 retryOrFail(output.id, failure, sequence, owner)
                 continue
+            case .lost(let reason):
+                running[output.id] = nil
+                router.finished(output.id, on: engine)
+                router.reported(.failed, by: engine, at: now)
+                lost(output.id, reason, sequence, owner)
+                continue
             }
             owner.receive(choice: sequence.choice, output: output)
         }
@@ -215,7 +231,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     // MARK: Choosing
 
     private func submit(
-        _ id: RequestID, owner: Owner, choice: Int, attempts: Int, tried: Set<EngineID>
+        _ id: RequestID, owner: Owner, choice: Int, attempts: Int, tried: Set<EngineID>, deadline: NIODeadline? = nil
     ) {
         guard attempts < limits.attempts else {
             owner.fail(choice: choice, error: .unavailable("the request failed on \(attempts) engines in a row"))
@@ -223,24 +239,29 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         }
         let work = owner.work(choice: choice, id: id)
         let cost = work.cost
+        let excluded = work.excluded
         let hints = router.servingEngines > 1 ? hints(work) : RoutingHints()
         guard
-            let engine = router.choose(for: cost, hints: hints, excluding: tried, at: now, using: &random),
+            let engine = router.choose(
+                for: cost, hints: hints, excluding: excluded.isEmpty ? tried : tried.union(excluded), at: now,
+                using: &random),
             let upstream = upstreams[engine]
         else {
-            hold(id, owner: owner, choice: choice, attempts: attempts)
+            hold(id, owner: owner, choice: choice, attempts: attempts, deadline: deadline)
             return
         }
         var tried = tried
         tried.insert(engine)
-        running[id] = Running(owner: owner, choice: choice, engine: engine, attempts: attempts + 1, tried: tried)
+        running[id] = Running(
+            owner: owner, choice: choice, engine: engine, attempts: attempts + 1, tried: tried, excluded: excluded)
         router.started(id, on: engine, cost: cost, hints: hints)
         upstream.start(work)
         if owner.isPaused { upstream.pause(id) }
     }
 
-    private func hold(_ id: RequestID, owner: Owner, choice: Int, attempts: Int) {
-        let deadline = eventLoop.now + limits.hold
+    /// - Parameter deadline: of a sequence that was held already.
+    private func hold(_ id: RequestID, owner: Owner, choice: Int, attempts: Int, deadline: NIODeadline? = nil) {
+        let deadline = deadline ?? eventLoop.now + limits.hold
         held[id] = Held(owner: owner, choice: choice, attempts: attempts, deadline: deadline)
         eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { [weak self] in
             guard let self, let held = self.held[id], held.deadline <= deadline else { return }
@@ -254,8 +275,32 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         held.removeAll(keepingCapacity: true)
         for (id, sequence) in waiting {
             let owner = sequence.owner
-            submit(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: [])
+            submit(
+                id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: [],
+                deadline: sequence.deadline)
         }
+    }
+
+    /// Whether an engine serves that could do a sequence and has not tried.
+    private func hasOther(than sequence: Running) -> Bool {
+        router.views.contains {
+            $0.state == .serving && !sequence.tried.contains($0.id) && !sequence.excluded.contains($0.id)
+        }
+    }
+
+    private func mayGoOn(_ sequence: Running) -> Bool {
+        upstreams[sequence.engine]?.resumeCapability == .tokens
+            || sequence.owner.maySubmitAgain(choice: sequence.choice)
+    }
+
+    private func lost(_ id: RequestID, _ reason: String, _ sequence: Running, _ owner: Owner) {
+        guard mayGoOn(sequence) else {
+            owner.fail(choice: sequence.choice, error: .server("the engine that ran the request was lost: \(reason)"))
+            return
+        }
+        metrics.retries.add()
+        let tried = hasOther(than: sequence) ? sequence.tried : []
+        submit(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: tried)
     }
 
     private func retryOrFail(
@@ -274,8 +319,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         case .invalid:
             owner.fail(choice: sequence.choice, error: .invalid(nil, failure.message))
         case .overloaded, .engine, .draining:
-            let others = upstreams.keys.contains { !sequence.tried.contains($0) }
-            if others {
+            if hasOther(than: sequence), mayGoOn(sequence) {
                 metrics.retries.add()
                 submit(
                     id, owner: owner, choice: sequence.choice, attempts: sequence.attempts,

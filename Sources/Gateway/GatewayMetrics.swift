@@ -89,6 +89,19 @@ final class GatewayMetrics: Sendable {
             labels: [model, MetricLabel("finished_reason", reason)])
     }
 
+    /// An answer that had begun was to go on at another engine.
+    ///
+    /// - Parameters:
+    ///   - outcome: `continued` or `refused`.
+    ///   - reason: what it had lost, or what was in the way.
+    func migrated(outcome: String, reason: String) {
+        registry.counter(
+            "tandem_router_migrations_total",
+            help: "Streams of external engines that were to go on elsewhere, by outcome and reason.",
+            labels: [model, MetricLabel("outcome", outcome), MetricLabel("reason", reason)]
+        ).add()
+    }
+
     /// A request was answered with an error before it was admitted, or failed after.
     func refused(status: Int) {
         Self.refused(status: status, labels: [model], in: registry)

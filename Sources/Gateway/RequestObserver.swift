@@ -35,6 +35,11 @@ final class RequestObserver {
         if let maximumTokens { metrics.requestMaximumTokens.observe(Double(maximumTokens)) }
     }
 
+    /// A request was admitted whose tokens nobody counts here.
+    func admitted() {
+        metrics.requestsInHand.add(1, ordering: .relaxed)
+    }
+
     /// A choice got tokens.
     func produced(tokens: Int, choice: Int) {
         guard tokens > 0 else { return }

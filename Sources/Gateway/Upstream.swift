@@ -21,6 +21,8 @@ protocol Upstream<Work>: AnyObject {
 enum ResumeCapability {
     /// Prompt and generated token ids: the continuation equals the undisturbed run.
     case tokens
+    /// What was said so far, as a prompt; whether that does, its owner knows.
+    case text
     /// Nothing: a sequence can only be started anew, while none of it was sent.
     case none
 }

@@ -53,7 +53,7 @@ struct ServeCommand: ParsableCommand {
                     engines: model.settings.engines, threads: model.settings.threads)
             },
             gatewayArguments: models.flatMap { ["--served-model", $0.gatewayModel.text] } + common + [
-                "--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))",
+                "--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))ms",
                 "--threads", "\(settings.gatewayThreads)",
             ],
             // The hub's token is for fetching, which is done.
