@@ -160,6 +160,8 @@ final class ClientConnection: ChannelDuplexHandler {
                 case .end: finish()
                 }
             }
+            // From the first byte on silence is shorter.
+            if hasBody, exchange != nil { armTimer() }
         } catch {
             let failed = exchange
             cut()
