@@ -4,12 +4,12 @@ import contextlib
 import dataclasses
 import random
 import signal
-import socket
 import time
 import traceback
 
 import chaos_answers
 import chaos_faults
+import chaos_noise
 import chaos_requests
 import chaos_watch
 import serving
@@ -51,15 +51,16 @@ class Run:
         self.injector = None
         self.failed, self.wrong, self.leaked = [], [], []
         self.answered, self.retried, self.busy = {}, {}, 0
-        # (when, when the stream's next event came)
+        # When the events of each stream came.
         self.streams = []
-        self.open_streams = {}
         self.sent = 0
         self.fired = 0
         self.flooding = 0
         self.progress = asyncio.Event()
         self.held = []
         self.aside = set()
+        self.faults = []
+        self.before, self.after, self.memory = {}, {}, None
         self.random = random.Random(f"run {plan.seed}")
         self.seconds = {}
 
@@ -135,7 +136,8 @@ class Run:
             before = await self._at_rest()
             await self._disturb(pool)
             await self._look_for_leaks(before)
-            self._stop()
+            # Elsewhere, because relays live on this loop.
+            await asyncio.to_thread(self._stop)
         except BaseException:
             self.say(self.server.output()[-8000:])
             raise
@@ -172,23 +174,21 @@ class Run:
         kinds = plan.kinds
         if not chaos_faults.can_cut_links():
             self.say("links cannot be cut here: reaching into another process's sockets is not permitted")
-            kinds = [k for k in (kinds or [*chaos_faults.KINDS, "gateway"]) if k in ("kill", "freeze", "long freeze", "starve", "terminate", "all at once", "gateway")]
+            kinds = [kind for kind in kinds or [*chaos_faults.KINDS, "gateway"] if kind not in chaos_faults.CUTTING]
         self.faults = chaos_faults.faults(
             plan.seed, plan.faults, plan.requests, plan.engines, plan.gap, plan.longest_freeze, kinds)
         self.injector = chaos_faults.Injector(self.server, self.say)
         self.watch = chaos_watch.Watch(self.server)
         watch = asyncio.ensure_future(self.watch.run(1))
-        breaking = asyncio.ensure_future(self._break())
-        clients = [asyncio.ensure_future(self._client(requests)) for _ in range(plan.clients)]
+        work = [asyncio.ensure_future(self._client(requests)) for _ in range(plan.clients)]
+        work.append(asyncio.ensure_future(self._break()))
         try:
-            done, _ = await asyncio.wait([breaking, watch, *clients], return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
-            raise AssertionError("the watch ended")
-        except _Finished:
-            pass
+            await asyncio.gather(*work)
+            await self.injector.settle()
+            while self.aside:
+                await asyncio.wait(self.aside)
         finally:
-            tasks = [breaking, watch, *clients, *self.aside]
+            tasks = [watch, *work, *self.aside]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -209,7 +209,6 @@ class Run:
                 self.say(
                     f"  {self.fired} faults, {self.sent} requests sent, {len(self.failed)} failed, "
                     f"{len(self.wrong)} wrong")
-        self.done_breaking = True
 
     async def _client(self, waiting):
         """Sends one request after the other, until there were enough and all faults have come."""
@@ -230,13 +229,6 @@ class Run:
                 kept = await self._try(request, kept)
         if kept:
             await kept.closed()
-        self.finished_clients = getattr(self, "finished_clients", 0) + 1
-        if self.finished_clients == self.plan.clients:
-            await self.injector.settle()
-            while self.aside:
-                await asyncio.wait(self.aside)
-            raise _Finished
-        await asyncio.sleep(1e6)
 
     async def _take_time(self, request):
         if connection := await self._try(request, None):
@@ -246,37 +238,30 @@ class Run:
         try:
             return await self._serve(request, kept)
         except Exception as error:
-            self._fail(request, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+            self._note("FAILED", self.failed, request, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
             return None
 
-    def _fail(self, request, text):
+    def _note(self, title, findings, request, text):
+        """Keeps what was found with all that helps to find its cause."""
+        now = time.monotonic()
+        last = [
+            f"{fault.number} {fault.kind} {fault.victims} {fault.note} {now - fault.at:.2f} s ago"
+            for fault in self.faults if fault.at
+        ][-4:]
         body = f"\n    {request.body.path} {request.body.data[:1500].decode()}" if request.body else ""
-        last = [f"{f.number} {f.kind} {f.victims} {f.note} {time.monotonic() - f.at:.2f} s ago" for f in self.faults if f.at][-4:]
-        self.failed.append(f"request {request.number} ({request.behaviour}, {request.kind}): {text}{body}\n    last faults: {last}")
-        self.say("FAILED " + self.failed[-1])
+        findings.append(
+            f"request {request.number} ({request.behaviour}, {request.kind}): {text}{body}\n    last faults: {last}")
+        self.say(f"{title} {findings[-1]}")
 
-    def _mistake(self, request, text):
-        body = f"\n    {request.body.path} {request.body.data[:1500].decode()}" if request.body else ""
-        last = [f"{f.number} {f.kind} {f.victims} {f.note} {time.monotonic() - f.at:.2f} s ago" for f in self.faults if f.at][-4:]
-        self.wrong.append(f"request {request.number} ({request.behaviour}, {request.kind}): {text}{body}\n    last faults: {last}")
-        self.say("WRONG " + self.wrong[-1])
-
-    def _was_killed(self, connection, ended):
+    def was_killed(self, connection, ended):
         """Whether the gateway died while a connection was open: that breaks it, and its client tries again."""
         return any(connection.opened <= dead and before <= ended for before, dead in self.injector.gateway_deaths)
 
     async def _serve(self, request, kept):
         """Sends a request until it is answered. Gives the connection for the next one, if it can be used again."""
-        if request.behaviour == "garbage":
-            await self._garbage(request)
-        elif request.behaviour == "half":
-            await self._half(request)
-        elif request.behaviour == "idle":
-            await self._idle(request)
-        elif request.behaviour == "flood":
-            await self._flood(request)
-        else:
+        if request.behaviour not in chaos_noise.BEHAVIOURS:
             return await self._ask(request, kept)
+        await chaos_noise.BEHAVIOURS[request.behaviour](self, request)
         self._count(request)
         return kept
 
@@ -296,28 +281,26 @@ class Run:
             try:
                 if connection is None:
                     connection = await Connection(self.server.port, 4096 if slow else None).open()
-                self.open_streams[id(reply)] = reply
                 await asyncio.wait_for(self._exchange(request, connection, reply), PATIENCE_SECONDS)
             except (Broken, OSError) as error:
                 kept = None
                 if connection:
                     connection.close()
-                killed = connection is not None and self._was_killed(connection, time.monotonic())
+                killed = connection is not None and self.was_killed(connection, time.monotonic())
                 # The death is noted when it is over, which may be a moment after the connection breaks.
                 if connection is not None and not killed:
                     await asyncio.sleep(0.3)
-                    killed = self._was_killed(connection, time.monotonic())
+                    killed = self.was_killed(connection, time.monotonic())
                 if not killed:
                     raise Failed(f"the connection broke after {len(reply.events)} events: {error!r}") from error
                 self._check_beginning(request, reply)
-                self._retry("gateway died")
+                self.retry("gateway died")
                 continue
             except asyncio.TimeoutError:
                 if connection:
                     connection.abort()
                 raise Failed(f"no answer within {PATIENCE_SECONDS} s; {len(reply.events)} events came") from None
             finally:
-                self.open_streams.pop(id(reply), None)
                 if reply.events and not slow:
                     self.streams.append([when for when, _, _ in reply.events])
             if request.behaviour == "cancel" and not reply.ended:
@@ -357,96 +340,26 @@ class Run:
         await connection.ask("POST", request.body.path, request.body.data, stop, reply, pace)
 
     def _check(self, request, reply):
-        if self.plan.sabotage == "lost" and request.number == self.plan.requests // 2:
+        if self.plan.sabotage == "lost" and request.number >= self.plan.requests // 2 and not self.failed:
             raise Failed("its answer was thrown away by --sabotage lost")
         try:
             got = chaos_answers.answer(reply)
         except Malformed as error:
-            return self._mistake(request, str(error))
+            return self._note("WRONG", self.wrong, request, str(error))
         if self.plan.sabotage == "wrong" and request.number >= self.plan.requests // 2 and not self.wrong:
             got = _corrupted(got)
         if found := chaos_answers.difference(request.body.expected, got):
-            self._mistake(request, found)
+            self._note("WRONG", self.wrong, request, found)
 
     def _check_beginning(self, request, reply):
         if not reply.events:
             return
         part = chaos_answers.partial(reply)
         if not chaos_answers.is_beginning(part, request.body.expected):
-            self._mistake(request, f"what came before the end is not its beginning: {part}")
+            self._note("WRONG", self.wrong, request, f"what came before the end is not its beginning: {part}")
 
-    def _retry(self, reason):
+    def retry(self, reason):
         self.retried[reason] = self.retried.get(reason, 0) + 1
-
-    # MARK: Noise
-
-    async def _open(self):
-        return await Connection(self.server.port).open()
-
-    async def _garbage(self, request):
-        """The server answers with a client error or closes; it does not keep the connection for long."""
-        connection = await self._open()
-        try:
-            await connection.send(request.noise)
-            data = await asyncio.wait_for(connection.reader.read(200), 45)
-            status = data.split(b" ")[1:2]
-            if data and not (status and (status[0].startswith(b"4") or status[0] in (b"501", b"505"))):
-                raise Failed(f"garbage was answered by {data!r}")
-        except asyncio.TimeoutError:
-            raise Failed("garbage is neither answered nor refused within 45 s") from None
-        except (Broken, OSError):
-            pass
-        finally:
-            connection.abort()
-
-    async def _half(self, request):
-        connection = await self._open()
-        with contextlib.suppress(Broken):
-            await connection.send(request.noise)
-        await asyncio.sleep(request.amount)
-        connection.abort()
-
-    async def _idle(self, request):
-        """A connection that rests between two requests."""
-        while True:
-            connection = await self._open()
-            try:
-                for wait in (request.amount, 0):
-                    reply = await asyncio.wait_for(connection.ask("GET", "/live"), 60)
-                    if reply.status != 200:
-                        raise Failed(f"/live: {reply.status}")
-                    await asyncio.sleep(wait)
-                return
-            except (Broken, OSError):
-                await asyncio.sleep(0.3)
-                if not self._was_killed(connection, time.monotonic()):
-                    raise
-                self._retry("gateway died")
-            finally:
-                await connection.closed()
-
-    async def _flood(self, request):
-        """More sequences than the server may hold: refused with 429, or given up at once."""
-        body = b'{"prompt": [%s], "n": 128, "max_tokens": 1, "seed": 1}' % b", ".join([b'"flood"'] * 32)
-        connection = await self._open()
-        self.flooding += 1
-        try:
-            reply = await asyncio.wait_for(connection.ask("POST", chaos_requests.COMPLETIONS, body), 0.5)
-            if reply.status == 429:
-                self.busy += 1
-                if "retry-after" not in reply.headers:
-                    raise Failed("429 without Retry-After")
-            elif reply.status != 200:
-                raise Failed(f"a flood was answered by {reply.status} {reply.body[:200]!r}")
-        except (asyncio.TimeoutError, Broken, OSError):
-            pass
-        finally:
-            connection.abort()
-            # Whoever was refused meanwhile may hear of it a moment later.
-            asyncio.get_running_loop().call_later(10, self._flood_over)
-
-    def _flood_over(self):
-        self.flooding -= 1
 
     # MARK: The end
 
@@ -454,11 +367,12 @@ class Run:
         began = time.monotonic()
         supervisor = self.server.process.pid
         try:
-            self.server.wait_for_all_engines(120)
+            await asyncio.to_thread(self.server.wait_for_all_engines, 120)
         except AssertionError as error:
             self.leaked.append(f"an engine: {error}")
         state = {}
-        while time.monotonic() - began < 60:
+        # Sooner than the server would close a connection that rests.
+        while time.monotonic() - began < 20:
             state = await self._in_flight()
             after = chaos_watch.holdings(supervisor)
             over = [
@@ -522,75 +436,7 @@ class Run:
         self.say(f"logs are kept in {server.base}")
 
 
-class _Finished(Exception):
-    pass
-
-
 def _corrupted(answer):
     """The answer with its first text changed, for --sabotage wrong."""
     text = repr(answer)
     return {"status": answer["status"], "corrupted": text[: len(text) // 2]}
-
-
-# MARK: The report
-
-
-def percentile(values, share):
-    values = sorted(values)
-    return values[min(len(values) - 1, int(share * len(values)))] if values else 0.0
-
-
-def silences(run):
-    """Of each fault, the longest silence that a stream which was open then began with, by kind."""
-    found = {}
-    for fault in run.faults:
-        if fault.at is None:
-            continue
-        longest = 0.0
-        for times in run.streams:
-            if times[0] <= fault.at <= times[-1]:
-                later = next(when for when in times if when >= fault.at)
-                longest = max(longest, later - fault.at)
-        found.setdefault(fault.kind, []).append(longest)
-    return found
-
-
-def report(run):
-    """Tables of a run, and its verdict in one line."""
-    lines = ["", f"{'requests':24} {'answered':>9}"]
-    kinds = {}
-    for (kind, behaviour), count in sorted(run.answered.items()):
-        name = kind if behaviour in ("plain", kind) else f"{kind}, {behaviour}"
-        kinds[name] = kinds.get(name, 0) + count
-    lines += [f"  {name:22} {count:9}" for name, count in sorted(kinds.items())]
-    lines += [f"  {'all':22} {sum(kinds.values()):9}", ""]
-    lines.append(f"{'faults':24} {'count':>9}   longest silence of a stream: p50, p99, max")
-    for kind, values in sorted(silences(run).items()):
-        lines.append(
-            f"  {kind:22} {len(values):9}   {percentile(values, 0.5) * 1000:8.0f} "
-            f"{percentile(values, 0.99) * 1000:8.0f} {max(values) * 1000:8.0f} ms")
-    lines += [f"  {'all':22} {sum(1 for fault in run.faults if fault.at):9}", ""]
-    notes = {}
-    for fault in run.faults:
-        if fault.kind == "starve":
-            notes[fault.note] = notes.get(fault.note, 0) + 1
-    lines.append(
-        f"{run.watch.retries:.0f} sequences were submitted again; {sum(run.retried.values())} requests were sent again "
-        f"because the gateway died; {run.busy} were told to come back (429)")
-    if notes:
-        lines.append("starved engines: " + ", ".join(f"{count} {note}" for note, count in sorted(notes.items())))
-    lines.append(f"at most {run.watch.most_unfinished:.0f} sequences at once; load for {run.seconds['load']:.0f} s")
-    if getattr(run, "memory", None):
-        first, last, seconds = run.memory
-        lines.append(
-            f"memory of the last gateway over {seconds:.0f} s: {first / 2**20:.1f} MiB in the first third, "
-            f"{last / 2**20:.1f} MiB in the last")
-    for name in getattr(run, "before", {}):
-        lines.append(
-            f"{name}: {run.before[name].descriptors} descriptors and {run.before[name].threads} threads before, "
-            f"{run.after[name].descriptors} and {run.after[name].threads} after" if name in run.after else name)
-    for title, found in (("failed", run.failed), ("wrong", run.wrong), ("leaked", run.leaked)):
-        lines += [f"{title}: {text}" for text in found[:20]]
-    lines.append("")
-    lines.append(f"{len(run.failed)} failed, {len(run.wrong)} wrong, {len(run.leaked)} leaked")
-    return "\n".join(lines)

@@ -189,7 +189,10 @@ def difference(expected, got, path=""):
         for index, (left, right) in enumerate(zip(expected, got)):
             if found := difference(left, right, f"{path}[{index}]"):
                 return found
-        return None if len(expected) == len(got) else f"{path}: {len(got)} items in place of {len(expected)}"
+        if len(expected) == len(got):
+            return None
+        rest = json.dumps((expected if len(expected) > len(got) else got)[min(len(expected), len(got)) :])
+        return f"{path}: {len(got)} items in place of {len(expected)}: {rest[:300]}"
     if expected == got:
         return None
     if isinstance(expected, str):

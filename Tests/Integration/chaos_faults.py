@@ -21,6 +21,8 @@ KINDS = {
     "kill": 22, "freeze": 12, "long freeze": 8, "starve": 9, "cut": 10, "cut in a frame": 12, "stall": 5, "delay": 5,
     "terminate": 7, "two at once": 8, "all at once": 5,
 }
+# Those that reach into the sockets of other processes.
+CUTTING = {"cut", "cut in a frame", "stall", "delay", "two at once"}
 GATEWAY_SHARE = 0.25
 GATEWAY_PART = 0.3
 
