@@ -39,6 +39,8 @@ class Plan:
     long_prompt: int = 900
     longest_freeze: float = 8.0
     kinds: tuple = None
+    # After so many seconds nothing new is begun, however much is left.
+    most_seconds: float = 1e9
     sabotage: str = None
 
 
@@ -60,6 +62,8 @@ class Run:
         self.held = []
         self.aside = set()
         self.faults = []
+        # Whether all faults have come.
+        self.is_broken = False
         self.before, self.after, self.memory = {}, {}, None
         self.random = random.Random(f"run {plan.seed}")
         self.seconds = {}
@@ -169,7 +173,7 @@ class Run:
 
     async def _disturb(self, pool):
         plan = self.plan
-        began = time.monotonic()
+        self.began = time.monotonic()
         requests = chaos_requests.requests(plan.seed, pool)
         kinds = plan.kinds
         if not chaos_faults.can_cut_links():
@@ -192,16 +196,22 @@ class Run:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        self.seconds["load"] = time.monotonic() - began
+        self.seconds["load"] = time.monotonic() - self.began
+
+    @property
+    def is_over_time(self):
+        return time.monotonic() - self.began > self.plan.most_seconds
 
     async def _break(self):
         """Does the faults one after the other, each when as many requests were sent as it waits for."""
         last = time.monotonic()
         for fault in self.faults:
-            while self.sent < fault.position:
+            while self.sent < fault.position and not self.is_over_time:
                 self.progress.clear()
                 await self.progress.wait()
             await asyncio.sleep(max(0, last + fault.gap - time.monotonic()))
+            if self.is_over_time:
+                break
             await self.injector.inject(fault)
             last = time.monotonic()
             self.fired += 1
@@ -209,12 +219,13 @@ class Run:
                 self.say(
                     f"  {self.fired} faults, {self.sent} requests sent, {len(self.failed)} failed, "
                     f"{len(self.wrong)} wrong")
+        self.is_broken = True
 
     async def _client(self, waiting):
         """Sends one request after the other, until there were enough and all faults have come."""
         kept = None
         for request in waiting:
-            if request.number >= self.plan.requests and self.fired == len(self.faults):
+            if self.is_broken and (request.number >= self.plan.requests or self.is_over_time):
                 break
             self.sent = max(self.sent, request.number + 1)
             self.progress.set()

@@ -43,7 +43,9 @@ def report(run):
         f"because the gateway died; {run.busy} were told to come back (429)")
     if notes:
         lines.append("starved engines: " + ", ".join(f"{count} {note}" for note, count in sorted(notes.items())))
-    lines.append(f"at most {run.watch.most_unfinished:.0f} sequences at once; load for {run.seconds['load']:.0f} s")
+    lines.append(
+        f"at most {run.watch.most_unfinished:.0f} sequences at once, {run.watch.most_preemptions:.0f} or more "
+        f"preempted; load for {run.seconds['load']:.0f} s")
     if run.memory:
         first, last, seconds = run.memory
         lines.append(

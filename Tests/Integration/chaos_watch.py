@@ -84,6 +84,7 @@ class Watch:
         self.retries = 0
         self._last_retries = (None, 0)
         self.most_unfinished = 0
+        self.most_preemptions = 0
         self.zombies_seen = {}
 
     async def run(self, interval=0.5):
@@ -106,6 +107,9 @@ class Watch:
             self._count(pid, found.total("tandem_router_retries_total"))
             self.most_unfinished = max(
                 self.most_unfinished, found.total("tandem_gateway_unfinished_sequences"))
+            # Counted since the engines' starts; a lower bound is enough to see that there were some.
+            preemptions = found.all("vllm:num_preemptions_total").values()
+            self.most_preemptions = max(self.most_preemptions, sum(preemptions))
 
     def _count(self, pid, retries):
         """Counters begin anew with every gateway."""
