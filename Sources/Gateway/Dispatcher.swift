@@ -188,7 +188,8 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         router.engineGone(engine)
         let lost = running.filter { $0.value.engine == engine }.sorted { $0.key < $1.key }
         for (id, sequence) in lost {
-            running[id] = nil
+            // A request that fails cancels its other sequences: they may be gone when it is their turn.
+            guard running.removeValue(forKey: id) != nil else { continue }
             let owner = sequence.owner
             if upstream.resumeCapability == .tokens || owner.maySubmitAgain(choice: sequence.choice) {
                 metrics.retries.add()
@@ -271,12 +272,11 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     }
 
     private func releaseHeld() {
-        let waiting = held.sorted { $0.key < $1.key }
-        held.removeAll(keepingCapacity: true)
-        for (id, sequence) in waiting {
-            let owner = sequence.owner
+// A request that fails here cancels its other sequences, which are held too.
+        for id in held.keys.sorted() {
+            guard let sequence = held.removeValue(forKey: id) else { continue }
             submit(
-                id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: [],
+                id, owner: sequence.owner, choice: sequence.choice, attempts: sequence.attempts, tried: [],
                 deadline: sequence.deadline)
         }
     }
