@@ -13,6 +13,8 @@ final class GatewayMetrics: Sendable {
     private let model: MetricLabel
     /// Submissions of a sequence beyond its first.
     let retries: MetricCounter
+    /// Requests that were cancelled because their clients did not read.
+    let slowClients: MetricCounter
     let promptTokens: MetricCounter
     let generationTokens: MetricCounter
     let timeToFirstToken: MetricHistogram
@@ -44,6 +46,8 @@ final class GatewayMetrics: Sendable {
         }
         retries = registry.counter(
             "tandem_router_retries_total", help: "Submissions of a sequence beyond its first.", labels: [model])
+        slowClients = registry.counter(
+            "tandem_slow_clients_total", help: "Requests cancelled because the client did not read.", labels: [model])
         promptTokens = registry.counter(
             "vllm:prompt_tokens_total", help: "Prompt tokens of admitted requests.", labels: [model])
         generationTokens = registry.counter(
@@ -87,6 +91,13 @@ final class GatewayMetrics: Sendable {
         registry.counter(
             "vllm:request_success_total", help: "Finished sequences by reason.",
             labels: [model, MetricLabel("finished_reason", reason)])
+    }
+
+    /// Links that were given up because the engine was silent.
+    func silences(engine: Int) -> MetricCounter {
+        registry.counter(
+            "tandem_engine_silences_total", help: "Links given up because nothing was heard of the engine.",
+            labels: [model, MetricLabel("engine", String(engine))])
     }
 
     /// A request was answered with an error before it was admitted, or failed after.

@@ -59,6 +59,7 @@ public final class GatewayServer: Sendable {
             group: group, configuration: configuration, instruments: instruments, workers: workers)
         var serving = HTTPServerConfiguration()
         serving.limits.maximumBodyBytes = configuration.maximumBodyBytes
+        serving.limits.responseStallTimeout = configuration.slowClientTimeout
         serving.errorBody = { status, reason in
             let type = status.code < 500 ? "invalid_request_error" : "server_error"
             let error = APIError(status: status.code, type: type, message: reason)
@@ -94,6 +95,7 @@ public final class GatewayServer: Sendable {
             group: group, listening: configuration.listener, configuration: serving, handler: shards)
         if let supervisor {
             SupervisorChannel.send(.gatewayReady(port: UInt16(clamping: server.port ?? 0)), to: supervisor)
+            GatewayPulse.start(group, to: supervisor)
         }
         return GatewayServer(
             server: server, group: group, workers: workers, shards: shards, supervisor: supervisor,

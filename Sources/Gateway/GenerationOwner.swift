@@ -32,6 +32,12 @@ final class GenerationOwner: SequenceOwner {
     /// Prompt tokens that each prompt's first choice found in the prefix cache.
     private var cachedTokens: [Int]
     private var streamStarted = false
+    /// What came while the client took nothing, to be written when it does again. Bounded by what engines generate before
+    /// a pause reaches them: a step or two.
+    private var backlog: [(choice: Int, output: SequenceOutput)] = []
+    /// Ends the request if the client takes nothing for too long.
+    private var slowClient: Scheduled<Void>?
+    private let slowClientTimeout: TimeAmount
     private var ended = false
 
     struct Context {
@@ -40,6 +46,8 @@ final class GenerationOwner: SequenceOwner {
         var contextLength: Int
         var endTokens: [TokenID]
         var writer: BodyWriter
+        /// How long the client may keep the request's sequences paused.
+        var slowClientTimeout = TimeAmount.seconds(60)
     }
 
     init(
@@ -58,6 +66,7 @@ final class GenerationOwner: SequenceOwner {
         self.format = format
         dispatcher = context.dispatcher
         writer = context.writer
+        slowClientTimeout = context.slowClientTimeout
         self.responder = responder
         responseHeaders = headers
         self.observer = observer
@@ -110,6 +119,8 @@ final class GenerationOwner: SequenceOwner {
 
     func work(choice: Int, id: RequestID) -> EngineRequest {
         let prompt = prompts[choices[choice].promptIndex].tokens
+        // It starts again after what was written, and comes to the same.
+        backlog.removeAll { $0.choice == choice }
         let emitted = choices[choice].emitted
         // They are complete before the first token comes, and until then they are computed anew.
         if emitted.isEmpty { choices[choice].forgetPromptLogProbabilities() }
@@ -134,11 +145,17 @@ final class GenerationOwner: SequenceOwner {
 
     func maySubmitAgain(choice: Int) -> Bool { choices[choice].emitted.isEmpty }
 
-    var isPaused: Bool { !responder.isWritable }
+    var isPaused: Bool { !backlog.isEmpty || !responder.isWritable }
 
     func receive(choice: Int, output: SequenceOutput) {
         guard request.stream || format.collects else { return take(output, choice: choice) }
-        for part in output.singleTokens { take(part, choice: choice) }
+        for part in output.singleTokens {
+            if request.stream, isPaused {
+                backlog.append((choice, part))
+            } else {
+                take(part, choice: choice)
+            }
+        }
     }
 
     private func take(_ output: SequenceOutput, choice: Int) {
@@ -174,7 +191,7 @@ final class GenerationOwner: SequenceOwner {
 
     private func fail(_ error: APIError) {
         guard !ended else { return }
-        ended = true
+        end()
         observer.failed(status: error.status)
         cancelAll()
         if streamStarted {
@@ -189,9 +206,16 @@ final class GenerationOwner: SequenceOwner {
 
     private func clientGone() {
         guard !ended else { return }
-        ended = true
+        end()
         observer.aborted()
         cancelAll()
+    }
+
+    private func end() {
+        ended = true
+        backlog = []
+        slowClient?.cancel()
+        slowClient = nil
     }
 
     private func cancelAll() {
@@ -203,10 +227,42 @@ final class GenerationOwner: SequenceOwner {
         }
     }
 
+    // MARK: Slow clients
+
     private func writabilityChanged(_ writable: Bool) {
-        for case .some(let id) in sequences {
-            if writable { dispatcher.resume(id) } else { dispatcher.pause(id) }
+        guard !ended else { return }
+        if writable {
+            writeBacklog()
+            guard !ended, !isPaused else { return }
+            slowClient?.cancel()
+            slowClient = nil
+            for case .some(let id) in sequences { dispatcher.resume(id) }
+        } else if slowClient == nil {
+            for case .some(let id) in sequences { dispatcher.pause(id) }
+            slowClient = responder.eventLoop.assumeIsolated().scheduleTask(in: slowClientTimeout) { [weak self] in
+                self?.giveUpSlowClient()
+            }
         }
+    }
+
+    private func writeBacklog() {
+        var written = 0
+        while written < backlog.count, responder.isWritable, !ended {
+            let (choice, output) = backlog[written]
+            written += 1
+            take(output, choice: choice)
+        }
+        // Empty by now if that ended the request.
+        backlog.removeFirst(min(written, backlog.count))
+    }
+
+    /// Frees what its sequences keep in engines.
+    private func giveUpSlowClient() {
+        guard !ended else { return }
+        end()
+        observer.gaveUpSlowClient()
+        cancelAll()
+        responder.abort()
     }
 
     // MARK: Prompt
@@ -251,7 +307,7 @@ final class GenerationOwner: SequenceOwner {
     }
 
     private func complete() {
-        ended = true
+        end()
         observer.completed()
         if request.stream { observer.writing(endStream) } else { respond() }
     }

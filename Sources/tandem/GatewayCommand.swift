@@ -20,6 +20,9 @@ struct GatewayCommand: ParsableCommand {
     @Option(help: "A model as JSON, once a model.", transform: GatewayModel.init) var servedModel: [GatewayModel]
     @Option(help: "Milliseconds.") var shutdownTimeout: Int64 = 30_000
     @Option var threads: Int = 1
+    @Option(help: "Milliseconds.") var engineSilenceTimeout: Int64 = 2000
+    @Option(help: "Milliseconds.") var slowClientTimeout: Int64 = 60_000
+    @Option var accessLog: AccessLogFormat = .off
     @Option var statusFd: Int32?
     @Option var listenFd: Int32
     @Option var logLevel: LogLevel = .info
@@ -91,6 +94,8 @@ struct GatewayCommand: ParsableCommand {
             secondsSince1970: Process.secondsSince1970)
         configuration.drainTimeout = .milliseconds(shutdownTimeout)
         configuration.eventLoops = threads
+        configuration.engineSilenceTimeout = .milliseconds(engineSilenceTimeout)
+        configuration.slowClientTimeout = .milliseconds(slowClientTimeout)
         configuration.logsAccess = logLevel == .debug
         if let key = Process.environment()["TANDEM_API_KEY"], !key.isEmpty { configuration.apiKeys = [key] }
         return configuration
