@@ -157,7 +157,7 @@ final class EnginePool {
             engines[index]?.hello = hello
             engines[index]?.engine = engine
             dispatcher.engineAppeared(
-                LinkUpstream(engine: engine, hello: hello) { [client = link.client] in client.send($0) })
+                LinkUpstream(engine: engine, index: index, hello: hello) { [client = link.client] in client.send($0) })
         case .message(.stepOutput(let output)):
             dispatcher.receive(output.outputs, from: engine)
         case .message(.statistics(let statistics)):

@@ -15,7 +15,7 @@ public struct GatewayConfiguration: Sendable {
     public var eventLoops = 1
     /// Keys that clients must show one of; empty lets everybody in.
     public var apiKeys: [String] = []
-    /// Sequences of a model that may be unfinished at once, an event loop; one more is refused with 429.
+    /// Sequences of a model that may be unfinished at once, on all event loops together; one more is refused with 429.
     public var maximumSequences = 4096
     /// How long a sequence waits when no engine serves before it is refused with 503.
     public var holdTimeout = TimeAmount.seconds(30)
@@ -33,8 +33,8 @@ public struct GatewayConfiguration: Sendable {
     public var maximumBodyBytes = 32 << 20
     public var version: String
     public var pid: Int32
-    /// Whether every exchange is logged.
-    public var logsAccess = false
+    /// Where every exchange is logged; `nil` for nowhere.
+    public var accessLog: AccessLogSettings?
     /// Takes one line for people.
     public var log: @Sendable (String) -> Void
     public var clock: @Sendable () -> NIODeadline = { .now() }

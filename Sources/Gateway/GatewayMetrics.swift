@@ -29,6 +29,8 @@ final class GatewayMetrics: Sendable {
     let hostTimes: HostTimes
     /// Requests that were admitted and not answered to their end.
     let requestsInHand = Atomic<Int>(0)
+    /// What event loops have to know of each other.
+    let load = SharedLoad()
     private let unfinished: MetricGauge
     private let configuredEngines: MetricGauge
     private let servingEngines: MetricGauge

@@ -48,6 +48,8 @@ final class GatewayShard: ModelShard {
         var responder: HTTPResponder
         var id: String
         var headers: HTTPHeaders
+        /// Where it stands in a trace, if its client said so.
+        var trace: TraceContext?
     }
 
     func handle(_ exchange: Exchange) {

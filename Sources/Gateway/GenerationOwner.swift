@@ -19,6 +19,8 @@ final class GenerationOwner: SequenceOwner {
     private let responder: HTTPResponder
     private let responseHeaders: HTTPHeaders
     private let observer: RequestObserver
+    /// For the access log.
+    private var note: AccessNote
     private let writer: BodyWriter
     private var choices: [ChoiceState]
     private var answers: [ChoiceAnswer]
@@ -56,6 +58,7 @@ final class GenerationOwner: SequenceOwner {
         format: any AnswerFormat,
         responder: HTTPResponder,
         headers: HTTPHeaders,
+        note: AccessNote = AccessNote(),
         observer: RequestObserver
     ) {
         let (request, prompts) = (prepared.request, prepared.prompts)
@@ -69,6 +72,7 @@ final class GenerationOwner: SequenceOwner {
         slowClientTimeout = context.slowClientTimeout
         self.responder = responder
         responseHeaders = headers
+        self.note = note
         self.observer = observer
         let count = prepared.sequences
         let matcher = StopMatcher(stops: request.stop, includesStop: request.includeStopText)
@@ -89,6 +93,7 @@ final class GenerationOwner: SequenceOwner {
     func start() {
         observer.admitted(
             promptTokens: usage.promptTokens, sequences: choices.count, maximumTokens: request.maximumNewTokens)
+        responder.describe { [weak self] in self?.describe() ?? AccessNote() }
         responder.onClose { [weak self] in self?.clientGone() }
         responder.onWritabilityChange { [weak self] writable in self?.writabilityChanged(writable) }
         dispatcher.reserve(choices.count)
@@ -184,6 +189,15 @@ final class GenerationOwner: SequenceOwner {
         if unfinished == 0 { complete() }
     }
 
+    func placed(choice: Int, on engine: UInt64) { note.engine = engine }
+
+    private func describe() -> AccessNote {
+        var note = note
+        note.promptTokens = usage.promptTokens
+        note.generatedTokens = usage.completionTokens
+        return note
+    }
+
     func fail(choice: Int, error: APIError) {
         sequences[choice] = nil
         fail(error)
@@ -192,6 +206,7 @@ final class GenerationOwner: SequenceOwner {
     private func fail(_ error: APIError) {
         guard !ended else { return }
         end()
+        note.hasFailed = true
         observer.failed(status: error.status)
         cancelAll()
         if streamStarted {

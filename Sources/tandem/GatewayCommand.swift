@@ -96,7 +96,13 @@ struct GatewayCommand: ParsableCommand {
         configuration.eventLoops = threads
         configuration.engineSilenceTimeout = .milliseconds(engineSilenceTimeout)
         configuration.slowClientTimeout = .milliseconds(slowClientTimeout)
-        configuration.logsAccess = logLevel == .debug
+        switch accessLog {
+        case .text: configuration.accessLog = AccessLogSettings(format: .text) { Process.write($0, to: STDOUT_FILENO) }
+        case .json: configuration.accessLog = AccessLogSettings(format: .json) { Process.write($0, to: STDOUT_FILENO) }
+        case .off where logLevel == .debug:
+            configuration.accessLog = AccessLogSettings(format: .text) { Process.write($0, to: STDERR_FILENO) }
+        case .off: break
+        }
         if let key = Process.environment()["TANDEM_API_KEY"], !key.isEmpty { configuration.apiKeys = [key] }
         return configuration
     }
