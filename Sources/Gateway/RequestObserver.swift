@@ -35,6 +35,11 @@ final class RequestObserver {
         if let maximumTokens { metrics.requestMaximumTokens.observe(Double(maximumTokens)) }
     }
 
+    /// A request was admitted whose tokens nobody counts here.
+    func admitted() {
+        metrics.requestsInHand.add(1, ordering: .relaxed)
+    }
+
     /// A choice got tokens.
     func produced(tokens: Int, choice: Int) {
         guard tokens > 0 else { return }
@@ -83,6 +88,12 @@ final class RequestObserver {
     func aborted() {
         metrics.requestsInHand.subtract(1, ordering: .relaxed)
         metrics.success("abort").add(UInt64(max(0, unfinished)))
+    }
+
+    /// The client did not take what it was sent.
+    func gaveUpSlowClient() {
+        metrics.slowClients.add()
+        aborted()
     }
 
     /// Turns tokens into text, on the gateway's account.

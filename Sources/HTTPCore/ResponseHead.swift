@@ -81,7 +81,7 @@ enum ResponseHead {
     }
 
     /// A value may come from a client; a line end in it would let that client write headers.
-    private static func appendValue(_ value: String, to buffer: inout ByteBuffer) {
+    static func appendValue(_ value: String, to buffer: inout ByteBuffer) {
         if value.utf8.allSatisfy(ASCII.isFieldValueCharacter) {
             buffer.writeString(value)
         } else {
