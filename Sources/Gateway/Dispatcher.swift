@@ -79,15 +79,27 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     typealias Owner = any WorkOwner<Work, Output>
     typealias Limits = DispatchLimits
 
-    private struct Running {
+    /// A class, so that it costs little to look at for each token.
+    private final class Running {
         /// Strong: a running sequence keeps its request alive; the entry goes when the sequence ends.
-        var owner: Owner
-        var choice: Int
-        var engine: EngineID
-        var attempts: Int
-        var tried: Set<EngineID>
+        let owner: Owner
+        let choice: Int
+        let engine: EngineID
+        let attempts: Int
+        let tried: Set<EngineID>
         /// Engines that cannot do it.
-        var excluded: Set<EngineID>
+        let excluded: Set<EngineID>
+
+        init(
+            owner: Owner, choice: Int, engine: EngineID, attempts: Int, tried: Set<EngineID>, excluded: Set<EngineID>
+        ) {
+            self.owner = owner
+            self.choice = choice
+            self.engine = engine
+            self.attempts = attempts
+            self.tried = tried
+            self.excluded = excluded
+        }
     }
 
     private struct Held {

@@ -71,6 +71,7 @@ extension GatewayShard {
             context: GenerationOwner.Context(
                 dispatcher: dispatcher, tokenizer: model.tokenizer, contextLength: model.contextLength,
                 endTokens: model.endTokens + middleEnds.filter { !model.endTokens.contains($0) }, writer: writer,
+                chunks: chunks,
                 slowClientTimeout: configuration.slowClientTimeout),
             format: format,
             responder: exchange.responder,

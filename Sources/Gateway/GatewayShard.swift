@@ -21,6 +21,7 @@ final class GatewayShard: ModelShard {
     /// Where long prompts are tokenized, and what else would keep other connections waiting is done.
     let workers: NIOThreadPool
     var recentGrammars = RecentGrammars()
+    let chunks = ChunkBuffer()
 
     init(
         eventLoop: any EventLoop, configuration: GatewayConfiguration, model: ServedModel, metrics: GatewayMetrics,
