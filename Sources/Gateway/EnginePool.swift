@@ -38,6 +38,8 @@ final class EnginePool {
     private var links: [UInt32: Link] = [:]
     private var backoffs: [UInt32: ReconnectBackoff] = [:]
     private var attempts: UInt64 = 0
+    /// How the engines cut prompts into blocks; `nil` before one has said so.
+    private var promptBlocks: PromptBlocks?
     /// Succeeds once a roster has come and every engine that was ready in it has answered or could not be reached.
     private let settledPromise: EventLoopPromise<Void>
     private var isSettled = false
@@ -53,6 +55,7 @@ final class EnginePool {
         self.metrics = metrics
         self.log = log
         settledPromise = eventLoop.makePromise()
+        dispatcher.hints = { [weak self] request in self?.promptBlocks?.hints(for: request) ?? RoutingHints() }
     }
 
     /// When the gateway knows its engines: before that, an unhealthy answer says nothing about them.
@@ -131,12 +134,19 @@ final class EnginePool {
         case .opened(let hello):
             backoffs[index]?.succeeded()
             engines[index]?.hello = hello
+            promptBlocks = PromptBlocks(hello)
             engines[index]?.engine = engine
             dispatcher.engineAppeared(
                 LinkUpstream(engine: engine, hello: hello) { [client = link.client] in client.send($0) })
         case .message(.stepOutput(let output)):
             dispatcher.receive(output.outputs, from: engine)
         case .message(.statistics(let statistics)):
+            dispatcher.prefixesChanged(
+                stored: statistics.storedBlocks, evicted: statistics.evictedBlocks, on: engine)
+            // The router has them: here they would only take memory.
+            var statistics = statistics
+            statistics.storedBlocks = []
+            statistics.evictedBlocks = []
             engines[index]?.statistics = statistics
         case .message(let message):
             log("engine \(index) sent an unexpected message: \(message)")

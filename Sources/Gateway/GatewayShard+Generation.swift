@@ -70,7 +70,8 @@ extension GatewayShard {
             prepared: prepared,
             context: GenerationOwner.Context(
                 dispatcher: dispatcher, tokenizer: model.tokenizer, contextLength: model.contextLength,
-                endTokens: model.endTokens + middleEnds.filter { !model.endTokens.contains($0) }, writer: writer),
+                endTokens: model.endTokens + middleEnds.filter { !model.endTokens.contains($0) }, writer: writer,
+                session: SessionKey.session(exchange.request.headers, name: request.session)),
             format: format,
             responder: exchange.responder,
             headers: exchange.headers,

@@ -14,6 +14,7 @@ final class GenerationOwner: SequenceOwner {
     private let prompts: [PreparedRequest.Prompt]
     private let endTokens: [TokenID]
     private let contextLength: Int
+    let session: UInt64?
     private var format: any AnswerFormat
     private let dispatcher: SequenceDispatcher
     private let responder: HTTPResponder
@@ -40,6 +41,7 @@ final class GenerationOwner: SequenceOwner {
         var contextLength: Int
         var endTokens: [TokenID]
         var writer: BodyWriter
+        var session: UInt64?
     }
 
     init(
@@ -55,6 +57,7 @@ final class GenerationOwner: SequenceOwner {
         self.prompts = prompts
         endTokens = request.ignoreEndOfSequence ? [] : context.endTokens
         contextLength = context.contextLength
+        session = context.session
         self.format = format
         dispatcher = context.dispatcher
         writer = context.writer

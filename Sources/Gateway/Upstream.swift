@@ -11,10 +11,19 @@ protocol Upstream<Work>: AnyObject {
     var engine: EngineID { get }
     /// How a sequence that this engine lost can go on elsewhere.
     var resumeCapability: ResumeCapability { get }
+    /// How the router learns what it has in its prefix cache.
+    var prefixKnowledge: PrefixKnowledge { get }
+    /// The same for an engine that comes back under another id, so that its sessions come back to it.
+    var routingKey: UInt64 { get }
     func start(_ work: Work)
     func cancel(_ id: RequestID)
     func pause(_ id: RequestID)
     func resume(_ id: RequestID)
+}
+
+extension Upstream {
+    var prefixKnowledge: PrefixKnowledge { .guessed }
+    var routingKey: UInt64 { engine.rawValue }
 }
 
 /// What an engine accepts as the state of a sequence that another one began.
@@ -39,6 +48,8 @@ final class LinkUpstream: Upstream {
     }
 
     var resumeCapability: ResumeCapability { .tokens }
+    var prefixKnowledge: PrefixKnowledge { .told }
+    var routingKey: UInt64 { UInt64(hello.engineIndex) }
 
     func start(_ request: EngineRequest) { send(.submit(request)) }
     func cancel(_ id: RequestID) { send(.cancel(id)) }
