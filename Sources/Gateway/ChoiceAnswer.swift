@@ -111,7 +111,8 @@ struct ChoiceAnswer {
         calls = []
         entries = []
         tokens = []
-        promptTokens = nil
+        // A piece without content is not shown: a long prompt's log-probabilities come in several parts, before any text.
+        if piece.hasContent || piece.finish != nil { promptTokens = nil }
         return piece
     }
 

@@ -3,6 +3,7 @@
 import NIOCore
 import Requests
 import Routing
+import Synchronization
 import Telemetry
 
 /// What a dispatcher tells the owner of a sequence.
@@ -15,9 +16,15 @@ protocol WorkOwner<Work, Output>: AnyObject {
     func maySubmitAgain(choice: Int) -> Bool
     /// Whether its client takes nothing at the moment: what starts, or starts again elsewhere, has to start paused.
     var isPaused: Bool { get }
+    /// The sequence was sent to an engine, named by its ``Upstream/routingKey``.
+    func placed(choice: Int, on engine: UInt64)
     func receive(choice: Int, output: Output)
     /// The sequence cannot be served.
     func fail(choice: Int, error: APIError)
+}
+
+extension WorkOwner {
+    func placed(choice: Int, on engine: UInt64) {}
 }
 
 /// What a dispatcher has to know of what it dispatches.
@@ -94,6 +101,9 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     private let limits: Limits
     private let metrics: GatewayMetrics
     private var router = Router()
+    /// What other event loops have in hand, and what this one told them of itself.
+    private var loads: [EngineID: (sum: SharedLoad.Engine, tokens: SharedShare, requests: SharedShare)] = [:]
+    private var unfinishedShare = SharedShare()
     private var upstreams: [EngineID: any Upstream<Work>] = [:]
     private var running: [RequestID: Running] = [:]
     private var held: [RequestID: Held] = [:]
@@ -121,14 +131,25 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
 
     // MARK: Sequences
 
-    /// Whether so many more sequences may start now.
-    func hasRoom(for sequences: Int) -> Bool { unfinished + sequences <= limits.sequences }
+    /// Whether so many more sequences may start now, beside those of all event loops.
+    func hasRoom(for sequences: Int) -> Bool {
+        shareUnfinished()
+        return unfinishedOfAll + sequences <= limits.sequences
+    }
+    /// Sequences that were admitted and did not end, of all event loops.
+    var unfinishedOfAll: Int { metrics.load.unfinished.load(ordering: .relaxed) }
 
     /// Keeps room for sequences that are started later.
-    func reserve(_ sequences: Int) { reserved += sequences }
+    func reserve(_ sequences: Int) {
+        reserved += sequences
+        shareUnfinished()
+    }
 
     /// Gives room back that was kept: the sequences start now, or never will.
-    func release(_ sequences: Int) { reserved -= sequences }
+    func release(_ sequences: Int) {
+        reserved -= sequences
+        shareUnfinished()
+    }
 
     /// Starts a sequence.
     ///
@@ -137,14 +158,17 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         let id = nextID
         nextID += 1
         submit(id, owner: owner, choice: choice, attempts: 0, tried: [])
+        shareUnfinished()
         return id
     }
 
     /// Ends a sequence; its owner hears nothing more of it.
     func cancel(_ id: RequestID) {
+        defer { shareUnfinished() }
         held[id] = nil
         guard let sequence = running.removeValue(forKey: id) else { return }
         router.finished(id, on: sequence.engine)
+        shareLoad(of: sequence.engine)
         upstreams[sequence.engine]?.cancel(id)
     }
 
@@ -172,6 +196,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     /// An engine serves from now on.
     func engineAppeared(_ upstream: any Upstream<Work>) {
         upstreams[upstream.engine] = upstream
+        loads[upstream.engine] = (metrics.load.engine(upstream.routingKey), SharedShare(), SharedShare())
         router.engineAppeared(upstream.engine)
         router.setServing(upstream.engine, true)
         releaseHeld()
@@ -186,9 +211,12 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     func engineLost(_ engine: EngineID, reason: String) {
         guard let upstream = upstreams.removeValue(forKey: engine) else { return }
         router.engineGone(engine)
+        shareLoad(of: engine)
+        loads[engine] = nil
         let lost = running.filter { $0.value.engine == engine }.sorted { $0.key < $1.key }
         for (id, sequence) in lost {
-            running[id] = nil
+            // A request that fails cancels its other sequences: they may be gone when it is their turn.
+            guard running.removeValue(forKey: id) != nil else { continue }
             let owner = sequence.owner
             if upstream.resumeCapability == .tokens || owner.maySubmitAgain(choice: sequence.choice) {
                 metrics.retries.add()
@@ -198,6 +226,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
                     choice: sequence.choice, error: .server("the engine that ran the request was lost: \(reason)"))
             }
         }
+        shareUnfinished()
     }
 
     /// What an engine did, of one step or of one turn of the event loop.
@@ -226,6 +255,8 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
             }
             owner.receive(choice: sequence.choice, output: output)
         }
+        shareLoad(of: engine)
+        shareUnfinished()
     }
 
     // MARK: Choosing
@@ -241,6 +272,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         let cost = work.cost
         let excluded = work.excluded
         let hints = router.servingEngines > 1 ? hints(work) : RoutingHints()
+        seeForeignLoad()
         guard
             let engine = router.choose(
                 for: cost, hints: hints, excluding: excluded.isEmpty ? tried : tried.union(excluded), at: now,
@@ -255,6 +287,8 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         running[id] = Running(
             owner: owner, choice: choice, engine: engine, attempts: attempts + 1, tried: tried, excluded: excluded)
         router.started(id, on: engine, cost: cost, hints: hints)
+        shareLoad(of: engine)
+        owner.placed(choice: choice, on: upstream.routingKey)
         upstream.start(work)
         if owner.isPaused { upstream.pause(id) }
     }
@@ -266,17 +300,17 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { [weak self] in
             guard let self, let held = self.held[id], held.deadline <= deadline else { return }
             self.held[id] = nil
+            self.shareUnfinished()
             held.owner.fail(choice: held.choice, error: .unavailable("no engine is serving; try again later"))
         }
     }
 
     private func releaseHeld() {
-        let waiting = held.sorted { $0.key < $1.key }
-        held.removeAll(keepingCapacity: true)
-        for (id, sequence) in waiting {
-            let owner = sequence.owner
+        // A request that fails here cancels its other sequences, which are held too.
+        for id in held.keys.sorted() {
+            guard let sequence = held.removeValue(forKey: id) else { continue }
             submit(
-                id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: [],
+                id, owner: sequence.owner, choice: sequence.choice, attempts: sequence.attempts, tried: [],
                 deadline: sequence.deadline)
         }
     }
@@ -301,6 +335,30 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         metrics.retries.add()
         let tried = hasOther(than: sequence) ? sequence.tried : []
         submit(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: tried)
+    }
+
+    // MARK: Other event loops
+
+    /// Tells other event loops what this one has in hand.
+    private func shareUnfinished() {
+        unfinishedShare.enter(unfinished, into: metrics.load.unfinished)
+    }
+
+    private func shareLoad(of engine: EngineID) {
+        guard var load = loads[engine] else { return }
+        let (tokens, requests) = router.load(of: engine)
+        load.tokens.enter(tokens, into: load.sum.tokens)
+        load.requests.enter(requests, into: load.sum.requests)
+        loads[engine] = load
+    }
+
+    /// Tells the router what other event loops have in hand.
+    private func seeForeignLoad() {
+        for (engine, load) in loads {
+            router.setForeignLoad(
+                load.tokens.foreign(in: load.sum.tokens), requests: load.requests.foreign(in: load.sum.requests),
+                on: engine)
+        }
     }
 
     private func retryOrFail(

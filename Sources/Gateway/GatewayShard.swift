@@ -38,8 +38,8 @@ final class GatewayShard: ModelShard {
             metrics: metrics)
         engines = EnginePool(
             eventLoop: eventLoop, dispatcher: dispatcher, indices: model.engines,
-            tokenizerFingerprint: model.tokenizer.fingerprint, pid: configuration.pid, metrics: metrics,
-            log: configuration.log)
+            tokenizerFingerprint: model.tokenizer.fingerprint, pid: configuration.pid,
+            silenceLimit: configuration.engineSilenceTimeout, metrics: metrics, log: configuration.log)
     }
 
     /// One request, with what every answer to it carries.
@@ -48,6 +48,8 @@ final class GatewayShard: ModelShard {
         var responder: HTTPResponder
         var id: String
         var headers: HTTPHeaders
+        /// Where it stands in a trace, if its client said so.
+        var trace: TraceContext?
     }
 
     func handle(_ exchange: Exchange) {

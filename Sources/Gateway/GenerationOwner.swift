@@ -19,6 +19,8 @@ final class GenerationOwner: SequenceOwner {
     private let responder: HTTPResponder
     private let responseHeaders: HTTPHeaders
     private let observer: RequestObserver
+    /// For the access log.
+    private var note: AccessNote
     private let writer: BodyWriter
     private var choices: [ChoiceState]
     private var answers: [ChoiceAnswer]
@@ -32,6 +34,12 @@ final class GenerationOwner: SequenceOwner {
     /// Prompt tokens that each prompt's first choice found in the prefix cache.
     private var cachedTokens: [Int]
     private var streamStarted = false
+    /// What came while the client took nothing, to be written when it does again. Bounded by what engines generate before
+    /// a pause reaches them: a step or two.
+    private var backlog: [(choice: Int, output: SequenceOutput)] = []
+    /// Ends the request if the client takes nothing for too long.
+    private var slowClient: Scheduled<Void>?
+    private let slowClientTimeout: TimeAmount
     private var ended = false
 
     struct Context {
@@ -40,6 +48,8 @@ final class GenerationOwner: SequenceOwner {
         var contextLength: Int
         var endTokens: [TokenID]
         var writer: BodyWriter
+        /// How long the client may keep the request's sequences paused.
+        var slowClientTimeout = TimeAmount.seconds(60)
     }
 
     init(
@@ -48,6 +58,7 @@ final class GenerationOwner: SequenceOwner {
         format: any AnswerFormat,
         responder: HTTPResponder,
         headers: HTTPHeaders,
+        note: AccessNote = AccessNote(),
         observer: RequestObserver
     ) {
         let (request, prompts) = (prepared.request, prepared.prompts)
@@ -58,8 +69,10 @@ final class GenerationOwner: SequenceOwner {
         self.format = format
         dispatcher = context.dispatcher
         writer = context.writer
+        slowClientTimeout = context.slowClientTimeout
         self.responder = responder
         responseHeaders = headers
+        self.note = note
         self.observer = observer
         let count = prepared.sequences
         let matcher = StopMatcher(stops: request.stop, includesStop: request.includeStopText)
@@ -80,6 +93,7 @@ final class GenerationOwner: SequenceOwner {
     func start() {
         observer.admitted(
             promptTokens: usage.promptTokens, sequences: choices.count, maximumTokens: request.maximumNewTokens)
+        responder.describe { [weak self] in self?.describe() ?? AccessNote() }
         responder.onClose { [weak self] in self?.clientGone() }
         responder.onWritabilityChange { [weak self] writable in self?.writabilityChanged(writable) }
         dispatcher.reserve(choices.count)
@@ -110,6 +124,8 @@ final class GenerationOwner: SequenceOwner {
 
     func work(choice: Int, id: RequestID) -> EngineRequest {
         let prompt = prompts[choices[choice].promptIndex].tokens
+        // It starts again after what was written, and comes to the same.
+        backlog.removeAll { $0.choice == choice }
         let emitted = choices[choice].emitted
         // They are complete before the first token comes, and until then they are computed anew.
         if emitted.isEmpty { choices[choice].forgetPromptLogProbabilities() }
@@ -134,11 +150,17 @@ final class GenerationOwner: SequenceOwner {
 
     func maySubmitAgain(choice: Int) -> Bool { choices[choice].emitted.isEmpty }
 
-    var isPaused: Bool { !responder.isWritable }
+    var isPaused: Bool { !backlog.isEmpty || !responder.isWritable }
 
     func receive(choice: Int, output: SequenceOutput) {
         guard request.stream || format.collects else { return take(output, choice: choice) }
-        for part in output.singleTokens { take(part, choice: choice) }
+        for part in output.singleTokens {
+            if request.stream, isPaused {
+                backlog.append((choice, part))
+            } else {
+                take(part, choice: choice)
+            }
+        }
     }
 
     private func take(_ output: SequenceOutput, choice: Int) {
@@ -167,6 +189,15 @@ final class GenerationOwner: SequenceOwner {
         if unfinished == 0 { complete() }
     }
 
+    func placed(choice: Int, on engine: UInt64) { note.engine = engine }
+
+    private func describe() -> AccessNote {
+        var note = note
+        note.promptTokens = usage.promptTokens
+        note.generatedTokens = usage.completionTokens
+        return note
+    }
+
     func fail(choice: Int, error: APIError) {
         sequences[choice] = nil
         fail(error)
@@ -174,7 +205,8 @@ final class GenerationOwner: SequenceOwner {
 
     private func fail(_ error: APIError) {
         guard !ended else { return }
-        ended = true
+        end()
+        note.hasFailed = true
         observer.failed(status: error.status)
         cancelAll()
         if streamStarted {
@@ -189,9 +221,16 @@ final class GenerationOwner: SequenceOwner {
 
     private func clientGone() {
         guard !ended else { return }
-        ended = true
+        end()
         observer.aborted()
         cancelAll()
+    }
+
+    private func end() {
+        ended = true
+        backlog = []
+        slowClient?.cancel()
+        slowClient = nil
     }
 
     private func cancelAll() {
@@ -203,10 +242,42 @@ final class GenerationOwner: SequenceOwner {
         }
     }
 
+    // MARK: Slow clients
+
     private func writabilityChanged(_ writable: Bool) {
-        for case .some(let id) in sequences {
-            if writable { dispatcher.resume(id) } else { dispatcher.pause(id) }
+        guard !ended else { return }
+        if writable {
+            writeBacklog()
+            guard !ended, !isPaused else { return }
+            slowClient?.cancel()
+            slowClient = nil
+            for case .some(let id) in sequences { dispatcher.resume(id) }
+        } else if slowClient == nil {
+            for case .some(let id) in sequences { dispatcher.pause(id) }
+            slowClient = responder.eventLoop.assumeIsolated().scheduleTask(in: slowClientTimeout) { [weak self] in
+                self?.giveUpSlowClient()
+            }
         }
+    }
+
+    private func writeBacklog() {
+        var written = 0
+        while written < backlog.count, responder.isWritable, !ended {
+            let (choice, output) = backlog[written]
+            written += 1
+            take(output, choice: choice)
+        }
+        // Empty by now if that ended the request.
+        backlog.removeFirst(min(written, backlog.count))
+    }
+
+    /// Frees what its sequences keep in engines.
+    private func giveUpSlowClient() {
+        guard !ended else { return }
+        end()
+        observer.gaveUpSlowClient()
+        cancelAll()
+        responder.abort()
     }
 
     // MARK: Prompt
@@ -251,7 +322,7 @@ final class GenerationOwner: SequenceOwner {
     }
 
     private func complete() {
-        ended = true
+        end()
         observer.completed()
         if request.stream { observer.writing(endStream) } else { respond() }
     }

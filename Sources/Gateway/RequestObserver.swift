@@ -90,6 +90,12 @@ final class RequestObserver {
         metrics.success("abort").add(UInt64(max(0, unfinished)))
     }
 
+    /// The client did not take what it was sent.
+    func gaveUpSlowClient() {
+        metrics.slowClients.add()
+        aborted()
+    }
+
     /// Turns tokens into text, on the gateway's account.
     func detokenizing<Value>(_ body: () -> Value) -> Value {
         metrics.hostTimes.measure(metrics.hostTimes.detokenize, body)

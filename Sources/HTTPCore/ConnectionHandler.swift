@@ -23,6 +23,8 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         var status: HTTPStatus?
         var framing = ResponseFraming.none
         var bodyBytes = 0
+        var firstByte: NIODeadline?
+        var describe: (() -> any Sendable)?
         var onClose: (() -> Void)?
         var onWritabilityChange: ((Bool) -> Void)?
     }
@@ -42,6 +44,8 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     private var outbound = ByteBuffer()
     private var isFlushScheduled = false
     private var isOutputClosed = false
+    /// The server gave the connection up, not the client.
+    private var isCut = false
     private var isBackedUp = false
     private var timer: (deadline: NIODeadline, task: Scheduled<Void>)?
 
@@ -122,7 +126,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         outbound = ByteBuffer()
         // Taken out first: the callback may come back to us.
         if let ended = exchange.take() {
-            log(ended, isComplete: false)
+            log(ended, isCut ? .cut : .cancelled)
             ended.onClose?()
         }
     }
@@ -169,7 +173,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         shared.configuration.accessLog?(
             AccessLogEntry(
                 method: head?.method, path: head?.path, requestID: head?.headers["X-Request-Id"],
-                status: rejection.status, bodyBytes: bodyBytes, duration: .zero, isComplete: true,
+                status: rejection.status, bodyBytes: bodyBytes, duration: .zero, timeToFirstByte: .zero, outcome: .complete,
                 remoteAddress: context?.remoteAddress))
     }
 
@@ -188,19 +192,20 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     /// The answer in hand is complete.
     private func endExchange() {
         guard let context, let ended = exchange.take() else { return }
-        log(ended, isComplete: true)
+        log(ended, .complete)
         _ = machine.responseEnded(keepAlive: ended.keepAlive, now: context.eventLoop.now)
         closeOutputIfDone()
         process()
     }
 
-    private func log(_ exchange: Exchange, isComplete: Bool) {
+    private func log(_ exchange: Exchange, _ outcome: ExchangeOutcome) {
         guard let accessLog = shared.configuration.accessLog, let context else { return }
         accessLog(
             AccessLogEntry(
                 method: exchange.method, path: exchange.path, requestID: exchange.requestID, status: exchange.status,
                 bodyBytes: exchange.bodyBytes, duration: context.eventLoop.now - exchange.began,
-                isComplete: isComplete, remoteAddress: context.remoteAddress))
+                timeToFirstByte: exchange.firstByte.map { $0 - exchange.began }, outcome: outcome,
+                remoteAddress: context.remoteAddress, note: exchange.describe?()))
     }
 
     // MARK: - Sending
@@ -270,6 +275,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     private func cut() {
         guard let context, !isOutputClosed else { return }
         isOutputClosed = true
+        isCut = true
         outbound = ByteBuffer()
         context.eventLoop.execute { self.context?.close(promise: nil) }
     }
@@ -297,6 +303,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
             shared.configuration.incidentLog?(
                 .responseStalled(
                     path: exchange?.path ?? "", requestID: exchange?.requestID, waitingBytes: machine.waitingBytes))
+            isCut = true
             context.close(promise: nil)
         }
         armTimer()
@@ -366,8 +373,12 @@ extension ConnectionHandler {
 
     func abort(exchange id: UInt64) {
         guard isCurrent(exchange: id), let ended = exchange.take() else { return }
-        log(ended, isComplete: false)
+        log(ended, .cut)
         cut()
+    }
+
+    func describe(_ note: @escaping () -> any Sendable, exchange id: UInt64) {
+        if isCurrent(exchange: id) { exchange?.describe = note }
     }
 
     func onClose(_ action: @escaping () -> Void, exchange id: UInt64) {
@@ -405,6 +416,7 @@ extension ConnectionHandler {
         let keepAlive = exchange?.keepAlive == true && !saysClose && !isUntilClose && !machine.isDraining
         exchange?.keepAlive = keepAlive
         exchange?.status = status
+        exchange?.firstByte = context?.eventLoop.now
         exchange?.framing = framing
         send { buffer in
             ResponseHead.append(

@@ -102,6 +102,13 @@ public final class HTTPResponder: Sendable {
         connection.abort(exchange: exchange)
     }
 
+    /// Sets what is asked for ``AccessLogEntry/note`` when the exchange ends, on the event loop, and only if it is logged.
+    /// Capture the responder weakly, as in ``onClose(_:)``.
+    public func describe(_ note: @escaping () -> any Sendable) {
+        eventLoop.preconditionInEventLoop()
+        connection.describe(note, exchange: exchange)
+    }
+
     /// Sets what is called, once, if the connection ends before the answer is complete; called at once if it has ended.
     ///
     /// A client that shuts its sending side down counts as gone. Pending reads are not needed to notice it.

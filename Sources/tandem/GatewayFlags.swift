@@ -31,6 +31,17 @@ struct GatewayFlags: ParsableArguments {
     @Option(help: ArgumentHelp("How long open requests may take to finish at the end.", valueName: "time"))
     var shutdownTimeout = "30s"
 
+    @Option(
+        help: ArgumentHelp("How long an engine of Tandem may be silent before its work moves on.", valueName: "time"))
+    var engineSilenceTimeout = "2s"
+
+    @Option(
+        help: ArgumentHelp("How long a client may take nothing before its request is cancelled.", valueName: "time"))
+    var slowClientTimeout = "60s"
+
+    @Option(help: ArgumentHelp("A line on the standard output for every request: off, text or json.", valueName: "format"))
+    var accessLog: AccessLogFormat = .off
+
     @Option(help: ArgumentHelp("debug, info, warning or error.", valueName: "level"))
     var logLevel: LogLevel = .info
 
