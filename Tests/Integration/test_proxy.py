@@ -265,12 +265,6 @@ class ContinuingTests(ProxyTestCase):
         gateway.wait_idle()
         return gateway, stream, running, other
 
-    def at(self, attribute):
-        """Lets a failure happen at the event after next."""
-        def fail(engine):
-            setattr(engine, attribute, engine.sent + 2)
-        return fail
-
     def test_killed(self):
         gateway, stream, running, other = self.check(
             lambda engine: engine.vanish(), stream_options={"include_usage": True})
@@ -298,12 +292,13 @@ class ContinuingTests(ProxyTestCase):
         gateway.stop()
 
     def test_error_event(self):
-        gateway, *_ = self.check(lambda engine: setattr(engine, "error_after", 9))
+        gateway, *_ = self.check(lambda engine: setattr(engine, "error_after", 9), reason=("continued", "reported"))
         gateway.stop()
 
     def test_silence(self):
         gateway, *_ = self.check(
-            lambda engine: setattr(engine, "freeze_after", 9), options=(*FAST, "--silence-timeout", "400ms"))
+            lambda engine: setattr(engine, "freeze_after", 9), options=(*FAST, "--silence-timeout", "400ms"),
+            reason=("continued", "silent"))
         gateway.stop()
 
     def test_by_token_ids(self):
