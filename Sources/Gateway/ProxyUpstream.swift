@@ -161,7 +161,8 @@ private final class ProxyCall: HTTPResponseReceiver {
             exchange?.release()
             upstream.report(
                 ProxyOutput(
-                    id: id, newTokens: batch.tokens, end: .finished, part: batch.events.map { .events($0) } ?? .nothing))
+                    id: id, newTokens: batch.tokens, end: .finished,
+                    part: batch.events.map { .events($0) } ?? .nothing))
         } else {
             pass(batch)
         }

@@ -22,7 +22,9 @@ import Testing
         #expect(fields(#"{"model":null,"stream":false,"n":null}"#) == fields("{}"))
     }
 
-    @Test(arguments: ["", "[]", "{", #"{"model""#, #"{"model":"#, #"{"model":"a"#, #"{"a":{"b":[1,2}"#, "nonsense", #"{"a" "b"}"#])
+    @Test(arguments: [
+        "", "[]", "{", #"{"model""#, #"{"model":"#, #"{"model":"a"#, #"{"a":{"b":[1,2}"#, "nonsense", #"{"a" "b"}"#,
+    ])
     func whatIsNoObjectSaysNothing(_ text: String) {
         #expect(fields(text).model == nil && !fields(text).isStream)
     }
@@ -82,7 +84,8 @@ import Testing
 
     @Test(arguments: UInt64(1)...6) func eventsPassUnchangedHoweverTheyCome(seed: UInt64) {
         var generator = SeededGenerator(seed: seed)
-        let texts = ["a", " b", "\\u00e4", "ö😀", "\\\"", "", "\\\\", "long " + String(repeating: "x", count: 99), "c", "d"]
+        let long = "long " + String(repeating: "x", count: 99)
+        let texts = ["a", " b", "\\u00e4", "ö😀", "\\\"", "", "\\\\", long, "c", "d"]
         var stream = ": hello\n\n"
         for _ in 0..<30 { stream += Self.event(texts.randomElement(using: &generator) ?? "") }
         stream += Self.event("end", finish: #""stop""#) + "data: [DONE]\n\n"
