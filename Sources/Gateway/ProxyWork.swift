@@ -22,7 +22,8 @@ struct ProxyWork: DispatchedWork {
     var hints: RoutingHints {
         RoutingHints(
             prefix: fields.prompt.map { PromptChunks.hashes(of: body, in: $0, model: fields.model) } ?? [],
-            blockSize: PromptChunks.tokens, session: fields.session)
+            blockSize: PromptChunks.tokens,
+            session: SessionKey.session(request.headers, name: fields.sessionName))
     }
 }
 

@@ -16,7 +16,9 @@ import Testing
             #" { "messages" : [{"role":"user","content":"\"model\": \"no\""}], "model":"m\u0061", "x":{"stream":true},"#
                 + #""stream":true,"max_tokens":7,"n": 3 ,"user":"u"}"#)
         #expect(found.model == "ma" && found.isStream && found.maximumTokens == 7 && found.choices == 3)
-        #expect(found.session == fields(#"{"user":"u"}"#).session && found.session != fields(#"{"user":"v"}"#).session)
+        #expect(found.sessionName == "u")
+        #expect(fields(#"{"prompt_cache_key":"k","user":"v","session_id":"s"}"#).sessionName == "s")
+        #expect(fields(#"{"user":["v"],"prompt_cache_key":""}"#).sessionName == nil)
         #expect(found.prompt?.lowerBound == 16)
         #expect(fields(#"{"max_completion_tokens":9}"#).maximumTokens == 9)
         #expect(fields(#"{"model":null,"stream":false,"n":null}"#) == fields("{}"))

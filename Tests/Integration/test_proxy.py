@@ -416,18 +416,26 @@ class RealEngineTests(unittest.TestCase):
         fields = dict(
             prompt="Once upon a time, in a small village by the sea,", temperature=0, max_tokens=self.LONG,
             ignore_eos=True)
-        undisturbed = gateway.complete(**fields)
-        for more in (dict(return_token_ids=True), dict(stream_options={"include_usage": True})):
+        chat = dict(
+            messages=[{"role": "user", "content": "Tell me a story about a lighthouse."}], temperature=0,
+            max_tokens=self.LONG, ignore_eos=True)
+        usage = dict(stream_options={"include_usage": True})
+        text = gateway.complete(**fields)["choices"][0]["text"]
+        said = gateway.chat(**chat)["choices"][0]["message"]["content"]
+        for path, fields, more, undisturbed in (
+            (COMPLETIONS, fields, dict(return_token_ids=True), text), (COMPLETIONS, fields, usage, text),
+            (CHAT, chat, usage, said),
+        ):
             for server in servers:
                 server.wait_for_all_engines()
             gateway.wait_for_all_engines()
-            stream = gateway.stream(COMPLETIONS, **fields, **more).read(20)
+            stream = gateway.stream(path, **fields, **more).read(20)
             busy = next(server for server in servers if server.in_flight()[0] > 0)
             for process in busy.processes():
                 os.kill(process.pid, signal.SIGKILL)
             stream.finish()
-            self.assertEqual(text_of(stream), undisturbed["choices"][0]["text"])
-            if "stream_options" in more:
+            self.assertEqual(text_of(stream), undisturbed)
+            if more is usage:
                 self.assertEqual(stream.chunks[-1]["usage"]["completion_tokens"], self.LONG)
             busy.process.wait(10)
             busy.launch()
