@@ -107,6 +107,13 @@ let package = Package(
             path: "Benchmarks/Engine",
             swiftSettings: swiftSettings
         ),
+        .target(name: "GatewayLoad", path: "Benchmarks/gateway/Native", cSettings: cSettings),
+        .executableTarget(
+            name: "gateway-benchmark",
+            dependencies: ["EngineLink", "GatewayLoad", "JSON", "Requests", "Tokenization"] + nio,
+            path: "Benchmarks/gateway/Command",
+            swiftSettings: swiftSettings
+        ),
         .target(
             name: "Fuzzing",
             dependencies: ["JSON", "LanguageModel", "Requests", "TestSupport", "Tokenization", "Weights"],

@@ -8,6 +8,8 @@ public struct Router: Sendable {
     private struct Engine {
         var isServing = false
         var ledger = InFlightLedger()
+        var foreignTokens = 0
+        var foreignRequests = 0
     }
 
     /// Sorted by id, so that a choice depends on nothing but what the router was told and the random numbers.
@@ -42,6 +44,24 @@ public struct Router: Sendable {
         engines[index].engine.isServing = isServing
     }
 
+    /// What others have in flight on an engine, as far as it is known; in place of what was said before.
+    ///
+    /// - Parameters:
+    ///   - tokens: what their sequences are expected to cost still: the sum of their ``EngineView/outstandingTokens``.
+    ///   - requests: how many they are.
+    public mutating func setForeignLoad(_ tokens: Int, requests: Int, on id: EngineID) {
+        guard let index = index(of: id) else { return }
+        engines[index].engine.foreignTokens = max(0, tokens)
+        engines[index].engine.foreignRequests = max(0, requests)
+    }
+
+    /// What is in flight on an engine from here; nothing if it is gone.
+    public func load(of id: EngineID) -> (tokens: Int, requests: Int) {
+        guard let index = index(of: id) else { return (0, 0) }
+        let ledger = engines[index].engine.ledger
+        return (ledger.outstandingTokens, ledger.count)
+    }
+
     /// All engines, by ascending id.
     public var views: [EngineView] {
         engines.map { id, engine in
@@ -49,7 +69,9 @@ public struct Router: Sendable {
                 id: id,
                 state: engine.isServing ? .serving : .notServing,
                 outstandingRequests: engine.ledger.count,
-                outstandingTokens: engine.ledger.outstandingTokens)
+                outstandingTokens: engine.ledger.outstandingTokens,
+                foreignRequests: engine.foreignRequests,
+                foreignTokens: engine.foreignTokens)
         }
     }
 

@@ -13,12 +13,26 @@ public struct EngineView: Sendable, Equatable {
     public var state: State
     public var outstandingRequests: Int
     public var outstandingTokens: Int
+    /// The same of others that send work there; see ``Router/setForeignLoad(_:requests:on:)``.
+    public var foreignRequests: Int
+    public var foreignTokens: Int
 
-    public init(id: EngineID, state: State, outstandingRequests: Int = 0, outstandingTokens: Int = 0) {
+    public init(
+        id: EngineID, state: State, outstandingRequests: Int = 0, outstandingTokens: Int = 0, foreignRequests: Int = 0,
+        foreignTokens: Int = 0
+    ) {
         self.id = id
         self.state = state
         self.outstandingRequests = outstandingRequests
         self.outstandingTokens = outstandingTokens
+        self.foreignRequests = foreignRequests
+        self.foreignTokens = foreignTokens
+    }
+}
+
+extension EngineView {
+    fileprivate var load: (tokens: Int, requests: Int) {
+        (outstandingTokens + foreignTokens, outstandingRequests + foreignRequests)
     }
 }
 
@@ -47,8 +61,8 @@ public enum RoutingPolicy: Sendable {
                     best = [engine]
                     continue
                 }
-                let load = (engine.outstandingTokens, engine.outstandingRequests)
-                let leastLoad = (first.outstandingTokens, first.outstandingRequests)
+                let load = engine.load
+                let leastLoad = first.load
                 if load < leastLoad { best = [engine] } else if load == leastLoad { best.append(engine) }
             }
             return best.count > 1 ? best.randomElement(using: &generator)?.id : best.first?.id
