@@ -443,6 +443,11 @@ class Run:
         if strays:
             self.leaked.append(f"stray processes: {strays}")
         self._judge_memory()
+        if self.leaked:
+            self.say(f"files: {sorted(str(path) for path in self.server.runtime.rglob('*'))}")
+            self.say(f"relays: {self.injector.relays}")
+            for _ in range(4):
+                self.say((await chaos_watch.exposition(self.server.port)))
 
     def _judge_memory(self):
         """Pages that are in use once stay in use, so memory grows to what the most requests at once need and no

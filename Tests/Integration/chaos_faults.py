@@ -259,16 +259,20 @@ class Injector:
         self._later(end())
 
     async def _relay(self, fault, engine):
-        if engine in self.relays:
-            # The one before has not had its chance yet.
-            self.relays.pop(engine).restore(lambda: self.process_of(engine) is not None)
-            await asyncio.sleep(0)
+        # One that stands there gives the name back first.
+        while engine in self.relays and self.relays[engine].server is not None:
+            await asyncio.sleep(0.05)
         pid = await self.living(engine)
         relay = chaos_relay.Relay(self.socket_of(engine), fault.detail)
+        pidfd = None
         try:
+            # Asked of the process itself: the list of a process's children may lack some while others end.
+            pidfd = os.pidfd_open(pid)
             await relay.install()
         except OSError:
             # The engine died at this moment; its successor takes the name.
+            if pidfd is not None:
+                os.close(pidfd)
             self._mark(fault)
             fault.note = "missed"
             return
@@ -277,7 +281,7 @@ class Injector:
         cut_links(pid, self.socket_of(engine))
 
         def same_engine():
-            return self.server.children().get(f"engine {engine}") == pid
+            return not select.select([pidfd], [], [], 0)[0]
 
         async def end():
             with contextlib.suppress(asyncio.TimeoutError):
@@ -287,6 +291,7 @@ class Injector:
                 await asyncio.wait_for(relay.done.wait(), 20)
                 fault.at = time.monotonic() if fault.kind != "delay" else fault.at
             relay.restore(same_engine)
+            os.close(pidfd)
             if self.relays.get(engine) is relay:
                 del self.relays[engine]
             fault.note = str(fault.detail)

@@ -74,10 +74,14 @@ def holdings(server):
 
 
 async def metrics(port):
+    return Metrics(await exposition(port))
+
+
+async def exposition(port):
     connection = await chaos_client.Connection(port).open()
     try:
         reply = await asyncio.wait_for(connection.ask("GET", "/metrics"), 20)
-        return Metrics(reply.body.decode())
+        return reply.body.decode()
     finally:
         await connection.closed()
 
