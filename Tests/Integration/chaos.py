@@ -181,7 +181,7 @@ class Run:
 
     async def _at_rest(self):
         await asyncio.sleep(1)
-        return chaos_watch.holdings(self.server)
+        return self.server.holdings()
 
     async def _disturb(self, pool):
         plan = self.plan
@@ -422,7 +422,7 @@ class Run:
         # Sooner than the server would close a connection that rests.
         while time.monotonic() - began < 20:
             state = await self._in_flight()
-            after = chaos_watch.holdings(self.server)
+            after = self.server.holdings()
             over = [
                 f"{name} holds {after[name]}, {before[name]} before" for name in before
                 if name in after and (
@@ -444,10 +444,9 @@ class Run:
             self.leaked.append(f"stray processes: {strays}")
         self._judge_memory()
         if self.leaked:
+            # What helps to find the cause.
             self.say(f"files: {sorted(str(path) for path in self.server.runtime.rglob('*'))}")
-            self.say(f"relays: {self.injector.relays}")
-            for _ in range(4):
-                self.say((await chaos_watch.exposition(self.server.port)))
+            self.say(await chaos_watch.exposition(self.server.port))
 
     def _judge_memory(self):
         """Pages that are in use once stay in use, so memory grows to what the most requests at once need and no

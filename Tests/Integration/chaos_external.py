@@ -11,6 +11,7 @@ import signal
 import socket
 
 import chaos_faults
+import chaos_watch
 import serving
 
 KINDS = {"kill": 30, "freeze": 12, "long freeze": 8, "cut": 20, "terminate": 10, "two at once": 8, "all at once": 4}
@@ -54,6 +55,15 @@ class Fleet(serving.Server):
                     backend.launch()
             await asyncio.sleep(0.05)
 
+    def holdings(self):
+        """The gateway's, but for the connections to servers that it keeps for later."""
+        found = chaos_watch.Holdings.of(self.process.pid)
+        kept = set().union(*(_inodes_of_connections(backend.port) for backend in self.backends))
+        for entry in os.listdir(f"/proc/{self.process.pid}/fd"):
+            with contextlib.suppress(OSError):
+                found.descriptors -= os.readlink(f"/proc/{self.process.pid}/fd/{entry}")[8:-1] in kept
+        return {"gateway": found}
+
     def is_accepting(self, index):
         return self.backends[index].port in serving.listening_ports()
 
@@ -75,7 +85,8 @@ def _inodes_of_connections(port):
     found = set()
     for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if int(fields[2].rpartition(":")[2], 16) == port and fields[3] == "01":
+        # Those that the server closed count until the gateway has noticed.
+        if int(fields[2].rpartition(":")[2], 16) == port and fields[3] in ("01", "08"):
             found.add(fields[9])
     return found
 

@@ -64,13 +64,12 @@ class TandemServer(serving.Server):
     def children(self):
         return children(self.process.pid)
 
-
-def holdings(server):
-    found = {"supervisor": Holdings.of(server.process.pid)}
-    for name, pid in server.children().items():
-        with contextlib.suppress(OSError):
-            found[name] = Holdings.of(pid)
-    return found
+    def holdings(self):
+        found = {"supervisor": Holdings.of(self.process.pid)}
+        for name, pid in self.children().items():
+            with contextlib.suppress(OSError):
+                found[name] = Holdings.of(pid)
+        return found
 
 
 async def metrics(port):
