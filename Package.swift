@@ -67,7 +67,7 @@ let rooms: [[Target]] = [
         ] + nio,
         tests: ["Tokenization"]),
     room("HTTPCore", nio),
-    room("Routing", ["Requests"]),
+    room("Routing", ["Requests"], numeric: true, tests: ["RoutingSimulation"]),
     room(
         "Gateway",
         ["HTTPCore", "JSON", "Requests", "Grammar", "Routing", "EngineLink", "Tokenization", "Telemetry"] + nio,
@@ -114,6 +114,12 @@ let package = Package(
             path: "Benchmarks/gateway/Command",
             swiftSettings: swiftSettings
         ),
+        .target(
+            name: "RoutingSimulation", dependencies: ["Requests", "Routing", "TestSupport"],
+            path: "Benchmarks/Routing/Library", swiftSettings: numericSettings),
+        .executableTarget(
+            name: "routing-benchmark", dependencies: ["Requests", "Routing", "RoutingSimulation", "TestSupport"],
+            path: "Benchmarks/Routing/Command", swiftSettings: numericSettings),
         .target(
             name: "Fuzzing",
             dependencies: ["JSON", "LanguageModel", "Requests", "TestSupport", "Tokenization", "Weights"],

@@ -18,6 +18,8 @@ protocol WorkOwner<Work, Output>: AnyObject {
     var isPaused: Bool { get }
     /// The sequence was sent to an engine, named by its ``Upstream/routingKey``.
     func placed(choice: Int, on engine: UInt64)
+    /// Which session it belongs to, if it does to any: those of one go to the same engine while that costs little.
+    var session: UInt64? { get }
     func receive(choice: Int, output: Output)
     /// The sequence cannot be served.
     func fail(choice: Int, error: APIError)
@@ -25,6 +27,7 @@ protocol WorkOwner<Work, Output>: AnyObject {
 
 extension WorkOwner {
     func placed(choice: Int, on engine: UInt64) {}
+    var session: UInt64? { nil }
 }
 
 /// What a dispatcher has to know of what it dispatches.
@@ -209,9 +212,20 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     func engineAppeared(_ upstream: any Upstream<Work>) {
         upstreams[upstream.engine] = upstream
         loads[upstream.engine] = (metrics.load.engine(upstream.routingKey), SharedShare(), SharedShare())
-        router.engineAppeared(upstream.engine)
+        router.engineAppeared(
+            upstream.engine, key: upstream.routingKey, prefixes: upstream.prefixKnowledge)
         router.setServing(upstream.engine, true)
         releaseHeld()
+    }
+
+    /// An engine says which prefix blocks it has stored and evicted since it last did.
+    func prefixesChanged(stored: [BlockHash], evicted: [BlockHash], on engine: EngineID) {
+        router.prefixesChanged(stored: stored, evicted: evicted, on: engine)
+    }
+
+    /// What others have in flight on an engine; see ``Router/setForeignLoad(_:requests:on:)``.
+    func setForeignLoad(_ tokens: Int, requests: Int, on engine: EngineID) {
+        router.setForeignLoad(tokens, requests: requests, on: engine)
     }
 
     /// An engine takes nothing new and finishes what it has.
@@ -246,13 +260,13 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         for output in outputs {
             guard let sequence = running[output.id], sequence.engine == engine else { continue }
             let owner = sequence.owner
+            router.progressed(output.id, on: engine, newTokens: output.newTokens)
             switch output.end {
-            case nil:
-                router.progressed(output.id, on: engine, newTokens: output.newTokens)
+            case nil: break
             case .finished:
                 running[output.id] = nil
                 router.finished(output.id, on: engine)
-                router.reported(.answered, by: engine, at: now)
+                report(.answered, by: engine)
             case .failed(let failure):
                 running[output.id] = nil
                 router.finished(output.id, on: engine)
@@ -283,26 +297,36 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         let work = owner.work(choice: choice, id: id)
         let cost = work.cost
         let excluded = work.excluded
-        let hints = router.servingEngines > 1 ? hints(work) : RoutingHints()
+        var hints = RoutingHints()
+        if router.servingEngines > 1 {
+            hints = self.hints(work)
+            if let session = owner.session { hints.session = session }
+        }
         seeForeignLoad()
         guard
-            let engine = router.choose(
+            let decision = router.decide(
                 for: cost, hints: hints, excluding: excluded.isEmpty ? tried : tried.union(excluded), at: now,
                 using: &random),
-            let upstream = upstreams[engine]
+            let upstream = upstreams[decision.engine]
         else {
             hold(id, owner: owner, choice: choice, attempts: attempts, deadline: deadline)
             return
         }
+        metrics.routed(decision)
+        let engine = decision.engine
         var tried = tried
         tried.insert(engine)
         running[id] = Running(
             owner: owner, choice: choice, engine: engine, attempts: attempts + 1, tried: tried, excluded: excluded)
-        router.started(id, on: engine, cost: cost, hints: hints)
+        router.started(id, on: engine, cost: cost, hints: hints, cachedTokens: decision.cachedTokens)
         shareLoad(of: engine)
         owner.placed(choice: choice, on: upstream.routingKey)
         upstream.start(work)
         if owner.isPaused { upstream.pause(id) }
+    }
+
+    private func report(_ outcome: EngineOutcome, by engine: EngineID) {
+        router.reported(outcome, by: engine, at: now, jitter: .random(in: 0...1, using: &random))
     }
 
     /// - Parameter deadline: of a sequence that was held already.
@@ -377,8 +401,8 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         _ id: RequestID, _ failure: RequestFailure, _ sequence: Running, _ owner: Owner
     ) {
         switch failure.kind {
-        case .overloaded: router.reported(.busy, by: sequence.engine, at: now)
-        case .engine: router.reported(.failed, by: sequence.engine, at: now)
+        case .overloaded: report(.busy, by: sequence.engine)
+        case .engine: report(.failed, by: sequence.engine)
         case .doesNotFit, .invalid, .draining: break
         }
         switch failure.kind {

@@ -3,6 +3,7 @@
 import EngineLink
 import NIOCore
 import Requests
+import Routing
 import Synchronization
 import Telemetry
 
@@ -15,6 +16,8 @@ final class GatewayMetrics: Sendable {
     let retries: MetricCounter
     /// Requests that were cancelled because their clients did not read.
     let slowClients: MetricCounter
+    private let decisions: [RoutingDecision.Reason: MetricCounter]
+    private let prefixTokens: MetricCounter
     let promptTokens: MetricCounter
     let generationTokens: MetricCounter
     let timeToFirstToken: MetricHistogram
@@ -50,6 +53,16 @@ final class GatewayMetrics: Sendable {
             "tandem_router_retries_total", help: "Submissions of a sequence beyond its first.", labels: [model])
         slowClients = registry.counter(
             "tandem_slow_clients_total", help: "Requests cancelled because the client did not read.", labels: [model])
+        var decisions: [RoutingDecision.Reason: MetricCounter] = [:]
+        for reason in RoutingDecision.Reason.allCases {
+            decisions[reason] = registry.counter(
+                "tandem_router_decisions_total", help: "Submissions of sequences, by what their engine was chosen for.",
+                labels: [model, MetricLabel("reason", reason.rawValue)])
+        }
+        self.decisions = decisions
+        prefixTokens = registry.counter(
+            "tandem_router_prefix_tokens_total",
+            help: "Prompt tokens that chosen engines were expected to have cached.", labels: [model])
         promptTokens = registry.counter(
             "vllm:prompt_tokens_total", help: "Prompt tokens of admitted requests.", labels: [model])
         generationTokens = registry.counter(
@@ -86,6 +99,12 @@ final class GatewayMetrics: Sendable {
             "tandem_gateway_unfinished_sequences", help: "Sequences admitted and not ended.", labels: [model])
         for reason in ["stop", "length", "abort", "error"] { _ = success(reason) }
         ProcessMetrics.register(in: registry)
+    }
+
+    /// A sequence was given to an engine.
+    func routed(_ decision: RoutingDecision) {
+        decisions[decision.reason]?.add()
+        if decision.cachedTokens > 0 { prefixTokens.add(UInt64(decision.cachedTokens)) }
     }
 
     /// Finished sequences by reason.
@@ -146,6 +165,12 @@ final class GatewayMetrics: Sendable {
                     "tandem_engine_state", help: "1 for the state that the engine is in.",
                     labels: labels + [MetricLabel("state", "\(state)")]
                 ).set(engine.state == state ? 1 : 0)
+            }
+            for state in ["closed", "half_open", "open"] {
+                registry.gauge(
+                    "tandem_router_breaker_state", help: "1 for the state of the engine's circuit breaker.",
+                    labels: labels + [MetricLabel("state", state)]
+                ).set(engine.breaker.name == state ? 1 : 0)
             }
             counter(
                 "tandem_engine_restarts_total", "How often the engine was started again.",

@@ -14,6 +14,7 @@ final class GenerationOwner: SequenceOwner {
     private let prompts: [PreparedRequest.Prompt]
     private let endTokens: [TokenID]
     private let contextLength: Int
+    let session: UInt64?
     private var format: any AnswerFormat
     private let dispatcher: SequenceDispatcher
     private let responder: HTTPResponder
@@ -52,6 +53,7 @@ final class GenerationOwner: SequenceOwner {
         var chunks: ChunkBuffer
         /// How long the client may keep the request's sequences paused.
         var slowClientTimeout = TimeAmount.seconds(60)
+        var session: UInt64?
     }
 
     init(
@@ -68,6 +70,7 @@ final class GenerationOwner: SequenceOwner {
         self.prompts = prompts
         endTokens = request.ignoreEndOfSequence ? [] : context.endTokens
         contextLength = context.contextLength
+        session = context.session
         self.format = format
         dispatcher = context.dispatcher
         writer = context.writer
