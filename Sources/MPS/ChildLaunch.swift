@@ -57,19 +57,19 @@ struct ChildLaunch {
         }
 
         /// How it ended; null if it still runs and `wait` is false. Afterwards the value must not be used any more.
-        func reap(wait: Bool = false) -> ExitStatus? {
+        func reap(wait: Bool = false) -> ProcessExit? {
             var status = tandem_exit_status()
             let result = tandem_reap(pidfd, wait, &status)
             guard result != 0 else { return nil }
             close(pidfd)
-            guard result == 1 else { return ExitStatus(code: -1, signal: 0) }
-            return ExitStatus(code: status.exit_code, signal: status.signal)
+            guard result == 1 else { return ProcessExit(code: -1, signal: 0) }
+            return ProcessExit(code: status.exit_code, signal: status.signal)
         }
     }
 }
 
 /// How a program ended.
-public struct ExitStatus: Sendable, Equatable, CustomStringConvertible {
+public struct ProcessExit: Sendable, Equatable, CustomStringConvertible {
     public var code: Int32
     /// 0 if it exited by itself.
     public var signal: Int32

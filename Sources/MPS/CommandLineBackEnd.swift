@@ -32,7 +32,7 @@ struct CommandLineBackEnd: ControlBackEnd {
 /// A run of the command-line tool, to its end or to the limit.
 struct ToolRun {
     enum Result: Equatable {
-        case ended(ExitStatus)
+        case ended(ProcessExit)
         case timedOut
         case notStarted
     }

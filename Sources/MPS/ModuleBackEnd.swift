@@ -26,7 +26,7 @@ struct ModuleBackEnd: ControlBackEnd {
                 if status.code != 0, run.errors.contains(where: { $0.hasPrefix("Cannot find MPS control daemon") }) {
                     return .noDaemon
                 }
-                guard status == ExitStatus(code: 0, signal: 0) else { return .truncated }
+                guard status == ProcessExit(code: 0, signal: 0) else { return .truncated }
                 if Self.isListing(command), run.output.first?.contains(",") != true { return .truncated }
                 answers.append(run.output)
             }
