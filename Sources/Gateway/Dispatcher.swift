@@ -18,6 +18,12 @@ protocol WorkOwner<Work, Output>: AnyObject {
     func receive(choice: Int, output: Output)
     /// The sequence cannot be served.
     func fail(choice: Int, error: APIError)
+    /// The id that its answer carries; empty if nobody may know.
+    var requestID: String { get }
+}
+
+extension WorkOwner {
+    var requestID: String { "" }
 }
 
 /// What a dispatcher has to know of what it dispatches.
@@ -87,6 +93,8 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     private var upstreams: [EngineID: any Upstream<Work>] = [:]
     private var running: [RequestID: Running] = [:]
     private var held: [RequestID: Held] = [:]
+    /// When sequences lost their engines that have not gone on yet.
+    private var interrupted: [RequestID: NIODeadline] = [:]
     private var random = SystemRandomNumberGenerator()
     private var nextID: RequestID = 1
     /// What speaks for one engine or another beside their load; asked if there is a choice.
@@ -104,10 +112,18 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     private var now: Duration { .nanoseconds(Int64(clamping: eventLoop.now.uptimeNanoseconds)) }
     /// Sequences that were admitted and did not end.
     var unfinished: Int { running.count + held.count + reserved }
+    /// Sequences that wait because no engine serves.
+    var heldSequences: Int { held.count }
     /// Sequences that were admitted and are started later.
     private(set) var reserved = 0
     /// Sequences that engines have in hand, by the router's account.
     var outstanding: Int { router.outstandingRequests }
+
+    /// Where the oldest sequences of requests that show themselves are computed, at most so many.
+    func placements(limit: Int) -> [(request: String, engine: EngineID, attempts: Int)] {
+        running.lazy.filter { !$0.value.owner.requestID.isEmpty }.sorted { $0.key < $1.key }.prefix(limit)
+            .map { ($0.value.owner.requestID, $0.value.engine, $0.value.attempts) }
+    }
 
     // MARK: Sequences
 
@@ -133,6 +149,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     /// Ends a sequence; its owner hears nothing more of it.
     func cancel(_ id: RequestID) {
         held[id] = nil
+        interrupted[id] = nil
         guard let sequence = running.removeValue(forKey: id) else { return }
         router.finished(id, on: sequence.engine)
         upstreams[sequence.engine]?.cancel(id)
@@ -173,21 +190,35 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     }
 
     /// An engine is gone with all it was running: what can go on elsewhere does.
-    func engineLost(_ engine: EngineID, reason: String) {
-        guard let upstream = upstreams.removeValue(forKey: engine) else { return }
+    ///
+    /// - Returns: what became of its sequences.
+    @discardableResult
+    func engineLost(_ engine: EngineID, reason: String) -> MovedSequences {
+        var moved = MovedSequences()
+        guard let upstream = upstreams.removeValue(forKey: engine) else { return moved }
         router.engineGone(engine)
         let lost = running.filter { $0.value.engine == engine }.sorted { $0.key < $1.key }
         for (id, sequence) in lost {
             running[id] = nil
             let owner = sequence.owner
-            if upstream.resumeCapability == .tokens || owner.maySubmitAgain(choice: sequence.choice) {
+            if owner.maySubmitAgain(choice: sequence.choice) {
+                moved.retried += 1
                 metrics.retries.add()
                 submit(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: [])
+            } else if upstream.resumeCapability == .tokens {
+                moved.continued += 1
+                metrics.migrated(.continued, cause: .lost)
+                interrupted[id] = interrupted[id] ?? eventLoop.now
+                submit(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: [])
             } else {
+                moved.refused += 1
+                interrupted[id] = nil
+                metrics.migrated(.refused, cause: .lost)
                 owner.fail(
                     choice: sequence.choice, error: .server("the engine that ran the request was lost: \(reason)"))
             }
         }
+        return moved
     }
 
     /// What an engine did, of one step or of one turn of the event loop.
@@ -195,6 +226,11 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         for output in outputs {
             guard let sequence = running[output.id], sequence.engine == engine else { continue }
             let owner = sequence.owner
+            if !interrupted.isEmpty, output.newTokens > 0 || output.end != nil,
+                let since = interrupted.removeValue(forKey: output.id)
+            {
+                metrics.migrationPause.observe(Double((eventLoop.now - since).nanoseconds) / 1e9)
+            }
             switch output.end {
             case nil:
                 router.progressed(output.id, on: engine, newTokens: output.newTokens)
@@ -218,6 +254,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         _ id: RequestID, owner: Owner, choice: Int, attempts: Int, tried: Set<EngineID>
     ) {
         guard attempts < limits.attempts else {
+            interrupted[id] = nil
             owner.fail(choice: choice, error: .unavailable("the request failed on \(attempts) engines in a row"))
             return
         }
@@ -245,6 +282,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { [weak self] in
             guard let self, let held = self.held[id], held.deadline <= deadline else { return }
             self.held[id] = nil
+            self.interrupted[id] = nil
             held.owner.fail(choice: held.choice, error: .unavailable("no engine is serving; try again later"))
         }
     }
@@ -275,8 +313,15 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
             owner.fail(choice: sequence.choice, error: .invalid(nil, failure.message))
         case .overloaded, .engine, .draining:
             let others = upstreams.keys.contains { !sequence.tried.contains($0) }
+            if others || failure.kind == .draining {
+                if owner.maySubmitAgain(choice: sequence.choice) {
+                    metrics.retries.add()
+                } else {
+                    metrics.migrated(.continued, cause: MigrationCause(failure.kind))
+                    interrupted[id] = eventLoop.now
+                }
+            }
             if others {
-                metrics.retries.add()
                 submit(
                     id, owner: owner, choice: sequence.choice, attempts: sequence.attempts,
                     tried: sequence.tried)

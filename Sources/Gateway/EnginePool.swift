@@ -16,6 +16,8 @@ final class EnginePool {
         var statistics: EngineStatistics?
         /// As the dispatcher knows it while it serves.
         var engine: EngineID?
+        /// When anything last came from it.
+        var heard: NIODeadline?
 
         var isServing: Bool { hello != nil && entry.state == .ready }
     }
@@ -127,6 +129,7 @@ final class EnginePool {
     private func handle(_ event: EngineLinkClient.Event, of engine: EngineID, index: UInt32) {
         guard let link = links[index], link.engine == engine else { return }
         defer { settle() }
+        engines[index]?.heard = eventLoop.now
         switch event {
         case .opened(let hello):
             backoffs[index]?.succeeded()
@@ -143,7 +146,7 @@ final class EnginePool {
         case .closed(let error):
             links[index] = nil
             engines[index]?.hello = nil
-            dispatcher.engineLost(engine, reason: error.message)
+            lose(engine, index: index, reason: error.message)
             guard engines[index]?.entry.state == .ready else { return }
             if error.code != .connection { log("engine \(index): \(error.message)") }
             reconnectLater(index)
@@ -164,7 +167,12 @@ final class EnginePool {
         engines[index]?.statistics = nil
         guard let link = links.removeValue(forKey: index) else { return }
         link.client.close()
-        dispatcher.engineLost(link.engine, reason: reason)
+        lose(link.engine, index: index, reason: reason)
+    }
+
+    private func lose(_ engine: EngineID, index: UInt32, reason: String) {
+        let moved = dispatcher.engineLost(engine, reason: reason)
+        metrics.events.moved(moved, from: Int(index), model: metrics.modelName, reason: reason)
     }
 
     /// Closes all links.

@@ -25,6 +25,8 @@ public struct GatewayConfiguration: Sendable {
     public var drainTimeout = TimeAmount.seconds(30)
     /// Longest request body, in bytes.
     public var maximumBodyBytes = 32 << 20
+    /// How often viewers of the dashboard get a new picture.
+    public var viewInterval = TimeAmount.milliseconds(500)
     public var version: String
     public var pid: Int32
     /// Whether every exchange is logged.

@@ -11,8 +11,14 @@ import Telemetry
 final class GatewayMetrics: Sendable {
     private let registry: MetricRegistry
     private let model: MetricLabel
-    /// Submissions of a sequence beyond its first.
+    let modelName: String
+    let events: GatewayEvents
+    /// Submissions of a sequence beyond its first, while it had sent nothing.
     let retries: MetricCounter
+    /// Seconds from the loss of a sequence's engine to the next token from another.
+    let migrationPause: MetricHistogram
+    private let migrations: [MigrationOutcome: [MigrationCause: MetricCounter]]
+    private let rejections: MetricCounter
     let promptTokens: MetricCounter
     let generationTokens: MetricCounter
     let timeToFirstToken: MetricHistogram
@@ -28,14 +34,20 @@ final class GatewayMetrics: Sendable {
     /// Requests that were admitted and not answered to their end.
     let requestsInHand = Atomic<Int>(0)
     private let unfinished: MetricGauge
+    private let held: MetricGauge
+    private let balance = Mutex((window: BalanceWindow(), ratio: Double?.none))
+    private let clock: @Sendable () -> NIODeadline
     private let configuredEngines: MetricGauge
     private let servingEngines: MetricGauge
 
     /// - Parameter registry: where they are shown; several models share one.
     init(
-        modelName: String, registry: MetricRegistry = MetricRegistry(),
+        modelName: String, registry: MetricRegistry = MetricRegistry(), events: GatewayEvents = GatewayEvents(),
         clock: @escaping @Sendable () -> NIODeadline = { .now() }
     ) {
+        self.modelName = modelName
+        self.events = events
+        self.clock = clock
         let model = MetricLabel("model_name", modelName)
         self.model = model
         self.registry = registry
@@ -43,7 +55,28 @@ final class GatewayMetrics: Sendable {
             registry.histogram(name, help: help, labels: [model], buckets: buckets)
         }
         retries = registry.counter(
-            "tandem_router_retries_total", help: "Submissions of a sequence beyond its first.", labels: [model])
+            "tandem_router_retries_total",
+            help: "Submissions of a sequence beyond its first, while it had sent nothing.", labels: [model])
+        var migrations: [MigrationOutcome: [MigrationCause: MetricCounter]] = [:]
+        for outcome in MigrationOutcome.allCases {
+            for cause in MigrationCause.allCases {
+                migrations[outcome, default: [:]][cause] = registry.counter(
+                    "tandem_router_migrations_total",
+                    help: "Sequences that lost their engine after they had sent tokens.",
+                    labels: [
+                        model, MetricLabel("outcome", outcome.rawValue), MetricLabel("cause", cause.rawValue),
+                    ])
+            }
+        }
+        self.migrations = migrations
+        migrationPause = histogram(
+            "tandem_router_migration_pause_seconds", "From the loss of a sequence's engine to its next token.",
+            MetricBuckets.timeToFirstToken)
+        rejections = registry.counter(
+            "vllm:admission_rejections_total", help: "Requests refused with 429 by reason.",
+            labels: [model, MetricLabel("reason", "max_num_queued_reqs")])
+        held = registry.gauge(
+            "tandem_router_held_sequences", help: "Sequences that wait because no engine serves.", labels: [model])
         promptTokens = registry.counter(
             "vllm:prompt_tokens_total", help: "Prompt tokens of admitted requests.", labels: [model])
         generationTokens = registry.counter(
@@ -80,7 +113,28 @@ final class GatewayMetrics: Sendable {
             "tandem_gateway_unfinished_sequences", help: "Sequences admitted and not ended.", labels: [model])
         for reason in ["stop", "length", "abort", "error"] { _ = success(reason) }
         ProcessMetrics.register(in: registry)
+        registry.read(
+            "tandem_engine_balance_ratio",
+            help: "Tokens of the busiest engine over the mean of all, about a minute; 1 is even.", kind: .gauge,
+            labels: [model]
+        ) { [weak self] in self?.balance.withLock { $0.ratio } }
     }
+
+    /// A sequence lost its engine after it had sent tokens.
+    func migrated(_ outcome: MigrationOutcome, cause: MigrationCause) {
+        migrations[outcome]?[cause]?.add()
+    }
+
+    /// How many there were, whatever their cause.
+    func migrations(_ outcome: MigrationOutcome) -> UInt64 {
+        migrations[outcome]?.values.reduce(0) { $0 &+ $1.value } ?? 0
+    }
+
+    /// Sequences that ended by themselves.
+    var finished: UInt64 { success("stop").value &+ success("length").value }
+
+    /// A request was refused because too many wait.
+    func rejected() { rejections.add() }
 
     /// Finished sequences by reason.
     func success(_ reason: String) -> MetricCounter {
@@ -102,8 +156,14 @@ final class GatewayMetrics: Sendable {
     }
 
     /// Takes what the engines last said of themselves.
-    func setEngines(_ engines: [EngineReport], unfinished count: Int) {
+    func setEngines(_ engines: [EngineReport], unfinished count: Int, held heldCount: Int = 0) {
         unfinished.set(Double(count))
+        held.set(Double(heldCount))
+        let now = Double(clock().uptimeNanoseconds) / 1e9
+        balance.withLock { balance in
+            let tokens = engines.map { ($0.index, $0.statistics?.generatedTokens ?? 0) }
+            balance.ratio = balance.window.add(Dictionary(tokens) { $1 }, at: now)
+        }
         configuredEngines.set(Double(engines.count))
         servingEngines.set(Double(engines.count { $0.isServing }))
         for engine in engines {
@@ -130,6 +190,13 @@ final class GatewayMetrics: Sendable {
             gauge(
                 "vllm:num_requests_waiting", "Sequences that wait in the engine.",
                 Double(statistics.waitingSequences))
+            registry.gauge(
+                "vllm:num_requests_waiting_by_reason", help: "Sequences that wait in the engine, by reason.",
+                labels: labels + [MetricLabel("reason", "capacity")]
+            ).set(Double(statistics.waitingSequences))
+            gauge(
+                "tandem_router_outstanding_tokens", "Tokens that the gateway still expects of the engine.",
+                Double(engine.outstandingTokens))
             gauge(
                 "vllm:kv_cache_usage_perc", "Share of KV blocks in use, 0 to 1.",
                 statistics.totalBlocks == 0 ? 0 : Double(statistics.usedBlocks) / Double(statistics.totalBlocks))

@@ -1,0 +1,2 @@
+// Tandem — Apache-2.0
+extension DashboardPage { static let markup = "<body>" }
