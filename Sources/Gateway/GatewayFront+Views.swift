@@ -2,6 +2,7 @@
 
 import HTTPCore
 import NIOCore
+import Requests
 
 /// What people and programs look at: `/metrics`, `/engines` and the dashboard.
 extension GatewayFront {
@@ -43,7 +44,7 @@ extension GatewayFront {
 
     /// The page holds nothing that is secret; what it shows it asks `/ui/events` for.
     func showDashboard(_ exchange: Exchange) {
-        let nonce = String(UInt64.random(in: .min ... .max), radix: 36)
+        let nonce = Digest128(high: .random(in: .min ... .max), low: .random(in: .min ... .max)).description
         var exchange = exchange
         exchange.headers.add(
             "Content-Security-Policy",

@@ -200,6 +200,15 @@ final class GatewayMetrics: Sendable {
             gauge(
                 "vllm:kv_cache_usage_perc", "Share of KV blocks in use, 0 to 1.",
                 statistics.totalBlocks == 0 ? 0 : Double(statistics.usedBlocks) / Double(statistics.totalBlocks))
+            if let hello = engine.hello {
+                registry.gauge(
+                    "vllm:cache_config_info", help: "KV cache layout as labels.",
+                    labels: labels + [
+                        MetricLabel("block_size", String(hello.blockSize)),
+                        MetricLabel("num_gpu_blocks", String(hello.keyValueBlocks)),
+                    ]
+                ).set(1)
+            }
             guard engine.statistics != nil else { continue }
             counter("vllm:num_preemptions_total", "Sequences that gave their KV blocks up.", statistics.preemptions)
             counter(
@@ -222,14 +231,6 @@ final class GatewayMetrics: Sendable {
                 "vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache.",
                 statistics.cachedPromptTokens)
             setTimes(statistics.times, labels: labels)
-            guard let hello = engine.hello else { continue }
-            registry.gauge(
-                "vllm:cache_config_info", help: "KV cache layout as labels.",
-                labels: labels + [
-                    MetricLabel("block_size", String(hello.blockSize)),
-                    MetricLabel("num_gpu_blocks", String(hello.keyValueBlocks)),
-                ]
-            ).set(1)
         }
     }
 

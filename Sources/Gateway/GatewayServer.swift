@@ -35,6 +35,9 @@ public final class GatewayServer: Sendable {
         self.drainTimeout = drainTimeout
     }
 
+    /// Who watches the dashboard.
+    var viewers: ViewerHub { shards.viewers }
+
     /// The TCP port that is served.
     public var port: Int? { server.port }
 
