@@ -147,7 +147,7 @@ extension DashboardPage {
               "text-anchor": back === 180 ? "start" : back ? "middle" : "end" }, back ? "−" + back / 60 + " min" : "now");
           }
           for (const event of last.events) {
-            if (event.kind === "engine_lost" && event.uptime_seconds > begin) {
+            if (/lost|silent|failed/.test(event.kind) && event.uptime_seconds > begin) {
               const at = x(event.uptime_seconds);
               svg(view, "line", { class: "mark", x1: at, x2: at, y1: 8, y2: bottom });
             }
@@ -241,6 +241,7 @@ extension DashboardPage {
           switch (event.kind) {
             case "engine_ready": return [engine + " serves", "good"];
             case "engine_lost": return [engine + (/^(was|exited) /.test(event.reason) ? " " + event.reason : " was lost" + reason), "bad"];
+            case "engine_silent": return [engine + " does not answer" + reason, "bad"];
             case "engine_failed": return [engine + " will not come back" + reason, "bad"];
             case "engine_draining": return [engine + " finishes what it has", "warn"];
             case "engine_removed": return [engine + " was taken away", "warn"];

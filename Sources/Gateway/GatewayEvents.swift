@@ -11,6 +11,8 @@ struct GatewayEvent: Sendable, Equatable {
         case ready = "engine_ready"
         /// Its process or its link ended; it will be back.
         case lost = "engine_lost"
+        /// Its process runs, but nothing was heard of it for too long.
+        case silent = "engine_silent"
         case draining = "engine_draining"
         /// It will not be started again.
         case failed = "engine_failed"
@@ -80,6 +82,17 @@ final class GatewayEvents: Sendable {
         }
     }
 
+    /// Enters what an event loop saw by itself; several that see the same tell of one event.
+    func note(_ kind: GatewayEvent.Kind, _ engine: Int, model: String, reason: String = "") {
+        state.withLock { state in
+            let now = uptime
+            let isKnown = state.events.contains {
+                $0.kind == kind && $0.engine == engine && $0.model == model && now - $0.uptime < Self.together
+            }
+            if !isKnown { add(kind, engine, model, reason, to: &state) }
+        }
+    }
+
     /// Enters what became of the sequences of an engine, if it had any.
     func moved(_ moved: MovedSequences, from engine: Int, model: String, reason: String) {
         guard moved != MovedSequences() else { return }
@@ -89,9 +102,7 @@ final class GatewayEvents: Sendable {
             if let index = state.events.lastIndex(where: {
                 $0.kind == .moved && $0.engine == engine && $0.model == model && now - $0.uptime < Self.together
             }) {
-                state.events[index].moved.continued += moved.continued
-                state.events[index].moved.retried += moved.retried
-                state.events[index].moved.refused += moved.refused
+                state.events[index].moved.add(moved)
             } else {
                 add(.moved, engine, model, reason, moved, to: &state)
             }

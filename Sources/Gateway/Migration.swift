@@ -10,6 +10,12 @@ struct MovedSequences: Equatable, Sendable {
     var retried = 0
     /// They had sent tokens and cannot go on.
     var refused = 0
+
+    mutating func add(_ other: MovedSequences) {
+        continued += other.continued
+        retried += other.retried
+        refused += other.refused
+    }
 }
 
 /// How an attempt ended to let a sequence go on elsewhere after it had sent tokens.

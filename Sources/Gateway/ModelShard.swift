@@ -2,6 +2,7 @@
 
 import EngineLink
 import NIOCore
+import Routing
 
 /// What a gateway does for a model, or for all models of external servers, on one event loop: it takes their requests
 /// and knows their engines.
@@ -24,6 +25,8 @@ protocol ModelShard: AnyObject {
     /// Where the oldest sequences are computed, at most so many.
     func placements(limit: Int) -> [RequestPlacement]
 
+    /// Begins to look for engines that no roster names; called once, on the event loop.
+    func start()
     /// Answers a request, now or later.
     func handle(_ exchange: GatewayShard.Exchange)
     /// Takes a roster; engines that are not its own are none of its business.
@@ -35,6 +38,7 @@ protocol ModelShard: AnyObject {
 }
 
 extension ModelShard {
+    func start() {}
     /// What it is called where there is room for one name.
     var name: String { cards.first?.name ?? "model" }
     var held: Int { 0 }
@@ -72,6 +76,7 @@ struct EngineReport: Sendable {
     /// What this event loop has in hand there.
     var outstandingRequests: Int
     var outstandingTokens: Int
+    var breaker = CircuitBreaker.State.closed
     /// When anything last came from there; `nil` if nothing did.
     var heard: NIODeadline?
 }
@@ -85,4 +90,15 @@ struct RequestPlacement: Sendable, Equatable {
     var engine: Int
     /// How often it was given to an engine.
     var attempts: Int
+}
+
+extension CircuitBreaker.State {
+    /// For labels.
+    var name: String {
+        switch self {
+        case .closed: "closed"
+        case .halfOpen: "half_open"
+        case .open: "open"
+        }
+    }
 }

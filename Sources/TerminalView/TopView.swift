@@ -184,6 +184,7 @@ struct EventText {
             // How a process ended reads on by itself: `was killed by …`, `exited with …`.
             let isPredicate = event.reason.hasPrefix("was ") || event.reason.hasPrefix("exited ")
             line.add(engine + (isPredicate ? " \(Shown.foreign(event.reason))" : " was lost\(reason)"), .bad)
+        case "engine_silent": line.add("\(engine) does not answer\(reason)", .bad)
         case "engine_failed": line.add("\(engine) will not come back\(reason)", .bad)
         case "engine_draining": line.add("\(engine) finishes what it has", .warning)
         case "engine_removed": line.add("\(engine) was taken away", .warning)
