@@ -72,8 +72,9 @@ let rooms: [[Target]] = [
     room(
         "Gateway",
         ["HTTPCore", "JSON", "Requests", "Grammar", "Routing", "EngineLink", "Tokenization", "Telemetry"] + nio,
-        tests: ["Weights", product("NIOEmbedded", "swift-nio")]),
+        tests: ["Weights", "InferenceEngine", "LanguageModel", product("NIOEmbedded", "swift-nio")]),
     room("Supervision", ["CTandemSystem", "EngineLink"]),
+    room("MPS", ["CTandemSystem"]),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),
     room("ModelStore", ["JSON", "CTandemSystem"]),
     room("TestSupport", ["Requests", "InferenceEngine", "LanguageModel"], tests: nil),
@@ -92,7 +93,7 @@ let package = Package(
             name: "tandem",
             dependencies: [
                 "CPUExecutor", "Configuration", "EngineHost", "EngineLink", "Gateway", "Grammar", "HTTPCore",
-                "InferenceEngine", "JSON", "LanguageModel", "ModelStore", "Requests", "Supervision", "TerminalView",
+                "InferenceEngine", "JSON", "LanguageModel", "MPS", "ModelStore", "Requests", "Supervision", "TerminalView",
                 "Tokenization", "Weights", "CTandemSystem", product("ArgumentParser", "swift-argument-parser"),
             ] + nio,
             swiftSettings: swiftSettings

@@ -14,6 +14,8 @@ protocol WorkOwner<Work, Output>: AnyObject {
     func work(choice: Int, id: RequestID) -> Work
     /// Whether the sequence may start again although the engine that ran it can hand over nothing.
     func maySubmitAgain(choice: Int) -> Bool
+    /// Whether the client has got something of it, so that it has to go on and cannot begin anew.
+    func hasSent(choice: Int) -> Bool
     /// Whether its client takes nothing at the moment: what starts, or starts again elsewhere, has to start paused.
     var isPaused: Bool { get }
     /// The sequence was sent to an engine, named by its ``Upstream/routingKey``.
@@ -29,6 +31,7 @@ protocol WorkOwner<Work, Output>: AnyObject {
 
 extension WorkOwner {
     var requestID: String { "" }
+    func hasSent(choice: Int) -> Bool { !maySubmitAgain(choice: choice) }
     func placed(choice: Int, on engine: UInt64) {}
     var session: UInt64? { nil }
 }
@@ -267,7 +270,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
                 submit(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: [])
             } else {
                 moved.refused += 1
-                countRefusal(id, cause: .lost)
+                interrupted[id] = nil
                 owner.fail(
                     choice: sequence.choice, error: .server("the engine that ran the request was lost: \(reason)"))
             }
@@ -393,7 +396,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
 
     private func lost(_ id: RequestID, _ reason: String, _ sequence: Running, _ owner: Owner) {
         guard mayGoOn(sequence) else {
-            countRefusal(id, cause: .lost)
+            interrupted[id] = nil
             owner.fail(choice: sequence.choice, error: .server("the engine that ran the request was lost: \(reason)"))
             return
         }
@@ -407,18 +410,13 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     /// A sequence goes on elsewhere: after it has sent tokens that is a migration, before it a retry.
     @discardableResult
     private func countMove(_ id: RequestID, _ owner: Owner, _ choice: Int, cause: MigrationCause) -> MovedSequences {
-        if owner.maySubmitAgain(choice: choice) {
+        if !owner.hasSent(choice: choice) {
             metrics.retries.add()
             return MovedSequences(retried: 1)
         }
-        metrics.migrated(.continued, cause: cause)
+        metrics.migrated(cause: cause)
         interrupted[id] = interrupted[id] ?? eventLoop.now
         return MovedSequences(continued: 1)
-    }
-
-    private func countRefusal(_ id: RequestID, cause: MigrationCause) {
-        interrupted[id] = nil
-        metrics.migrated(.refused, cause: cause)
     }
 
     // MARK: Other event loops

@@ -56,8 +56,8 @@ struct EnginesDocument {
         writer.member("failed", metrics.reduce(0) { $0 &+ $1.success("error").value })
         writer.member("aborted", metrics.reduce(0) { $0 &+ $1.success("abort").value })
         writer.member("retries", metrics.reduce(0) { $0 &+ $1.retries.value })
-        writer.member("migrations", metrics.reduce(0) { $0 &+ $1.migrations(.continued) })
-        writer.member("refused_migrations", metrics.reduce(0) { $0 &+ $1.migrations(.refused) })
+        writer.member("migrations", metrics.reduce(0) { $0 &+ $1.migrations.continued })
+        writer.member("refused_migrations", metrics.reduce(0) { $0 &+ $1.migrations.refused })
         writer.endObject()
     }
 

@@ -18,7 +18,8 @@ final class GatewayMetrics: Sendable {
     let retries: MetricCounter
     /// Seconds from the loss of a sequence's engine to the next token from another.
     let migrationPause: MetricHistogram
-    private let migrations: [MigrationOutcome: [MigrationCause: MetricCounter]]
+    private let continuations: [MigrationCause: MetricCounter]
+    private let refusals = Atomic<UInt64>(0)
     private let rejections: MetricCounter
     /// Requests that were cancelled because their clients did not read.
     let slowClients: MetricCounter
@@ -64,18 +65,11 @@ final class GatewayMetrics: Sendable {
         retries = registry.counter(
             "tandem_router_retries_total",
             help: "Submissions of a sequence beyond its first, while it had sent nothing.", labels: [model])
-        var migrations: [MigrationOutcome: [MigrationCause: MetricCounter]] = [:]
-        for outcome in MigrationOutcome.allCases {
-            for cause in MigrationCause.allCases {
-                migrations[outcome, default: [:]][cause] = registry.counter(
-                    "tandem_router_migrations_total",
-                    help: "Sequences that lost their engine after they had sent tokens.",
-                    labels: [
-                        model, MetricLabel("outcome", outcome.rawValue), MetricLabel("cause", cause.rawValue),
-                    ])
-            }
+        var continuations: [MigrationCause: MetricCounter] = [:]
+        for cause in MigrationCause.allCases {
+            continuations[cause] = Self.migrations("continued", cause.rawValue, [model], in: registry)
         }
-        self.migrations = migrations
+        self.continuations = continuations
         migrationPause = histogram(
             "tandem_router_migration_pause_seconds", "From the loss of a sequence's engine to its next token.",
             MetricBuckets.timeToFirstToken)
@@ -139,14 +133,27 @@ final class GatewayMetrics: Sendable {
         ) { [weak self] in self?.balance.withLock { $0.ratio } }
     }
 
-    /// A sequence lost its engine after it had sent tokens.
-    func migrated(_ outcome: MigrationOutcome, cause: MigrationCause) {
-        migrations[outcome]?[cause]?.add()
+    /// A sequence that had sent tokens goes on elsewhere.
+    func migrated(cause: MigrationCause) { continuations[cause]?.add() }
+
+    /// A sequence that had sent tokens could not go on elsewhere.
+    func migrationRefused(reason: String) {
+        refusals.add(1, ordering: .relaxed)
+        Self.migrations("refused", reason, [model], in: registry).add()
     }
 
-    /// How many there were, whatever their cause.
-    func migrations(_ outcome: MigrationOutcome) -> UInt64 {
-        migrations[outcome]?.values.reduce(0) { $0 &+ $1.value } ?? 0
+    /// How many went on elsewhere, and how many could not.
+    var migrations: (continued: UInt64, refused: UInt64) {
+        (continuations.values.reduce(0) { $0 &+ $1.value }, refusals.load(ordering: .relaxed))
+    }
+
+    private static func migrations(
+        _ outcome: String, _ reason: String, _ labels: [MetricLabel], in registry: MetricRegistry
+    ) -> MetricCounter {
+        registry.counter(
+            "tandem_router_migrations_total",
+            help: "Sequences that lost their engine after they had sent tokens, by outcome and reason.",
+            labels: labels + [MetricLabel("outcome", outcome), MetricLabel("reason", reason)])
     }
 
     /// Sequences that ended by themselves.
@@ -166,19 +173,6 @@ final class GatewayMetrics: Sendable {
         registry.counter(
             "vllm:request_success_total", help: "Finished sequences by reason.",
             labels: [model, MetricLabel("finished_reason", reason)])
-    }
-
-    /// An answer that had begun was to go on at another engine.
-    ///
-    /// - Parameters:
-    ///   - outcome: `continued` or `refused`.
-    ///   - reason: what it had lost, or what was in the way.
-    func migrated(outcome: String, reason: String) {
-        registry.counter(
-            "tandem_router_migrations_total",
-            help: "Streams of external engines that were to go on elsewhere, by outcome and reason.",
-            labels: [model, MetricLabel("outcome", outcome), MetricLabel("reason", reason)]
-        ).add()
     }
 
     /// Links that were given up because the engine was silent.

@@ -18,13 +18,6 @@ struct MovedSequences: Equatable, Sendable {
     }
 }
 
-/// How an attempt ended to let a sequence go on elsewhere after it had sent tokens.
-enum MigrationOutcome: String, CaseIterable {
-    case continued
-    /// The engine gives nothing by which another could go on.
-    case refused
-}
-
 /// Why a sequence had to go on elsewhere.
 enum MigrationCause: String, CaseIterable {
     /// The engine or its link ended.

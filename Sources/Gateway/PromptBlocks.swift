@@ -24,7 +24,8 @@ struct PromptBlocks {
         guard blockSize > 0, request.mayUsePrefixCache else { return RoutingHints() }
         let blocks = min((request.tokens.count - 1) / blockSize, Self.maximumBlocks)
         guard blocks > 0 else { return RoutingHints() }
-        var last = request.cacheSalt.isEmpty
+        var last =
+            request.cacheSalt.isEmpty
             ? unsalted : BlockHash.root(model: model, salt: request.cacheSalt, seed: seed)
         var prefix: [BlockHash] = []
         prefix.reserveCapacity(blocks)

@@ -101,7 +101,8 @@ public struct InFlightLedger: Sendable {
     ///   - newTokens: tokens generated since the last call; the first one means that the whole prompt is computed.
     /// - Returns: whether these are its first new tokens.
     @discardableResult
-    public mutating func progress(_ id: RequestID, promptTokens computed: Int = 0, newTokens generated: Int = 0) -> Bool {
+    public mutating func progress(_ id: RequestID, promptTokens computed: Int = 0, newTokens generated: Int = 0) -> Bool
+    {
         guard let index = entries.index(forKey: id) else { return false }
         let before = entries.values[index]
         var entry = before

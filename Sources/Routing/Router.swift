@@ -50,7 +50,8 @@ public struct Router: Sendable {
     ///   - key: what stays the same when an engine comes back under another id, so that its sessions come back to it;
     ///     `nil` takes the id.
     ///   - knowledge: how its prefix cache becomes known.
-    public mutating func engineAppeared(_ id: EngineID, key: UInt64? = nil, prefixes knowledge: PrefixKnowledge = .told) {
+    public mutating func engineAppeared(_ id: EngineID, key: UInt64? = nil, prefixes knowledge: PrefixKnowledge = .told)
+    {
         guard index(of: id) == nil else { return }
         let position = engines.firstIndex { $0.id > id } ?? engines.endIndex
         let slot = prefixes.addEngine(knowledge)
@@ -175,11 +176,12 @@ public struct Router: Sendable {
             for index in engines.indices where !engines[index].breaker.admits { scores[index] = .infinity }
         }
         prefixes.match(hints.prefix, into: &matches)
+        let idle = engines.indices.contains { scores[$0] == 0 && engines[$0].requests == 0 }
         let own = hints.session.flatMap { ownEngine(of: $0) }
         var best = -1
         var equals = 0
         for index in engines.indices where scores[index] == 0 {
-            scores[index] = score(index, cost, hints, isOwn: index == own)
+            scores[index] = score(index, cost, hints, isOwn: index == own, anyIdle: idle)
             guard best >= 0 else {
                 (best, equals) = (index, 1)
                 continue
@@ -194,13 +196,14 @@ public struct Router: Sendable {
         }
         if equals > 1 {
             var skipped = Int.random(in: 0..<equals, using: &generator)
-            best = engines.indices.first { index in
-                guard scores[index] == scores[best], engines[index].requests == engines[best].requests else {
-                    return false
-                }
-                skipped -= 1
-                return skipped < 0
-            } ?? best
+            best =
+                engines.indices.first { index in
+                    guard scores[index] == scores[best], engines[index].requests == engines[best].requests else {
+                        return false
+                    }
+                    skipped -= 1
+                    return skipped < 0
+                } ?? best
         }
         let cached = cachedTokens(best, cost, hints)
         let reason: RoutingDecision.Reason =
@@ -209,18 +212,23 @@ public struct Router: Sendable {
     }
 
     /// What an engine would have to do with a request, in prompt tokens; what all would have to do is left out.
-    private func score(_ index: Int, _ cost: TokenCost, _ hints: RoutingHints, isOwn: Bool) -> Double {
+    ///
+    /// - Parameters:
+    ///   - isOwn: whether it is the session's own.
+    ///   - anyIdle: whether any engine is idle.
+    private func score(_ index: Int, _ cost: TokenCost, _ hints: RoutingHints, isOwn: Bool, anyIdle: Bool) -> Double {
         let ledger = engines[index].ledger
         var prompt = ledger.promptTokens + engines[index].foreignTokens
-        prompt += max(0, cost.prompt)
         if isOwn { prompt -= policy.sessionTokens }
-        return Double(prompt) + policy.newTokenWeight * Double(ledger.newTokens) - worth(index, cost, hints)
+        let uncached = Double(cost.prompt) - worth(index, cost, hints, anyIdle: anyIdle)
+        return Double(prompt) + policy.newTokenWeight * Double(ledger.newTokens)
+            + uncached * (1 + policy.interference * Double(engines[index].requests))
     }
 
     /// What it counts that an engine holds part of the prompt.
-    private func worth(_ index: Int, _ cost: TokenCost, _ hints: RoutingHints) -> Double {
+    private func worth(_ index: Int, _ cost: TokenCost, _ hints: RoutingHints, anyIdle: Bool) -> Double {
         let cached = cachedTokens(index, cost, hints)
-        guard cached > 0 else { return 0 }
+        guard cached > 0, anyIdle else { return Double(cached) }
         let slot = engines[index].slot
         let sharing = prefixes.sequences(on: slot, beginningWith: hints.prefix[matches[slot] - 1])
         return Double(cached) / (1 + Double(sharing) / policy.popularity)

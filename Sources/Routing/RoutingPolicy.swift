@@ -34,16 +34,18 @@ public struct EngineView: Sendable, Equatable {
     }
 }
 
-/// What counts how much when an engine is chosen.
+/// What counts how much when an engine is chosen. The numbers are chosen by simulation, see `docs/routing.md`.
 public struct RoutingPolicy: Sendable, Equatable {
     /// What a token that is to be generated counts, in prompt tokens that are to be computed.
     public var newTokenWeight = 1.0
     /// What it counts for a session's own engine that it is, in prompt tokens.
     public var sessionTokens = 256
-
-    /// So many requests in flight that begin with the same prefix halve what it counts to hold it: the more there are,
-    /// the sooner it pays to have it on another engine too.
-    public var popularity = 4.0
+    /// What every request that an engine has in hand adds to the cost of computing a prompt there, as a share of it: they
+    /// wait meanwhile. So what is cached counts more where there is much to do.
+    public var interference = 0.05
+    /// While an engine is idle, so many requests in flight that begin with the same prefix halve what it counts to hold
+    /// it elsewhere: the more there are, the sooner it pays to have it there too.
+    public var popularity = 1.0
 
     public init() {}
 }

@@ -116,7 +116,7 @@ import Testing
             for name in [
                 "vllm:num_requests_waiting_by_reason{engine=\"0\",model_name=\"toy\",reason=\"capacity\"} 0",
                 "vllm:admission_rejections_total{model_name=\"toy\",reason=\"max_num_queued_reqs\"} 0",
-                "tandem_router_migrations_total{cause=\"lost\",model_name=\"toy\",outcome=\"continued\"} 0",
+                "tandem_router_migrations_total{model_name=\"toy\",outcome=\"continued\",reason=\"lost\"} 0",
                 "tandem_router_migration_pause_seconds_count{model_name=\"toy\"} 0",
                 "tandem_router_held_sequences{model_name=\"toy\"} 0",
                 "vllm:cache_config_info{block_size=\"16\",engine=\"0\",model_name=\"toy\",num_gpu_blocks=\"64\"} 1",

@@ -7,7 +7,8 @@ import Testing
 @testable import Routing
 
 @Suite struct CircuitBreakerTests {
-    private func failed(_ breaker: inout CircuitBreaker, times: Int = 1, isLast: Bool = false, at now: Duration = .zero) {
+    private func failed(_ breaker: inout CircuitBreaker, times: Int = 1, isLast: Bool = false, at now: Duration = .zero)
+    {
         for _ in 0..<times { breaker.reported(.failed, isLast: isLast, at: now, jitter: 0.5) }
     }
 

@@ -199,7 +199,7 @@ private struct Flag: Vacatable, Sendable, Equatable {
         #expect(
             router.decide(for: cost, hints: hints, using: &generator)
                 == RoutingDecision(engine: engines[1], reason: .prefix, cachedTokens: 160))
-        router.started(1, on: engines[1], cost: TokenCost(prompt: 159, new: 0))
+        router.started(1, on: engines[1], cost: TokenCost(prompt: 157, new: 0))
         #expect(router.choose(for: cost, hints: hints, using: &generator) == engines[1])
         router.started(2, on: engines[1], cost: TokenCost(prompt: 2, new: 0))
         let other = router.decide(for: cost, hints: hints, using: &generator)
@@ -237,19 +237,47 @@ private struct Flag: Vacatable, Sendable, Equatable {
             let hints = RoutingHints(
                 prefix: chain(Int(id % 3 == 0 ? 0 : id), .random(in: 1...20, using: &generator)), blockSize: 16)
             let cost = TokenCost(prompt: hints.prefix.count * 16 + 5, new: .random(in: 1...300, using: &generator))
-            let least = router.views.map(\.outstandingTokens).min() ?? 0
+            // What a prompt costs where none of it is cached.
+            func cold(_ view: EngineView) -> Double {
+                let share = 1 + RoutingPolicy().interference * Double(view.outstandingRequests)
+                return Double(view.outstandingTokens) + share * Double(cost.prompt)
+            }
+            let views = router.views
+            let least = views.map(cold).min() ?? 0
             guard let decision = router.decide(for: cost, hints: hints, using: &generator) else {
                 Issue.record("three engines serve")
                 return
             }
-            let load = router.views.first { $0.id == decision.engine }?.outstandingTokens ?? 0
-            if decision.cachedTokens == 0 { #expect(load == least) }
+            guard let chosen = views.first(where: { $0.id == decision.engine }) else { return }
+            if decision.cachedTokens == 0 { #expect(cold(chosen) == least) }
             // Never busier than others by more than what it saves.
-            #expect(load - least <= decision.cachedTokens)
+            let share = 1 + RoutingPolicy().interference * Double(chosen.outstandingRequests)
+            #expect(cold(chosen) - least <= share * Double(decision.cachedTokens) + 0.001)
             router.started(
                 id, on: decision.engine, cost: cost, hints: hints, cachedTokens: decision.cachedTokens)
             if Bool.random(using: &generator) { router.finished(id, on: decision.engine) }
         }
+    }
+
+    @Test func aPopularPrefixSpreadsToIdleEngines() {
+        var router = router()
+        var generator = SeededGenerator(seed: 1)
+        router.prefixesChanged(stored: chain(1, 10), evicted: [], on: engines[0])
+        let hints = RoutingHints(prefix: chain(1, 10), blockSize: 16)
+        let cost = TokenCost(prompt: 170, new: 0)
+        var id: RequestID = 0
+        func send() -> EngineID? {
+            guard let decision = router.decide(for: cost, hints: hints, using: &generator) else { return nil }
+            id += 1
+            router.started(
+                id, on: decision.engine, cost: cost, hints: hints, cachedTokens: decision.cachedTokens)
+            return decision.engine
+        }
+        // Four of them cost the first engine as little as one costs an idle one; but they are popular.
+        #expect(send() == engines[0] && send() == engines[0])
+        var spread: Set<EngineID> = []
+        for _ in 0..<3 { if let engine = send() { spread.insert(engine) } }
+        #expect(spread.count > 1)
     }
 
     @Test func sessionsStayAndSurviveTheLossOfOthers() {
@@ -281,9 +309,9 @@ private struct Flag: Vacatable, Sendable, Equatable {
         let cost = TokenCost(prompt: 100, new: 10)
         guard let own = router.choose(for: cost, hints: hints, using: &generator) else { return }
         let worth = RoutingPolicy().sessionTokens
-        router.started(1, on: own, cost: TokenCost(prompt: worth - 1, new: 0))
+        router.started(1, on: own, cost: TokenCost(prompt: worth - 6, new: 0))
         #expect(router.choose(for: cost, hints: hints, using: &generator) == own)
-        router.started(2, on: own, cost: TokenCost(prompt: 2, new: 0))
+        router.started(2, on: own, cost: TokenCost(prompt: 7, new: 0))
         #expect(router.choose(for: cost, hints: hints, using: &generator) != own)
     }
 

@@ -118,7 +118,7 @@ struct CountingGenerator: RandomNumberGenerator {
             let excluded = Set(engines.map(\.id).filter { _ in Int.random(in: 0..<4, using: &generator) == 0 })
             let candidates = engines.filter { $0.state == .serving && !excluded.contains($0.id) }
             let choice = router.choose(
-                for: TokenCost(prompt: 10, new: 10), excluding: excluded, using: &generator)
+                for: TokenCost(prompt: 0, new: 10), excluding: excluded, using: &generator)
             guard let chosen = candidates.first(where: { $0.id == choice }) else {
                 #expect(choice == nil && candidates.isEmpty)
                 continue

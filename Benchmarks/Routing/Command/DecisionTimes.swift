@@ -8,7 +8,9 @@ import TestSupport
 enum DecisionTimes {
     static func run() {
         for engines in [2, 8, 64] {
-            for (title, blocks, share) in [("cold", 40, 0), ("prefix of 640 tokens", 40, 40), ("16k tokens", 1000, 1000)] {
+            for (title, blocks, share) in [
+                ("cold", 40, 0), ("prefix of 640 tokens", 40, 40), ("16k tokens", 1000, 1000),
+            ] {
                 measure(engines: engines, title: title, blocks: blocks, share: share)
             }
         }

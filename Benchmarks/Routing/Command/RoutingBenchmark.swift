@@ -38,27 +38,28 @@ struct RoutingBenchmark {
         }
     }
 
-    /// What the weights of the policy are chosen by.
+    /// What the numbers of the policy are chosen by: each is varied alone.
     static func sweep() {
+        var policies: [(String, RoutingPolicy)] = [("as it is", RoutingPolicy())]
+        func vary<Value>(_ name: String, _ path: WritableKeyPath<RoutingPolicy, Value>, _ values: [Value]) {
+            for value in values {
+                var policy = RoutingPolicy()
+                policy[keyPath: path] = value
+                policies.append(("\(name) \(value)", policy))
+            }
+        }
+        vary("new token weight", \.newTokenWeight, [0.5, 2])
+        vary("session tokens", \.sessionTokens, [0, 1024])
+        vary("interference", \.interference, [0, 0.1, 0.25])
+        vary("popularity", \.popularity, [0.5, 4, .infinity])
         for model in models {
-            for load in Load.allCases where load != .heavy && load != .slow {
-                for weight in [0.5, 1, 2] {
-                    for popularity in [0.5, 1, 2, 4, 8, 1e9] where weight == 1 || popularity == 4 {
-                        for session in [0, 256] where session == 256 || (load == .sessions && popularity == 4) {
-                            var policy = RoutingPolicy()
-                            policy.newTokenWeight = weight
-                            policy.sessionTokens = session
-                            policy.popularity = popularity
-                            for intensity in [0.5, 0.9] {
-                                for seed in seeds {
-                                    let simulation = Simulation(
-                                        model: model, engines: 4, load: load, intensity: intensity, requests: 1500,
-                                        seed: seed)
-                                    line(
-                                        simulation, "weight \(weight), popularity \(popularity), session \(session)",
-                                        simulation.run(.router(policy)))
-                                }
-                            }
+            for load in Load.allCases {
+                for (name, policy) in policies {
+                    for intensity in [0.5, 0.9] {
+                        for seed in seeds {
+                            let simulation = Simulation(
+                                model: model, engines: 4, load: load, intensity: intensity, requests: 1000, seed: seed)
+                            line(simulation, name, simulation.run(.router(policy)))
                         }
                     }
                 }

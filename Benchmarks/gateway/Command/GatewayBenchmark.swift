@@ -145,7 +145,8 @@ struct GatewayBenchmark {
             writer.number(value)
         }
         for (name, value) in [
-            ("requests", result.requests), ("tokens", result.tokens), ("errors", result.errors),
+            ("requests", result.requests), ("tokens", result.tokens), ("all_requests", result.all_requests),
+            ("all_tokens", result.all_tokens), ("errors", result.errors),
             ("wrong", result.wrong), ("resident", result.resident_bytes),
         ] {
             writer.key(name)

@@ -146,6 +146,7 @@ static void token_arrived(load *self, client *link, uint64_t now) {
         if (self->measures) note(self->first_token, now - link->sent_at);
         if (self->waiting_for_first > 0) self->waiting_for_first--;
     }
+    self->result.all_tokens++;
     if (self->measures) {
         self->result.tokens++;
         note(self->one_way, one_way);
@@ -252,6 +253,7 @@ static void check_answer(load *self, client *link) {
 
 static void end_answer(load *self, client *link, uint64_t now) {
     check_answer(self, link);
+    self->result.all_requests++;
     if (self->measures) {
         self->result.requests++;
         note(self->latency, now - link->sent_at);

@@ -70,6 +70,8 @@ typedef struct {
 typedef struct {
     double seconds;
     uint64_t requests, tokens;
+    /// Those before the time that is measured, too.
+    uint64_t all_requests, all_tokens;
     /// Answers other than 200, cut or short ones, connections that could not be made.
     uint64_t errors;
     /// Events and answers whose bytes are not those that the engine sent; over a link, other tokens.
