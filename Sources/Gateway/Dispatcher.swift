@@ -16,6 +16,8 @@ protocol WorkOwner<Work, Output>: AnyObject {
     func maySubmitAgain(choice: Int) -> Bool
     /// Whether the client has got something of it, so that it has to go on and cannot begin anew.
     func hasSent(choice: Int) -> Bool
+    /// How it lost its engine, if the owner knows better than the dispatcher.
+    var lossReason: String? { get }
     /// Whether its client takes nothing at the moment: what starts, or starts again elsewhere, has to start paused.
     var isPaused: Bool { get }
     /// The sequence was sent to an engine, named by its ``Upstream/routingKey``.
@@ -31,6 +33,7 @@ protocol WorkOwner<Work, Output>: AnyObject {
 
 extension WorkOwner {
     var requestID: String { "" }
+    var lossReason: String? { nil }
     func hasSent(choice: Int) -> Bool { !maySubmitAgain(choice: choice) }
     func placed(choice: Int, on engine: UInt64) {}
     var session: UInt64? { nil }
@@ -414,7 +417,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
             metrics.retries.add()
             return MovedSequences(retried: 1)
         }
-        metrics.migrated(cause: cause)
+        metrics.migrated(reason: owner.lossReason ?? cause.rawValue)
         interrupted[id] = interrupted[id] ?? eventLoop.now
         return MovedSequences(continued: 1)
     }

@@ -18,7 +18,7 @@ final class GatewayMetrics: Sendable {
     let retries: MetricCounter
     /// Seconds from the loss of a sequence's engine to the next token from another.
     let migrationPause: MetricHistogram
-    private let continuations: [MigrationCause: MetricCounter]
+    private let continuations = Atomic<UInt64>(0)
     private let refusals = Atomic<UInt64>(0)
     private let rejections: MetricCounter
     /// Requests that were cancelled because their clients did not read.
@@ -65,11 +65,9 @@ final class GatewayMetrics: Sendable {
         retries = registry.counter(
             "tandem_router_retries_total",
             help: "Submissions of a sequence beyond its first, while it had sent nothing.", labels: [model])
-        var continuations: [MigrationCause: MetricCounter] = [:]
         for cause in MigrationCause.allCases {
-            continuations[cause] = Self.migrations("continued", cause.rawValue, [model], in: registry)
+            _ = Self.migrations("continued", cause.rawValue, [model], in: registry)
         }
-        self.continuations = continuations
         migrationPause = histogram(
             "tandem_router_migration_pause_seconds", "From the loss of a sequence's engine to its next token.",
             MetricBuckets.timeToFirstToken)
@@ -134,7 +132,10 @@ final class GatewayMetrics: Sendable {
     }
 
     /// A sequence that had sent tokens goes on elsewhere.
-    func migrated(cause: MigrationCause) { continuations[cause]?.add() }
+    func migrated(reason: String) {
+        continuations.add(1, ordering: .relaxed)
+        Self.migrations("continued", reason, [model], in: registry).add()
+    }
 
     /// A sequence that had sent tokens could not go on elsewhere.
     func migrationRefused(reason: String) {
@@ -144,7 +145,7 @@ final class GatewayMetrics: Sendable {
 
     /// How many went on elsewhere, and how many could not.
     var migrations: (continued: UInt64, refused: UInt64) {
-        (continuations.values.reduce(0) { $0 &+ $1.value }, refusals.load(ordering: .relaxed))
+        (continuations.load(ordering: .relaxed), refusals.load(ordering: .relaxed))
     }
 
     private static func migrations(

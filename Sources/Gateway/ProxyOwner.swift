@@ -103,9 +103,11 @@ final class ProxyOwner: WorkOwner {
 
     func hasSent(choice: Int) -> Bool { record.hasContent }
 
+    private(set) var lossReason: String?
+
     func maySubmitAgain(choice: Int) -> Bool {
         guard record.hasContent else { return true }
-        let cause = record.cause.rawValue
+        lossReason = record.cause.rawValue
         record.cause = .lost
         guard continues else { return refuse(.notAllowed) }
         switch ProxyContinuation.plan(request.body, record: record) {
