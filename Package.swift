@@ -58,6 +58,7 @@ let rooms: [[Target]] = [
         "CPUExecutor", ["InferenceEngine", "LanguageModel", "Weights", "CPUKernels", "CTandemSystem", "Requests"],
         numeric: true, tests: ["JSON"]),
     room("Telemetry"),
+    room("TerminalView", ["JSON"]),
     room("EngineLink", ["Requests"] + nio),
     room(
         "EngineHost",
@@ -92,8 +93,8 @@ let package = Package(
             name: "tandem",
             dependencies: [
                 "CPUExecutor", "Configuration", "EngineHost", "EngineLink", "Gateway", "Grammar", "HTTPCore",
-                "InferenceEngine", "JSON", "LanguageModel", "MPS", "ModelStore", "Requests", "Supervision", "Tokenization",
-                "Weights", "CTandemSystem", product("ArgumentParser", "swift-argument-parser"),
+                "InferenceEngine", "JSON", "LanguageModel", "MPS", "ModelStore", "Requests", "Supervision", "TerminalView",
+                "Tokenization", "Weights", "CTandemSystem", product("ArgumentParser", "swift-argument-parser"),
             ] + nio,
             swiftSettings: swiftSettings
         ),

@@ -14,6 +14,10 @@ protocol WorkOwner<Work, Output>: AnyObject {
     func work(choice: Int, id: RequestID) -> Work
     /// Whether the sequence may start again although the engine that ran it can hand over nothing.
     func maySubmitAgain(choice: Int) -> Bool
+    /// Whether the client has got something of it, so that it has to go on and cannot begin anew.
+    func hasSent(choice: Int) -> Bool
+    /// How it lost its engine, if the owner knows better than the dispatcher.
+    var lossReason: String? { get }
     /// Whether its client takes nothing at the moment: what starts, or starts again elsewhere, has to start paused.
     var isPaused: Bool { get }
     /// The sequence was sent to an engine, named by its ``Upstream/routingKey``.
@@ -23,9 +27,14 @@ protocol WorkOwner<Work, Output>: AnyObject {
     func receive(choice: Int, output: Output)
     /// The sequence cannot be served.
     func fail(choice: Int, error: APIError)
+    /// The id that its answer carries; empty if nobody may know.
+    var requestID: String { get }
 }
 
 extension WorkOwner {
+    var requestID: String { "" }
+    var lossReason: String? { nil }
+    func hasSent(choice: Int) -> Bool { !maySubmitAgain(choice: choice) }
     func placed(choice: Int, on engine: UInt64) {}
     var session: UInt64? { nil }
 }
@@ -122,6 +131,8 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     private var upstreams: [EngineID: any Upstream<Work>] = [:]
     private var running: [RequestID: Running] = [:]
     private var held: [RequestID: Held] = [:]
+    /// When sequences lost their engines that have not gone on yet.
+    private var interrupted: [RequestID: NIODeadline] = [:]
     private var random = SystemRandomNumberGenerator()
     private var nextID: RequestID = 1
     /// What speaks for one engine or another beside their load; asked if there is a choice.
@@ -139,10 +150,18 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     private var now: Duration { .nanoseconds(Int64(clamping: eventLoop.now.uptimeNanoseconds)) }
     /// Sequences that were admitted and did not end.
     var unfinished: Int { running.count + held.count + reserved }
+    /// Sequences that wait because no engine serves.
+    var heldSequences: Int { held.count }
     /// Sequences that were admitted and are started later.
     private(set) var reserved = 0
     /// Sequences that engines have in hand, by the router's account.
     var outstanding: Int { router.outstandingRequests }
+
+    /// Where the oldest sequences of requests that show themselves are computed, at most so many.
+    func placements(limit: Int) -> [(request: String, engine: EngineID, attempts: Int)] {
+        running.lazy.filter { !$0.value.owner.requestID.isEmpty }.sorted { $0.key < $1.key }.prefix(limit)
+            .map { ($0.value.owner.requestID, $0.value.engine, $0.value.attempts) }
+    }
 
     // MARK: Sequences
 
@@ -181,6 +200,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     func cancel(_ id: RequestID) {
         defer { shareUnfinished() }
         held[id] = nil
+        interrupted[id] = nil
         guard let sequence = running.removeValue(forKey: id) else { return }
         router.finished(id, on: sequence.engine)
         shareLoad(of: sequence.engine)
@@ -234,8 +254,12 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     }
 
     /// An engine is gone with all it was running: what can go on elsewhere does.
-    func engineLost(_ engine: EngineID, reason: String) {
-        guard let upstream = upstreams.removeValue(forKey: engine) else { return }
+    ///
+    /// - Returns: what became of its sequences.
+    @discardableResult
+    func engineLost(_ engine: EngineID, reason: String) -> MovedSequences {
+        var moved = MovedSequences()
+        guard let upstream = upstreams.removeValue(forKey: engine) else { return moved }
         router.engineGone(engine)
         shareLoad(of: engine)
         loads[engine] = nil
@@ -245,14 +269,17 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
             guard running.removeValue(forKey: id) != nil else { continue }
             let owner = sequence.owner
             if upstream.resumeCapability == .tokens || owner.maySubmitAgain(choice: sequence.choice) {
-                metrics.retries.add()
+                moved.add(countMove(id, owner, sequence.choice, cause: .lost))
                 submit(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: [])
             } else {
+                moved.refused += 1
+                interrupted[id] = nil
                 owner.fail(
                     choice: sequence.choice, error: .server("the engine that ran the request was lost: \(reason)"))
             }
         }
         shareUnfinished()
+        return moved
     }
 
     /// What an engine did, of one step or of one turn of the event loop.
@@ -261,6 +288,11 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
             guard let sequence = running[output.id], sequence.engine == engine else { continue }
             let owner = sequence.owner
             router.progressed(output.id, on: engine, newTokens: output.newTokens)
+            if !interrupted.isEmpty, output.newTokens > 0 || output.end != nil,
+                let since = interrupted.removeValue(forKey: output.id)
+            {
+                metrics.migrationPause.observe(Double((eventLoop.now - since).nanoseconds) / 1e9)
+            }
             switch output.end {
             case nil: break
             case .finished:
@@ -291,6 +323,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         _ id: RequestID, owner: Owner, choice: Int, attempts: Int, tried: Set<EngineID>, deadline: NIODeadline? = nil
     ) {
         guard attempts < limits.attempts else {
+            interrupted[id] = nil
             owner.fail(choice: choice, error: .unavailable("the request failed on \(attempts) engines in a row"))
             return
         }
@@ -336,6 +369,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { [weak self] in
             guard let self, let held = self.held[id], held.deadline <= deadline else { return }
             self.held[id] = nil
+            self.interrupted[id] = nil
             self.shareUnfinished()
             held.owner.fail(choice: held.choice, error: .unavailable("no engine is serving; try again later"))
         }
@@ -365,12 +399,27 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
 
     private func lost(_ id: RequestID, _ reason: String, _ sequence: Running, _ owner: Owner) {
         guard mayGoOn(sequence) else {
+            interrupted[id] = nil
             owner.fail(choice: sequence.choice, error: .server("the engine that ran the request was lost: \(reason)"))
             return
         }
-        metrics.retries.add()
+        countMove(id, owner, sequence.choice, cause: .lost)
         let tried = hasOther(than: sequence) ? sequence.tried : []
         submit(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: tried)
+    }
+
+    // MARK: Counting
+
+    /// A sequence goes on elsewhere: after it has sent tokens that is a migration, before it a retry.
+    @discardableResult
+    private func countMove(_ id: RequestID, _ owner: Owner, _ choice: Int, cause: MigrationCause) -> MovedSequences {
+        if !owner.hasSent(choice: choice) {
+            metrics.retries.add()
+            return MovedSequences(retried: 1)
+        }
+        metrics.migrated(reason: owner.lossReason ?? cause.rawValue)
+        interrupted[id] = interrupted[id] ?? eventLoop.now
+        return MovedSequences(continued: 1)
     }
 
     // MARK: Other event loops
@@ -414,13 +463,14 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
             owner.fail(choice: sequence.choice, error: .invalid(nil, failure.message))
         case .overloaded, .engine, .draining:
             if hasOther(than: sequence), mayGoOn(sequence) {
-                metrics.retries.add()
+                countMove(id, owner, sequence.choice, cause: MigrationCause(failure.kind))
                 submit(
                     id, owner: owner, choice: sequence.choice, attempts: sequence.attempts,
                     tried: sequence.tried)
             } else if failure.kind == .overloaded {
                 owner.fail(choice: sequence.choice, error: .overloaded(failure.message))
             } else if failure.kind == .draining {
+                countMove(id, owner, sequence.choice, cause: .draining)
                 hold(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts)
             } else {
                 owner.fail(choice: sequence.choice, error: .server(failure.message))

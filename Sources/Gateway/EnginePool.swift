@@ -17,6 +17,10 @@ final class EnginePool {
         var statistics: EngineStatistics?
         /// As the dispatcher knows it while it serves.
         var engine: EngineID?
+        /// When anything last came from it.
+        var heard: NIODeadline?
+        /// Whether its link was given up because it was silent.
+        var wasSilent = false
 
         var isServing: Bool { hello != nil && entry.state == .ready }
     }
@@ -153,6 +157,7 @@ final class EnginePool {
         guard let link = links[index], link.engine == engine else { return }
         link.watch.heard()
         defer { settle() }
+        engines[index]?.heard = eventLoop.now
         switch event {
         case .opened(let hello):
             backoffs[index]?.succeeded()
@@ -160,6 +165,10 @@ final class EnginePool {
             engines[index]?.hello = hello
             promptBlocks = PromptBlocks(hello)
             engines[index]?.engine = engine
+            if engines[index]?.wasSilent == true {
+                engines[index]?.wasSilent = false
+                metrics.events.note(.ready, Int(index), model: metrics.modelName)
+            }
             dispatcher.engineAppeared(
                 LinkUpstream(engine: engine, index: index, hello: hello) { [client = link.client] in client.send($0) })
         case .message(.stepOutput(let output)):
@@ -179,7 +188,7 @@ final class EnginePool {
         case .closed(let error):
             links[index] = nil
             engines[index]?.hello = nil
-            dispatcher.engineLost(engine, reason: error.message)
+            lose(engine, index: index, reason: error.message)
             guard engines[index]?.entry.state == .ready else { return }
             if error.code != .connection { log("engine \(index): \(error.message)") }
             reconnectLater(index)
@@ -216,6 +225,8 @@ final class EnginePool {
             let reason = "nothing was heard of it for \(link.watch.silence)"
             log("engine \(index): \(reason); its requests go on elsewhere")
             metrics.silences(engine: Int(index)).add()
+            metrics.events.note(.silent, Int(index), model: metrics.modelName, reason: reason)
+            engines[index]?.wasSilent = true
             drop(index, reason: reason)
             if state.entry.state == .ready { reconnectLater(index) }
         }
@@ -227,7 +238,12 @@ final class EnginePool {
         engines[index]?.statistics = nil
         guard let link = links.removeValue(forKey: index) else { return }
         link.client.close()
-        dispatcher.engineLost(link.engine, reason: reason)
+        lose(link.engine, index: index, reason: reason)
+    }
+
+    private func lose(_ engine: EngineID, index: UInt32, reason: String) {
+        let moved = dispatcher.engineLost(engine, reason: reason)
+        metrics.events.moved(moved, from: Int(index), model: metrics.modelName, reason: reason)
     }
 
     /// Closes all links.

@@ -33,6 +33,8 @@ public struct GatewayConfiguration: Sendable {
     public var drainTimeout = TimeAmount.seconds(30)
     /// Longest request body, in bytes.
     public var maximumBodyBytes = 32 << 20
+    /// How often viewers of the dashboard get a new picture.
+    public var viewInterval = TimeAmount.milliseconds(500)
     public var version: String
     public var pid: Int32
     /// Where every exchange is logged; `nil` for nowhere.

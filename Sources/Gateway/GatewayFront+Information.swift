@@ -94,13 +94,6 @@ extension GatewayFront {
         exchange.respond(writer.bytes)
     }
 
-    func showMetrics(_ exchange: Exchange) {
-        for shard in shards {
-            shard.metrics.setEngines(shard.reports, unfinished: shard.unfinished)
-        }
-        exchange.respond(instruments.exposition(), contentType: GatewayMetrics.contentType)
-    }
-
     /// Requests in hand, for balancers.
     func load(_ exchange: Exchange) {
         var writer = JSONWriter()

@@ -15,6 +15,8 @@ final class GatewayFront {
     /// One a model; requests that name none get the first, never empty.
     let shards: [any ModelShard]
     let instruments: GatewayInstruments
+    /// What other event loops know too; set before there are requests.
+    weak var table: ShardTable?
     private let workers: NIOThreadPool
 
     init(
@@ -101,8 +103,11 @@ final class GatewayFront {
         return zip(first, second).reduce(UInt8(0)) { $0 | ($1.0 ^ $1.1) } == 0
     }
 
-    /// Paths that probes and scrapers read without a key.
-    private static let openPaths: Set<String> = ["/health", "/live", "/ping", "/version", "/metrics", "/load"]
+    /// Paths that probes, scrapers and browsers read without a key. Of the dashboard it is the empty page; what it shows
+    /// needs one.
+    private static let openPaths: Set<String> = [
+        "/health", "/live", "/ping", "/version", "/metrics", "/load", "/ui", "/ui/",
+    ]
 
     // MARK: Paths
 
@@ -117,6 +122,10 @@ final class GatewayFront {
         "/live": { (front, exchange) throws(APIError) in front.live(exchange) },
         "/version": { (front, exchange) throws(APIError) in front.version(exchange) },
         "/metrics": { (front, exchange) throws(APIError) in front.showMetrics(exchange) },
+        "/engines": { (front, exchange) throws(APIError) in front.showEngines(exchange) },
+        "/ui": { (front, exchange) throws(APIError) in front.showDashboard(exchange) },
+        "/ui/": { (front, exchange) throws(APIError) in front.showDashboard(exchange) },
+        "/ui/events": { (front, exchange) throws(APIError) in try front.watch(exchange) },
     ]
 
     private func route(_ exchange: Exchange) throws(APIError) {

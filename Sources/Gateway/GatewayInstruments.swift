@@ -8,16 +8,22 @@ struct GatewayInstruments: Sendable {
     let models: [GatewayMetrics]
     /// Work that is done for requests without regard to their model. Of one model it is that model's.
     let hostTimes: HostTimes
+    let events: GatewayEvents
     /// Lines of the access log that nobody read in time.
     let droppedAccessLines: MetricCounter
     private let registry: MetricRegistry
 
-    init(models names: [String], clock: @escaping @Sendable () -> NIODeadline = { .now() }) {
+    init(
+        models names: [String], clock: @escaping @Sendable () -> NIODeadline = { .now() },
+        secondsSince1970: @escaping @Sendable () -> Int = { 0 }
+    ) {
         let registry = MetricRegistry()
+        let events = GatewayEvents(clock: clock, secondsSince1970: secondsSince1970)
+        self.events = events
         self.registry = registry
         droppedAccessLines = registry.counter(
             "tandem_access_log_dropped_total", help: "Lines of the access log that were dropped.", labels: [])
-        models = names.map { GatewayMetrics(modelName: $0, registry: registry, clock: clock) }
+        models = names.map { GatewayMetrics(modelName: $0, registry: registry, events: events, clock: clock) }
         if models.count == 1 {
             hostTimes = models[0].hostTimes
         } else {

@@ -12,8 +12,15 @@ import Telemetry
 final class GatewayMetrics: Sendable {
     private let registry: MetricRegistry
     private let model: MetricLabel
-    /// Submissions of a sequence beyond its first.
+    let modelName: String
+    let events: GatewayEvents
+    /// Submissions of a sequence beyond its first, while it had sent nothing.
     let retries: MetricCounter
+    /// Seconds from the loss of a sequence's engine to the next token from another.
+    let migrationPause: MetricHistogram
+    private let continuations = Atomic<UInt64>(0)
+    private let refusals = Atomic<UInt64>(0)
+    private let rejections: MetricCounter
     /// Requests that were cancelled because their clients did not read.
     let slowClients: MetricCounter
     private let decisions: [RoutingDecision.Reason: MetricCounter]
@@ -35,14 +42,20 @@ final class GatewayMetrics: Sendable {
     /// What event loops have to know of each other.
     let load = SharedLoad()
     private let unfinished: MetricGauge
+    private let held: MetricGauge
+    private let balance = Mutex((window: BalanceWindow(), ratio: Double?.none))
+    private let clock: @Sendable () -> NIODeadline
     private let configuredEngines: MetricGauge
     private let servingEngines: MetricGauge
 
     /// - Parameter registry: where they are shown; several models share one.
     init(
-        modelName: String, registry: MetricRegistry = MetricRegistry(),
+        modelName: String, registry: MetricRegistry = MetricRegistry(), events: GatewayEvents = GatewayEvents(),
         clock: @escaping @Sendable () -> NIODeadline = { .now() }
     ) {
+        self.modelName = modelName
+        self.events = events
+        self.clock = clock
         let model = MetricLabel("model_name", modelName)
         self.model = model
         self.registry = registry
@@ -50,7 +63,19 @@ final class GatewayMetrics: Sendable {
             registry.histogram(name, help: help, labels: [model], buckets: buckets)
         }
         retries = registry.counter(
-            "tandem_router_retries_total", help: "Submissions of a sequence beyond its first.", labels: [model])
+            "tandem_router_retries_total",
+            help: "Submissions of a sequence beyond its first, while it had sent nothing.", labels: [model])
+        for cause in MigrationCause.allCases {
+            _ = Self.migrations("continued", cause.rawValue, [model], in: registry)
+        }
+        migrationPause = histogram(
+            "tandem_router_migration_pause_seconds", "From the loss of a sequence's engine to its next token.",
+            MetricBuckets.timeToFirstToken)
+        rejections = registry.counter(
+            "vllm:admission_rejections_total", help: "Requests refused with 429 by reason.",
+            labels: [model, MetricLabel("reason", "max_num_queued_reqs")])
+        held = registry.gauge(
+            "tandem_router_held_sequences", help: "Sequences that wait because no engine serves.", labels: [model])
         slowClients = registry.counter(
             "tandem_slow_clients_total", help: "Requests cancelled because the client did not read.", labels: [model])
         var decisions: [RoutingDecision.Reason: MetricCounter] = [:]
@@ -99,7 +124,44 @@ final class GatewayMetrics: Sendable {
             "tandem_gateway_unfinished_sequences", help: "Sequences admitted and not ended.", labels: [model])
         for reason in ["stop", "length", "abort", "error"] { _ = success(reason) }
         ProcessMetrics.register(in: registry)
+        registry.read(
+            "tandem_engine_balance_ratio",
+            help: "Tokens of the busiest engine over the mean of all, about a minute; 1 is even.", kind: .gauge,
+            labels: [model]
+        ) { [weak self] in self?.balance.withLock { $0.ratio } }
     }
+
+    /// A sequence that had sent tokens goes on elsewhere.
+    func migrated(reason: String) {
+        continuations.add(1, ordering: .relaxed)
+        Self.migrations("continued", reason, [model], in: registry).add()
+    }
+
+    /// A sequence that had sent tokens could not go on elsewhere.
+    func migrationRefused(reason: String) {
+        refusals.add(1, ordering: .relaxed)
+        Self.migrations("refused", reason, [model], in: registry).add()
+    }
+
+    /// How many went on elsewhere, and how many could not.
+    var migrations: (continued: UInt64, refused: UInt64) {
+        (continuations.load(ordering: .relaxed), refusals.load(ordering: .relaxed))
+    }
+
+    private static func migrations(
+        _ outcome: String, _ reason: String, _ labels: [MetricLabel], in registry: MetricRegistry
+    ) -> MetricCounter {
+        registry.counter(
+            "tandem_router_migrations_total",
+            help: "Sequences that lost their engine after they had sent tokens, by outcome and reason.",
+            labels: labels + [MetricLabel("outcome", outcome), MetricLabel("reason", reason)])
+    }
+
+    /// Sequences that ended by themselves.
+    var finished: UInt64 { success("stop").value &+ success("length").value }
+
+    /// A request was refused because too many wait.
+    func rejected() { rejections.add() }
 
     /// A sequence was given to an engine.
     func routed(_ decision: RoutingDecision) {
@@ -112,19 +174,6 @@ final class GatewayMetrics: Sendable {
         registry.counter(
             "vllm:request_success_total", help: "Finished sequences by reason.",
             labels: [model, MetricLabel("finished_reason", reason)])
-    }
-
-    /// An answer that had begun was to go on at another engine.
-    ///
-    /// - Parameters:
-    ///   - outcome: `continued` or `refused`.
-    ///   - reason: what it had lost, or what was in the way.
-    func migrated(outcome: String, reason: String) {
-        registry.counter(
-            "tandem_router_migrations_total",
-            help: "Streams of external engines that were to go on elsewhere, by outcome and reason.",
-            labels: [model, MetricLabel("outcome", outcome), MetricLabel("reason", reason)]
-        ).add()
     }
 
     /// Links that were given up because the engine was silent.
@@ -147,8 +196,14 @@ final class GatewayMetrics: Sendable {
     }
 
     /// Takes what the engines last said of themselves.
-    func setEngines(_ engines: [EngineReport], unfinished count: Int) {
+    func setEngines(_ engines: [EngineReport], unfinished count: Int, held heldCount: Int = 0) {
         unfinished.set(Double(count))
+        held.set(Double(heldCount))
+        let now = Double(clock().uptimeNanoseconds) / 1e9
+        balance.withLock { balance in
+            let tokens = engines.map { ($0.index, $0.statistics?.generatedTokens ?? 0) }
+            balance.ratio = balance.window.add(Dictionary(tokens) { $1 }, at: now)
+        }
         configuredEngines.set(Double(engines.count))
         servingEngines.set(Double(engines.count { $0.isServing }))
         for engine in engines {
@@ -181,9 +236,25 @@ final class GatewayMetrics: Sendable {
             gauge(
                 "vllm:num_requests_waiting", "Sequences that wait in the engine.",
                 Double(statistics.waitingSequences))
+            registry.gauge(
+                "vllm:num_requests_waiting_by_reason", help: "Sequences that wait in the engine, by reason.",
+                labels: labels + [MetricLabel("reason", "capacity")]
+            ).set(Double(statistics.waitingSequences))
+            gauge(
+                "tandem_router_outstanding_tokens", "Tokens that the gateway still expects of the engine.",
+                Double(engine.outstandingTokens))
             gauge(
                 "vllm:kv_cache_usage_perc", "Share of KV blocks in use, 0 to 1.",
                 statistics.totalBlocks == 0 ? 0 : Double(statistics.usedBlocks) / Double(statistics.totalBlocks))
+            if let hello = engine.hello {
+                registry.gauge(
+                    "vllm:cache_config_info", help: "KV cache layout as labels.",
+                    labels: labels + [
+                        MetricLabel("block_size", String(hello.blockSize)),
+                        MetricLabel("num_gpu_blocks", String(hello.keyValueBlocks)),
+                    ]
+                ).set(1)
+            }
             guard engine.statistics != nil else { continue }
             counter("vllm:num_preemptions_total", "Sequences that gave their KV blocks up.", statistics.preemptions)
             counter(
@@ -206,14 +277,6 @@ final class GatewayMetrics: Sendable {
                 "vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache.",
                 statistics.cachedPromptTokens)
             setTimes(statistics.times, labels: labels)
-            guard let hello = engine.hello else { continue }
-            registry.gauge(
-                "vllm:cache_config_info", help: "KV cache layout as labels.",
-                labels: labels + [
-                    MetricLabel("block_size", String(hello.blockSize)),
-                    MetricLabel("num_gpu_blocks", String(hello.keyValueBlocks)),
-                ]
-            ).set(1)
         }
     }
 

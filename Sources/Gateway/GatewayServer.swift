@@ -37,6 +37,9 @@ public final class GatewayServer: Sendable {
         self.drainTimeout = drainTimeout
     }
 
+    /// Who watches the dashboard.
+    var viewers: ViewerHub { shards.viewers }
+
     /// The TCP port that is served.
     public var port: Int? { server.port }
 
@@ -57,7 +60,7 @@ public final class GatewayServer: Sendable {
         workers.start()
         let instruments = GatewayInstruments(
             models: configuration.models.map(\.name) + (configuration.external == nil ? [] : ["external"]),
-            clock: configuration.clock)
+            clock: configuration.clock, secondsSince1970: configuration.secondsSince1970)
         let shards = ShardTable(
             group: group, configuration: configuration, instruments: instruments, workers: workers)
         var serving = HTTPServerConfiguration()
@@ -114,6 +117,8 @@ public final class GatewayServer: Sendable {
     /// then ends everything.
     public func drain() async {
         let (server, shards) = (self.server, self.shards)
+        // They would not end by themselves.
+        shards.viewers.close()
         let eventLoop = group.next()
         // The drain below ends when the connections do.
         let deadlines = [
@@ -135,6 +140,9 @@ public final class GatewayServer: Sendable {
 /// The shards of a gateway, one a model, on each event loop. Immutable; each is touched on its own loop only.
 final class ShardTable: HTTPRequestHandler {
     private let fronts: [ObjectIdentifier: NIOLoopBoundBox<GatewayFront>]
+    private let events: GatewayEvents
+    private let modelRanges: [(engines: Range<UInt32>?, name: String)]
+    let viewers: ViewerHub
 
     init(
         group: MultiThreadedEventLoopGroup, configuration: GatewayConfiguration, instruments: GatewayInstruments,
@@ -148,6 +156,35 @@ final class ShardTable: HTTPRequestHandler {
                 eventLoop: eventLoop)
         }
         self.fronts = fronts
+        events = instruments.events
+        modelRanges = configuration.models.map { ($0.engines, $0.name) }
+        let others = Array(fronts.values)
+        viewers = ViewerHub(eventLoop: group.next(), interval: configuration.viewInterval) { eventLoop in
+            Self.census(of: others, on: eventLoop).map {
+                EnginesDocument(
+                    census: $0, instruments: instruments, configuration: configuration, showsPlacements: true
+                ).event
+            }
+        }
+        for front in fronts.values { front.eventLoop.execute { front.value.table = self } }
+    }
+
+    var eventLoops: Int { fronts.count }
+
+    /// What all event loops know, as they know it when it is their turn.
+    func census(on eventLoop: any EventLoop) -> EventLoopFuture<EngineCensus> {
+        Self.census(of: Array(fronts.values), on: eventLoop)
+    }
+
+    private static func census(
+        of fronts: [NIOLoopBoundBox<GatewayFront>], on eventLoop: any EventLoop
+    ) -> EventLoopFuture<EngineCensus> {
+        EventLoopFuture.whenAllSucceed(
+            fronts.map { front in front.eventLoop.submit { EngineCensus(front.value.shards) } }, on: eventLoop
+        ).flatMapThrowing {
+            guard let census = EngineCensus.merged($0) else { throw ChannelError.ioOnClosedChannel }
+            return census
+        }
     }
 
     func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
@@ -155,6 +192,9 @@ final class ShardTable: HTTPRequestHandler {
     }
 
     func update(_ roster: Roster) {
+        events.update(roster) { index in
+            modelRanges.first { $0.engines?.contains(index) ?? true }?.name ?? ""
+        }
         forEach { $0.update(roster) }
     }
 

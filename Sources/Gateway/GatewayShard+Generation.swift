@@ -85,6 +85,7 @@ extension GatewayShard {
     /// - Throws: 429 if so many more sequences cannot start now.
     func checkRoom(for sequences: Int) throws(APIError) {
         guard dispatcher.hasRoom(for: sequences) else {
+            metrics.rejected()
             throw .overloaded(
                 "\(dispatcher.unfinishedOfAll) sequences are waiting or running and this request has \(sequences); "
                     + "the limit is \(configuration.maximumSequences)")

@@ -84,7 +84,19 @@ final class GatewayShard: ModelShard {
                 state: state.entry.state, isServing: state.isServing, pid: state.entry.pid,
                 restarts: state.entry.restarts, reason: state.entry.reason, hello: state.hello,
                 statistics: state.statistics, outstandingRequests: view?.outstandingRequests ?? 0,
-                outstandingTokens: view?.outstandingTokens ?? 0, breaker: view?.breaker ?? .closed)
+                outstandingTokens: view?.outstandingTokens ?? 0, breaker: view?.breaker ?? .closed,
+                heard: state.heard)
+        }
+    }
+
+    var held: Int { dispatcher.heldSequences }
+
+    func placements(limit: Int) -> [RequestPlacement] {
+        let states = engines.states
+        return dispatcher.placements(limit: limit).compactMap { request, engine, attempts in
+            guard let state = states.first(where: { $0.engine == engine }) else { return nil }
+            return RequestPlacement(
+                request: request, model: model.name, engine: Int(state.entry.index), attempts: attempts)
         }
     }
 

@@ -156,6 +156,8 @@ final class GenerationOwner: SequenceOwner {
 
     func maySubmitAgain(choice: Int) -> Bool { choices[choice].emitted.isEmpty }
 
+    var requestID: String { responseHeaders["X-Request-Id"] ?? "" }
+
     var isPaused: Bool { !backlog.isEmpty || !responder.isWritable }
 
     func receive(choice: Int, output: SequenceOutput) {

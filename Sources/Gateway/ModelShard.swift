@@ -20,6 +20,10 @@ protocol ModelShard: AnyObject {
     var settled: EventLoopFuture<Void> { get }
     /// Every engine as it is seen from here.
     var reports: [EngineReport] { get }
+    /// Sequences that wait because no engine serves.
+    var held: Int { get }
+    /// Where the oldest sequences are computed, at most so many.
+    func placements(limit: Int) -> [RequestPlacement]
 
     /// Begins to look for engines that no roster names; called once, on the event loop.
     func start()
@@ -37,6 +41,8 @@ extension ModelShard {
     func start() {}
     /// What it is called where there is room for one name.
     var name: String { cards.first?.name ?? "model" }
+    var held: Int { 0 }
+    func placements(limit: Int) -> [RequestPlacement] { [] }
 }
 
 /// A name in `/v1/models`.
@@ -53,7 +59,7 @@ struct ModelCard: Equatable {
 }
 
 /// An engine as a gateway's event loop sees it.
-struct EngineReport {
+struct EngineReport: Sendable {
     /// In the roster, or in the list of endpoints.
     var index: Int
     var model: String
@@ -71,6 +77,19 @@ struct EngineReport {
     var outstandingRequests: Int
     var outstandingTokens: Int
     var breaker = CircuitBreaker.State.closed
+    /// When anything last came from there; `nil` if nothing did.
+    var heard: NIODeadline?
+}
+
+/// Where a request is computed at the moment.
+struct RequestPlacement: Sendable, Equatable {
+    /// The id that its answer carries.
+    var request: String
+    var model: String
+    /// Index of its engine.
+    var engine: Int
+    /// How often it was given to an engine.
+    var attempts: Int
 }
 
 extension CircuitBreaker.State {

@@ -99,9 +99,15 @@ final class ProxyOwner: WorkOwner {
             new: record.kind == .other ? 0 : new.multipliedReportingOverflow(by: fields.choices).partialValue)
     }
 
+    var requestID: String { responseHeaders["X-Request-Id"] ?? "" }
+
+    func hasSent(choice: Int) -> Bool { record.hasContent }
+
+    private(set) var lossReason: String?
+
     func maySubmitAgain(choice: Int) -> Bool {
         guard record.hasContent else { return true }
-        let cause = record.cause.rawValue
+        lossReason = record.cause.rawValue
         record.cause = .lost
         guard continues else { return refuse(.notAllowed) }
         switch ProxyContinuation.plan(request.body, record: record) {
@@ -115,7 +121,6 @@ final class ProxyOwner: WorkOwner {
             // What is generated again counts again.
             record.tokens = merge.tokens
             record.tokenIDs.removeLast(record.tokenIDs.count - record.shownTokenIDs)
-            metrics.migrated(outcome: "continued", reason: cause)
             return true
         }
     }
@@ -181,7 +186,7 @@ final class ProxyOwner: WorkOwner {
         observer.failed(status: error.status)
         var obstacle = record.hasContent ? Obstacle.noEngine : nil
         if case .cannot(let found) = plan { obstacle = found }
-        if let obstacle { metrics.migrated(outcome: "refused", reason: obstacle.rawValue) }
+        if let obstacle { metrics.migrationRefused(reason: obstacle.rawValue) }
         guard !isPassage else {
             // A body that was announced as something else than events can only be cut.
             responder.abort()

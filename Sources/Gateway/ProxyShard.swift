@@ -24,6 +24,8 @@ final class ProxyShard: ModelShard {
     private var excluded: [String?: Set<EngineID>] = [:]
     private let settledPromise: EventLoopPromise<Void>
     private(set) var cards: [ModelCard] = []
+    /// Endpoints that served when they last changed.
+    private var served: Set<Int> = []
 
     init(
         eventLoop: any EventLoop, configuration: GatewayConfiguration, engines: ExternalEngines,
@@ -71,6 +73,17 @@ final class ProxyShard: ModelShard {
                 isServing: endpoint.isServing, pid: 0, restarts: endpoint.losses, reason: endpoint.reason, hello: nil,
                 statistics: nil, outstandingRequests: view?.outstandingRequests ?? 0,
                 outstandingTokens: view?.outstandingTokens ?? 0)
+        }
+    }
+
+    var held: Int { dispatcher.heldSequences }
+
+    func placements(limit: Int) -> [RequestPlacement] {
+        dispatcher.placements(limit: limit).compactMap { request, engine, attempts in
+            guard let endpoint = endpoints.first(where: { $0.upstream?.engine == engine }) else { return nil }
+            return RequestPlacement(
+                request: request, model: endpoint.models?.first?.name ?? "", engine: endpoint.index,
+                attempts: attempts)
         }
     }
 
@@ -139,6 +152,7 @@ final class ProxyShard: ModelShard {
             throw .modelNotFound(model, known: cards.map(\.name))
         }
         guard dispatcher.hasRoom(for: 1) else {
+            metrics.rejected()
             throw .overloaded(
                 "\(dispatcher.unfinished) requests are waiting or running; the limit is "
                     + "\(configuration.maximumSequences)")
@@ -172,6 +186,12 @@ extension ProxyShard: ProxyEndpoint.Delegate {
 
     func endpointChanged(_ endpoint: ProxyEndpoint) {
         excluded.removeAll()
+        if endpoint.isServing, served.insert(endpoint.index).inserted {
+            metrics.events.note(.ready, endpoint.index, model: endpoint.models?.first?.name ?? "")
+        } else if !endpoint.isServing, served.remove(endpoint.index) != nil {
+            metrics.events.note(
+                .lost, endpoint.index, model: endpoint.models?.first?.name ?? "", reason: endpoint.reason)
+        }
         var names: Set<String> = []
         cards = endpoints.flatMap { $0.models ?? [] }.filter { names.insert($0.name).inserted }
     }

@@ -4,8 +4,8 @@ import Glibc
 
 /// What Prometheus expects every process to say of itself, read from `/proc`.
 public enum ProcessMetrics {
-    /// Adds `process_resident_memory_bytes`, `process_cpu_seconds_total`, `process_open_fds` and
-    /// `process_start_time_seconds`; one that cannot be read is left out.
+    /// Adds `process_resident_memory_bytes`, `process_virtual_memory_bytes`, `process_cpu_seconds_total`,
+    /// `process_open_fds`, `process_max_fds` and `process_start_time_seconds`; one that cannot be read is left out.
     public static func register(in registry: MetricRegistry) {
         registry.read("process_resident_memory_bytes", help: "Resident memory size in bytes.", kind: .gauge) {
             residentBytes().map { Double($0) }
@@ -20,6 +20,12 @@ public enum ProcessMetrics {
         registry.read("process_open_fds", help: "Number of open file descriptors.", kind: .gauge) {
             openDescriptors().map { Double($0) }
         }
+        registry.read("process_virtual_memory_bytes", help: "Virtual memory size in bytes.", kind: .gauge) {
+            memorySizes()?.virtual.map { Double($0) }
+        }
+        registry.read("process_max_fds", help: "Maximum number of open file descriptors.", kind: .gauge) {
+            maximumDescriptors()
+        }
         let start = startSeconds()
         registry.read(
             "process_start_time_seconds",
@@ -31,15 +37,25 @@ public enum ProcessMetrics {
     }
 
     /// Resident memory of this process, in bytes.
-    public static func residentBytes() -> UInt64? {
+    public static func residentBytes() -> UInt64? { memorySizes()?.resident }
+
+    /// Memory in bytes.
+    private static func memorySizes() -> (virtual: UInt64?, resident: UInt64?)? {
         // Pages: total, resident, shared, …
-        guard let text = contents(of: "/proc/self/statm") else { return nil }
-        let fields = text.split(separator: " ")
-        guard fields.count > 1, let pages = UInt64(fields[1]),
-            let pageSize = UInt64(exactly: sysconf(Int32(_SC_PAGESIZE)))
+        guard let text = contents(of: "/proc/self/statm"), let pageSize = UInt64(exactly: sysconf(Int32(_SC_PAGESIZE)))
         else { return nil }
-        let (bytes, overflow) = pages.multipliedReportingOverflow(by: pageSize)
-        return overflow ? nil : bytes
+        let bytes = text.split(separator: " ").prefix(2).map { field -> UInt64? in
+            guard let pages = UInt64(field) else { return nil }
+            let (bytes, overflow) = pages.multipliedReportingOverflow(by: pageSize)
+            return overflow ? nil : bytes
+        }
+        return bytes.count == 2 ? (bytes[0], bytes[1]) : nil
+    }
+
+    private static func maximumDescriptors() -> Double? {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return nil }
+        return limit.rlim_cur == rlim_t.max ? -1 : Double(limit.rlim_cur)
     }
 
     static func cpuSeconds() -> Double? {

@@ -19,7 +19,8 @@ struct Tandem: ParsableCommand {
             """,
         version: version,
         subcommands: [
-            ServeCommand.self, GenerateCommand.self, PullCommand.self, EngineCommand.self, GatewayCommand.self,
+            ServeCommand.self, TopCommand.self, GenerateCommand.self, PullCommand.self, EngineCommand.self,
+            GatewayCommand.self,
         ]
     )
 }

@@ -4,6 +4,7 @@ import NIOCore
 import NIOEmbedded
 import Requests
 import Routing
+import Telemetry
 import Testing
 
 @testable import Gateway
@@ -88,6 +89,33 @@ private final class FakeOwner: SequenceOwner {
         #expect(owner.emitted == [7, 8, 9])
         #expect(owner.errors.isEmpty)
         #expect(dispatcher.unfinished == 0 && dispatcher.outstanding == 0)
+    }
+
+    @Test func migrationsAreCountedApartFromRetries() {
+        let metrics = GatewayMetrics(modelName: "m")
+        let dispatcher = SequenceDispatcher(eventLoop: loop, metrics: metrics)
+        let engines = [FakeUpstream(1), FakeUpstream(2), FakeUpstream(3, .none)]
+        dispatcher.engineAppeared(engines[0])
+        let owners = [FakeOwner(), FakeOwner()]
+        let ids = owners.map { dispatcher.start(owner: $0, choice: 0) }
+        dispatcher.receive([SequenceOutput(id: ids[0], tokens: [7])], from: engines[0].engine)
+        #expect(
+            dispatcher.engineLost(engines[0].engine, reason: "killed") == MovedSequences(continued: 1, retried: 1))
+        #expect(metrics.migrations.continued == 1 && metrics.retries.value == 1)
+        // It has not gone on yet: the pause lasts until its next token.
+        loop.advanceTime(by: .milliseconds(300))
+        dispatcher.engineAppeared(engines[1])
+        #expect(metrics.migrationPause.snapshot().sum == 0)
+        dispatcher.receive(ids.map { SequenceOutput(id: $0, tokens: [8]) }, from: engines[1].engine)
+        #expect(metrics.migrationPause.snapshot().counts.reduce(0, +) == 1)
+        #expect(abs(metrics.migrationPause.snapshot().sum - 0.3) < 1e-9)
+        // An engine that gives one up.
+        dispatcher.engineAppeared(engines[2])
+        let failure = RequestFailure(kind: .engine, message: "broken")
+        dispatcher.receive([SequenceOutput(id: ids[0], finish: .failed, failure: failure)], from: engines[1].engine)
+        #expect(metrics.migrations.continued == 2)
+        #expect(dispatcher.engineLost(engines[2].engine, reason: "killed") == MovedSequences(refused: 1))
+        #expect(metrics.retries.value == 1)
     }
 
     @Test func aPausedSequenceMovesPaused() {

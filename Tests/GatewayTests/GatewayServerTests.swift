@@ -83,7 +83,7 @@ final class FakeEngine: EngineLinkServerDelegate {
 }
 
 /// A gateway over one or more fake engines, and requests to it.
-private struct Bench {
+struct Bench {
     let server: GatewayServer
     let port: Int
     let directory: String

@@ -30,13 +30,44 @@ struct TestClient {
         )
     }
 
-    /// Posts a request and goes away once `isTime` says so.
-    func leave(_ path: String, _ body: String, when isTime: @escaping @Sendable () -> Bool) async throws {
-        let text = "POST \(path) HTTP/1.1\r\nHost: t\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
-        let descriptor = try Self.connection(port: port)
+    /// Sends a request, reads nothing, and goes away once `isTime` says so.
+    func leave(
+        _ path: String, _ body: String = "", method: String = "POST", headers: String = "",
+        when isTime: @escaping @Sendable () -> Bool
+    ) async throws {
+        let text =
+            "\(method) \(path) HTTP/1.1\r\nHost: t\r\n\(headers)Content-Length: \(body.utf8.count)\r\n\r\n\(body)"
+        // Little is kept for it on its way.
+        let descriptor = try Self.connection(port: port, receiveBuffer: 4096)
         Self.send(text, on: descriptor)
         while !isTime() { await Task.yield() }
         close(descriptor)
+    }
+
+    /// Reads a stream until it is as wanted or ends, and goes away.
+    ///
+    /// - Returns: all that came, as it came.
+    func watch(_ path: String, until isEnough: @escaping @Sendable ([UInt8]) -> Bool) async throws -> String {
+        let port = port
+        return try await withCheckedThrowingContinuation { continuation in
+            Thread.detachNewThread {
+                continuation.resume(
+                    with: Result {
+                        let descriptor = try Self.connection(port: port)
+                        defer { close(descriptor) }
+                        Self.send("GET \(path) HTTP/1.1\r\nHost: t\r\n\r\n", on: descriptor)
+                        var received: [UInt8] = []
+                        var buffer = [UInt8](repeating: 0, count: 65536)
+                        while true {
+                            let count = read(descriptor, &buffer, buffer.count)
+                            guard count > 0 else { break }
+                            received += buffer[..<count]
+                            if isEnough(received) { break }
+                        }
+                        return String(decoding: received, as: UTF8.self)
+                    })
+            }
+        }
     }
 
     /// Sends bytes on a connection of their own and reads to its end, on a thread that may block.
@@ -47,8 +78,11 @@ struct TestClient {
         }
     }
 
-    private static func connection(port: Int) throws -> Int32 {
+    private static func connection(port: Int, receiveBuffer: Int32? = nil) throws -> Int32 {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        if var size = receiveBuffer {
+            setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &size, socklen_t(MemoryLayout<Int32>.size))
+        }
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = UInt16(port).bigEndian

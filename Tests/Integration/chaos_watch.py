@@ -115,7 +115,9 @@ class Watch:
         self.zombies_seen = {zombie: self.zombies_seen.get(zombie, 0) + 1 for zombie in seen}
         with contextlib.suppress(OSError, chaos_client.Broken, asyncio.TimeoutError):
             found = await metrics(self.server.port)
-            self._count(pid, found.total("tandem_router_retries_total"))
+            self._count(
+                pid,
+                found.total("tandem_router_retries_total") + found.total("tandem_router_migrations_total"))
             self.most_unfinished = max(
                 self.most_unfinished, found.total("tandem_gateway_unfinished_sequences"))
             # Counted since the engines' starts; a lower bound is enough to see that there were some.

@@ -300,7 +300,7 @@ class ResponsesTests(ServerTestCase):
         """A stream goes on with the same text once there are engines again."""
         fields = dict(input="Tell me a story.", max_output_tokens=200, extra_body={"ignore_eos": True})
         whole = self.create(**fields)
-        retries = self.server.metrics().total("tandem_router_retries_total")
+        moved = self.server.metrics().total("tandem_router_migrations_total")
         events = []
         with self.create(**fields, stream=True) as stream:
             for event in stream:
@@ -308,7 +308,7 @@ class ResponsesTests(ServerTestCase):
                 if len(events) == 12:
                     for index in range(self.engines):
                         self.server.kill(self.server.engine(index))
-        self.assertGreater(self.server.metrics().total("tandem_router_retries_total"), retries)
+        self.assertGreater(self.server.metrics().total("tandem_router_migrations_total"), moved)
         self.assertEqual([event.sequence_number for event in events], list(range(len(events))))
         self.assertEqual(self.shown(events[-1].response), self.shown(whole))
         self.server.wait_for_all_engines()
