@@ -126,7 +126,7 @@ extension Scheduler {
     }
 
     /// The last paused sequence that holds a slot.
-    private func pausedVictim() -> Int? {
+    func pausedVictim() -> Int? {
         running.last { sequences[$0].slot != nil && sequences[$0].isPaused }
     }
 

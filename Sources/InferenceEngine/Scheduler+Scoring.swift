@@ -30,7 +30,14 @@ extension Scheduler {
                 continue
             }
             sequences[handle].registrationLimit = sharedBlocks(of: handle)
-            guard admit(handle, keeping: kept) else { return }
+            guard admit(handle, keeping: kept) else {
+                guard let victim = pausedVictim() else { return }
+                preempt(victim)
+                running.removeAll { $0 == victim }
+                kept = keptForOthers()
+                index += 1
+                continue
+            }
             isFirst = false
             scoring.remove(at: index + 1)
             let count = min(sequences[handle].work, budget)
