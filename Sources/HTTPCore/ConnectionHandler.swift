@@ -173,7 +173,8 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         shared.configuration.accessLog?(
             AccessLogEntry(
                 method: head?.method, path: head?.path, requestID: head?.headers["X-Request-Id"],
-                status: rejection.status, bodyBytes: bodyBytes, duration: .zero, timeToFirstByte: .zero, outcome: .complete,
+                status: rejection.status, bodyBytes: bodyBytes, duration: .zero, timeToFirstByte: .zero,
+                outcome: .complete,
                 remoteAddress: context?.remoteAddress))
     }
 

@@ -14,7 +14,9 @@ import Requests
 extension Scheduler {
     /// Plans prompts that are only scored, in order of priority and arrival; shorter ones overtake those that do not fit
     /// into what is left of the step.
-    mutating func decideScoring(_ budget: inout Int) {
+    ///
+    /// - Parameter preempts: whether paused sequences give way, which is for when those that generate had their turn.
+    mutating func decideScoring(_ budget: inout Int, preempts: Bool = false) {
         var kept = keptForOthers()
         var misfits = 0
         var isFirst = true
@@ -31,7 +33,7 @@ extension Scheduler {
             }
             sequences[handle].registrationLimit = sharedBlocks(of: handle)
             guard admit(handle, keeping: kept) else {
-                guard let victim = pausedVictim() else { return }
+                guard preempts, let victim = pausedVictim() else { return }
                 preempt(victim)
                 running.removeAll { $0 == victim }
                 kept = keptForOthers()

@@ -53,7 +53,10 @@ private final class FakeOwner: SequenceOwner {
             SequenceDispatcher(
                 eventLoop: EmbeddedEventLoop(), limits: DispatchLimits(sequences: 8), metrics: metrics)
         }
-        upstreams = [[FakeUpstream(1, key: 0), FakeUpstream(2, key: 1)], [FakeUpstream(7, key: 1), FakeUpstream(8, key: 0)]]
+        upstreams = [
+            [FakeUpstream(1, key: 0), FakeUpstream(2, key: 1)],
+            [FakeUpstream(7, key: 1), FakeUpstream(8, key: 0)],
+        ]
         for (loop, ends) in zip(loops, upstreams) { for end in ends { loop.engineAppeared(end) } }
     }
 
