@@ -18,6 +18,8 @@ protocol WorkOwner<Work, Output>: AnyObject {
     var isPaused: Bool { get }
     /// The sequence was sent to an engine, named by its ``Upstream/routingKey``.
     func placed(choice: Int, on engine: UInt64)
+    /// Which session it belongs to, if it does to any: those of one go to the same engine while that costs little.
+    var session: UInt64? { get }
     func receive(choice: Int, output: Output)
     /// The sequence cannot be served.
     func fail(choice: Int, error: APIError)
@@ -25,12 +27,19 @@ protocol WorkOwner<Work, Output>: AnyObject {
 
 extension WorkOwner {
     func placed(choice: Int, on engine: UInt64) {}
+    var session: UInt64? { nil }
 }
 
 /// What a dispatcher has to know of what it dispatches.
 protocol DispatchedWork {
     /// What it will cost its engine.
     var cost: TokenCost { get }
+    /// Engines that cannot do it, because they have another model.
+    var excluded: Set<EngineID> { get }
+}
+
+extension DispatchedWork {
+    var excluded: Set<EngineID> { [] }
 }
 
 /// What a dispatcher has to know of what comes back.
@@ -47,6 +56,8 @@ enum DispatchEnd {
     case finished
     /// It may go on elsewhere, if the kind of failure permits.
     case failed(RequestFailure)
+    /// The engine could not be reached, or broke off: it goes on elsewhere, or waits until an engine serves.
+    case lost(String)
 }
 
 /// Limits of a ``Dispatcher``.
@@ -71,13 +82,27 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     typealias Owner = any WorkOwner<Work, Output>
     typealias Limits = DispatchLimits
 
-    private struct Running {
+    /// A class, so that it costs little to look at for each token.
+    private final class Running {
         /// Strong: a running sequence keeps its request alive; the entry goes when the sequence ends.
-        var owner: Owner
-        var choice: Int
-        var engine: EngineID
-        var attempts: Int
-        var tried: Set<EngineID>
+        let owner: Owner
+        let choice: Int
+        let engine: EngineID
+        let attempts: Int
+        let tried: Set<EngineID>
+        /// Engines that cannot do it.
+        let excluded: Set<EngineID>
+
+        init(
+            owner: Owner, choice: Int, engine: EngineID, attempts: Int, tried: Set<EngineID>, excluded: Set<EngineID>
+        ) {
+            self.owner = owner
+            self.choice = choice
+            self.engine = engine
+            self.attempts = attempts
+            self.tried = tried
+            self.excluded = excluded
+        }
     }
 
     private struct Held {
@@ -187,9 +212,20 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     func engineAppeared(_ upstream: any Upstream<Work>) {
         upstreams[upstream.engine] = upstream
         loads[upstream.engine] = (metrics.load.engine(upstream.routingKey), SharedShare(), SharedShare())
-        router.engineAppeared(upstream.engine)
+        router.engineAppeared(
+            upstream.engine, key: upstream.routingKey, prefixes: upstream.prefixKnowledge)
         router.setServing(upstream.engine, true)
         releaseHeld()
+    }
+
+    /// An engine says which prefix blocks it has stored and evicted since it last did.
+    func prefixesChanged(stored: [BlockHash], evicted: [BlockHash], on engine: EngineID) {
+        router.prefixesChanged(stored: stored, evicted: evicted, on: engine)
+    }
+
+    /// What others have in flight on an engine; see ``Router/setForeignLoad(_:requests:on:)``.
+    func setForeignLoad(_ tokens: Int, requests: Int, on engine: EngineID) {
+        router.setForeignLoad(tokens, requests: requests, on: engine)
     }
 
     /// An engine takes nothing new and finishes what it has.
@@ -205,7 +241,8 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         loads[engine] = nil
         let lost = running.filter { $0.value.engine == engine }.sorted { $0.key < $1.key }
         for (id, sequence) in lost {
-            running[id] = nil
+            // A request that fails cancels its other sequences: they may be gone when it is their turn.
+            guard running.removeValue(forKey: id) != nil else { continue }
             let owner = sequence.owner
             if upstream.resumeCapability == .tokens || owner.maySubmitAgain(choice: sequence.choice) {
                 metrics.retries.add()
@@ -223,17 +260,23 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         for output in outputs {
             guard let sequence = running[output.id], sequence.engine == engine else { continue }
             let owner = sequence.owner
+            router.progressed(output.id, on: engine, newTokens: output.newTokens)
             switch output.end {
-            case nil:
-                router.progressed(output.id, on: engine, newTokens: output.newTokens)
+            case nil: break
             case .finished:
                 running[output.id] = nil
                 router.finished(output.id, on: engine)
-                router.reported(.answered, by: engine, at: now)
+                report(.answered, by: engine)
             case .failed(let failure):
                 running[output.id] = nil
                 router.finished(output.id, on: engine)
                 retryOrFail(output.id, failure, sequence, owner)
+                continue
+            case .lost(let reason):
+                running[output.id] = nil
+                router.finished(output.id, on: engine)
+                router.reported(.failed, by: engine, at: now)
+                lost(output.id, reason, sequence, owner)
                 continue
             }
             owner.receive(choice: sequence.choice, output: output)
@@ -245,7 +288,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     // MARK: Choosing
 
     private func submit(
-        _ id: RequestID, owner: Owner, choice: Int, attempts: Int, tried: Set<EngineID>
+        _ id: RequestID, owner: Owner, choice: Int, attempts: Int, tried: Set<EngineID>, deadline: NIODeadline? = nil
     ) {
         guard attempts < limits.attempts else {
             owner.fail(choice: choice, error: .unavailable("the request failed on \(attempts) engines in a row"))
@@ -253,27 +296,42 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         }
         let work = owner.work(choice: choice, id: id)
         let cost = work.cost
-        let hints = router.servingEngines > 1 ? hints(work) : RoutingHints()
+        let excluded = work.excluded
+        var hints = RoutingHints()
+        if router.servingEngines > 1 {
+            hints = self.hints(work)
+            if let session = owner.session { hints.session = session }
+        }
         seeForeignLoad()
         guard
-            let engine = router.choose(for: cost, hints: hints, excluding: tried, at: now, using: &random),
-            let upstream = upstreams[engine]
+            let decision = router.decide(
+                for: cost, hints: hints, excluding: excluded.isEmpty ? tried : tried.union(excluded), at: now,
+                using: &random),
+            let upstream = upstreams[decision.engine]
         else {
-            hold(id, owner: owner, choice: choice, attempts: attempts)
+            hold(id, owner: owner, choice: choice, attempts: attempts, deadline: deadline)
             return
         }
+        metrics.routed(decision)
+        let engine = decision.engine
         var tried = tried
         tried.insert(engine)
-        running[id] = Running(owner: owner, choice: choice, engine: engine, attempts: attempts + 1, tried: tried)
-        router.started(id, on: engine, cost: cost, hints: hints)
+        running[id] = Running(
+            owner: owner, choice: choice, engine: engine, attempts: attempts + 1, tried: tried, excluded: excluded)
+        router.started(id, on: engine, cost: cost, hints: hints, cachedTokens: decision.cachedTokens)
         shareLoad(of: engine)
         owner.placed(choice: choice, on: upstream.routingKey)
         upstream.start(work)
         if owner.isPaused { upstream.pause(id) }
     }
 
-    private func hold(_ id: RequestID, owner: Owner, choice: Int, attempts: Int) {
-        let deadline = eventLoop.now + limits.hold
+    private func report(_ outcome: EngineOutcome, by engine: EngineID) {
+        router.reported(outcome, by: engine, at: now, jitter: .random(in: 0...1, using: &random))
+    }
+
+    /// - Parameter deadline: of a sequence that was held already.
+    private func hold(_ id: RequestID, owner: Owner, choice: Int, attempts: Int, deadline: NIODeadline? = nil) {
+        let deadline = deadline ?? eventLoop.now + limits.hold
         held[id] = Held(owner: owner, choice: choice, attempts: attempts, deadline: deadline)
         eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { [weak self] in
             guard let self, let held = self.held[id], held.deadline <= deadline else { return }
@@ -284,12 +342,35 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     }
 
     private func releaseHeld() {
-        let waiting = held.sorted { $0.key < $1.key }
-        held.removeAll(keepingCapacity: true)
-        for (id, sequence) in waiting {
-            let owner = sequence.owner
-            submit(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: [])
+        // A request that fails here cancels its other sequences, which are held too.
+        for id in held.keys.sorted() {
+            guard let sequence = held.removeValue(forKey: id) else { continue }
+            submit(
+                id, owner: sequence.owner, choice: sequence.choice, attempts: sequence.attempts, tried: [],
+                deadline: sequence.deadline)
         }
+    }
+
+    /// Whether an engine serves that could do a sequence and has not tried.
+    private func hasOther(than sequence: Running) -> Bool {
+        router.views.contains {
+            $0.state == .serving && !sequence.tried.contains($0.id) && !sequence.excluded.contains($0.id)
+        }
+    }
+
+    private func mayGoOn(_ sequence: Running) -> Bool {
+        upstreams[sequence.engine]?.resumeCapability == .tokens
+            || sequence.owner.maySubmitAgain(choice: sequence.choice)
+    }
+
+    private func lost(_ id: RequestID, _ reason: String, _ sequence: Running, _ owner: Owner) {
+        guard mayGoOn(sequence) else {
+            owner.fail(choice: sequence.choice, error: .server("the engine that ran the request was lost: \(reason)"))
+            return
+        }
+        metrics.retries.add()
+        let tried = hasOther(than: sequence) ? sequence.tried : []
+        submit(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: tried)
     }
 
     // MARK: Other event loops
@@ -320,8 +401,8 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         _ id: RequestID, _ failure: RequestFailure, _ sequence: Running, _ owner: Owner
     ) {
         switch failure.kind {
-        case .overloaded: router.reported(.busy, by: sequence.engine, at: now)
-        case .engine: router.reported(.failed, by: sequence.engine, at: now)
+        case .overloaded: report(.busy, by: sequence.engine)
+        case .engine: report(.failed, by: sequence.engine)
         case .doesNotFit, .invalid, .draining: break
         }
         switch failure.kind {
@@ -332,8 +413,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         case .invalid:
             owner.fail(choice: sequence.choice, error: .invalid(nil, failure.message))
         case .overloaded, .engine, .draining:
-            let others = upstreams.keys.contains { !sequence.tried.contains($0) }
-            if others {
+            if hasOther(than: sequence), mayGoOn(sequence) {
                 metrics.retries.add()
                 submit(
                     id, owner: owner, choice: sequence.choice, attempts: sequence.attempts,

@@ -57,6 +57,8 @@ final class EnginePool {
     private var links: [UInt32: Link] = [:]
     private var backoffs: [UInt32: ReconnectBackoff] = [:]
     private var attempts: UInt64 = 0
+    /// How the engines cut prompts into blocks; `nil` before one has said so.
+    private var promptBlocks: PromptBlocks?
     /// Succeeds once a roster has come and every engine that was ready in it has answered or could not be reached.
     private let settledPromise: EventLoopPromise<Void>
     private var isSettled = false
@@ -76,6 +78,7 @@ final class EnginePool {
         self.metrics = metrics
         self.log = log
         settledPromise = eventLoop.makePromise()
+        dispatcher.hints = { [weak self] request in self?.promptBlocks?.hints(for: request) ?? RoutingHints() }
     }
 
     /// When the gateway knows its engines: before that, an unhealthy answer says nothing about them.
@@ -155,12 +158,19 @@ final class EnginePool {
             backoffs[index]?.succeeded()
             watchSilence()
             engines[index]?.hello = hello
+            promptBlocks = PromptBlocks(hello)
             engines[index]?.engine = engine
             dispatcher.engineAppeared(
                 LinkUpstream(engine: engine, index: index, hello: hello) { [client = link.client] in client.send($0) })
         case .message(.stepOutput(let output)):
             dispatcher.receive(output.outputs, from: engine)
         case .message(.statistics(let statistics)):
+            dispatcher.prefixesChanged(
+                stored: statistics.storedBlocks, evicted: statistics.evictedBlocks, on: engine)
+            // The router has them: here they would only take memory.
+            var statistics = statistics
+            statistics.storedBlocks = []
+            statistics.evictedBlocks = []
             engines[index]?.statistics = statistics
         case .message(.heartbeat):
             break

@@ -7,6 +7,8 @@ public import NIOCore
 public struct GatewayConfiguration: Sendable {
     /// What is served; requests that name no model get the first. All names differ.
     public var models: [ServedModel]
+    /// Servers whose models are served besides.
+    public var external: ExternalEngines?
     /// Where HTTP connections come from.
     public var listener: HTTPListener
     /// A socket to the supervisor: rosters come in, readiness goes out. Its end is the supervisor's end.

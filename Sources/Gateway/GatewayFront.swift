@@ -25,10 +25,17 @@ final class GatewayFront {
         self.configuration = configuration
         self.instruments = instruments
         self.workers = workers
-        shards = zip(configuration.models, instruments.models).map { model, metrics in
+        var shards: [any ModelShard] = zip(configuration.models, instruments.models).map { model, metrics in
             GatewayShard(
                 eventLoop: eventLoop, configuration: configuration, model: model, metrics: metrics, workers: workers)
         }
+        if let engines = configuration.external, let metrics = instruments.models.last {
+            shards.append(
+                ProxyShard(
+                    eventLoop: eventLoop, configuration: configuration, engines: engines, metrics: metrics,
+                    workers: workers))
+        }
+        self.shards = shards
     }
 
     /// Whether every shard knows its engines.

@@ -3,6 +3,7 @@
 import EngineLink
 import NIOCore
 import Requests
+import Routing
 import Synchronization
 import Telemetry
 
@@ -15,6 +16,8 @@ final class GatewayMetrics: Sendable {
     let retries: MetricCounter
     /// Requests that were cancelled because their clients did not read.
     let slowClients: MetricCounter
+    private let decisions: [RoutingDecision.Reason: MetricCounter]
+    private let prefixTokens: MetricCounter
     let promptTokens: MetricCounter
     let generationTokens: MetricCounter
     let timeToFirstToken: MetricHistogram
@@ -50,6 +53,16 @@ final class GatewayMetrics: Sendable {
             "tandem_router_retries_total", help: "Submissions of a sequence beyond its first.", labels: [model])
         slowClients = registry.counter(
             "tandem_slow_clients_total", help: "Requests cancelled because the client did not read.", labels: [model])
+        var decisions: [RoutingDecision.Reason: MetricCounter] = [:]
+        for reason in RoutingDecision.Reason.allCases {
+            decisions[reason] = registry.counter(
+                "tandem_router_decisions_total", help: "Submissions of sequences, by what their engine was chosen for.",
+                labels: [model, MetricLabel("reason", reason.rawValue)])
+        }
+        self.decisions = decisions
+        prefixTokens = registry.counter(
+            "tandem_router_prefix_tokens_total",
+            help: "Prompt tokens that chosen engines were expected to have cached.", labels: [model])
         promptTokens = registry.counter(
             "vllm:prompt_tokens_total", help: "Prompt tokens of admitted requests.", labels: [model])
         generationTokens = registry.counter(
@@ -88,11 +101,30 @@ final class GatewayMetrics: Sendable {
         ProcessMetrics.register(in: registry)
     }
 
+    /// A sequence was given to an engine.
+    func routed(_ decision: RoutingDecision) {
+        decisions[decision.reason]?.add()
+        if decision.cachedTokens > 0 { prefixTokens.add(UInt64(decision.cachedTokens)) }
+    }
+
     /// Finished sequences by reason.
     func success(_ reason: String) -> MetricCounter {
         registry.counter(
             "vllm:request_success_total", help: "Finished sequences by reason.",
             labels: [model, MetricLabel("finished_reason", reason)])
+    }
+
+    /// An answer that had begun was to go on at another engine.
+    ///
+    /// - Parameters:
+    ///   - outcome: `continued` or `refused`.
+    ///   - reason: what it had lost, or what was in the way.
+    func migrated(outcome: String, reason: String) {
+        registry.counter(
+            "tandem_router_migrations_total",
+            help: "Streams of external engines that were to go on elsewhere, by outcome and reason.",
+            labels: [model, MetricLabel("outcome", outcome), MetricLabel("reason", reason)]
+        ).add()
     }
 
     /// Links that were given up because the engine was silent.
@@ -133,6 +165,12 @@ final class GatewayMetrics: Sendable {
                     "tandem_engine_state", help: "1 for the state that the engine is in.",
                     labels: labels + [MetricLabel("state", "\(state)")]
                 ).set(engine.state == state ? 1 : 0)
+            }
+            for state in ["closed", "half_open", "open"] {
+                registry.gauge(
+                    "tandem_router_breaker_state", help: "1 for the state of the engine's circuit breaker.",
+                    labels: labels + [MetricLabel("state", state)]
+                ).set(engine.breaker.name == state ? 1 : 0)
             }
             counter(
                 "tandem_engine_restarts_total", "How often the engine was started again.",

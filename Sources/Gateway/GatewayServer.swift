@@ -56,7 +56,8 @@ public final class GatewayServer: Sendable {
         let workers = NIOThreadPool(numberOfThreads: 2)
         workers.start()
         let instruments = GatewayInstruments(
-            models: configuration.models.map(\.name), clock: configuration.clock)
+            models: configuration.models.map(\.name) + (configuration.external == nil ? [] : ["external"]),
+            clock: configuration.clock)
         let shards = ShardTable(
             group: group, configuration: configuration, instruments: instruments, workers: workers)
         var serving = HTTPServerConfiguration()
@@ -72,6 +73,7 @@ public final class GatewayServer: Sendable {
         serving.incidentLog = { incident in log("http: \(incident)") }
         let accessLog = configuration.accessLog.map { AccessLog($0, dropped: instruments.droppedAccessLines) }
         if let accessLog { serving.accessLog = { accessLog.add($0) } }
+        shards.forEach { $0.start() }
         if let roster { shards.update(roster) }
         let isEnding = Flag()
         var supervisor: (any Channel)?
@@ -84,6 +86,8 @@ public final class GatewayServer: Sendable {
             } onClose: { reason in
                 if !isEnding.value.load(ordering: .acquiring) { onSupervisorLost(reason) }
             }
+        }
+        if supervisor != nil || configuration.external != nil {
             // A gateway that takes another's place knows its engines before it answers for them.
             await shards.settled(within: configuration.settleTimeout)
         }

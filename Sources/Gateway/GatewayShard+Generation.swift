@@ -71,7 +71,8 @@ extension GatewayShard {
             context: GenerationOwner.Context(
                 dispatcher: dispatcher, tokenizer: model.tokenizer, contextLength: model.contextLength,
                 endTokens: model.endTokens + middleEnds.filter { !model.endTokens.contains($0) }, writer: writer,
-                slowClientTimeout: configuration.slowClientTimeout),
+                chunks: chunks, slowClientTimeout: configuration.slowClientTimeout,
+                session: SessionKey.session(exchange.request.headers, name: request.session)),
             format: format,
             responder: exchange.responder,
             headers: exchange.headers,

@@ -21,6 +21,7 @@ final class GatewayShard: ModelShard {
     /// Where long prompts are tokenized, and what else would keep other connections waiting is done.
     let workers: NIOThreadPool
     var recentGrammars = RecentGrammars()
+    let chunks = ChunkBuffer()
 
     init(
         eventLoop: any EventLoop, configuration: GatewayConfiguration, model: ServedModel, metrics: GatewayMetrics,
@@ -83,7 +84,7 @@ final class GatewayShard: ModelShard {
                 state: state.entry.state, isServing: state.isServing, pid: state.entry.pid,
                 restarts: state.entry.restarts, reason: state.entry.reason, hello: state.hello,
                 statistics: state.statistics, outstandingRequests: view?.outstandingRequests ?? 0,
-                outstandingTokens: view?.outstandingTokens ?? 0)
+                outstandingTokens: view?.outstandingTokens ?? 0, breaker: view?.breaker ?? .closed)
         }
     }
 

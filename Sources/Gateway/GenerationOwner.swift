@@ -14,6 +14,7 @@ final class GenerationOwner: SequenceOwner {
     private let prompts: [PreparedRequest.Prompt]
     private let endTokens: [TokenID]
     private let contextLength: Int
+    let session: UInt64?
     private var format: any AnswerFormat
     private let dispatcher: SequenceDispatcher
     private let responder: HTTPResponder
@@ -22,6 +23,7 @@ final class GenerationOwner: SequenceOwner {
     /// For the access log.
     private var note: AccessNote
     private let writer: BodyWriter
+    private let chunks: ChunkBuffer
     private var choices: [ChoiceState]
     private var answers: [ChoiceAnswer]
     private var sequences: [RequestID?]
@@ -48,8 +50,10 @@ final class GenerationOwner: SequenceOwner {
         var contextLength: Int
         var endTokens: [TokenID]
         var writer: BodyWriter
+        var chunks: ChunkBuffer
         /// How long the client may keep the request's sequences paused.
         var slowClientTimeout = TimeAmount.seconds(60)
+        var session: UInt64?
     }
 
     init(
@@ -66,9 +70,11 @@ final class GenerationOwner: SequenceOwner {
         self.prompts = prompts
         endTokens = request.ignoreEndOfSequence ? [] : context.endTokens
         contextLength = context.contextLength
+        session = context.session
         self.format = format
         dispatcher = context.dispatcher
         writer = context.writer
+        chunks = context.chunks
         slowClientTimeout = context.slowClientTimeout
         self.responder = responder
         responseHeaders = headers
@@ -154,20 +160,26 @@ final class GenerationOwner: SequenceOwner {
 
     func receive(choice: Int, output: SequenceOutput) {
         guard request.stream || format.collects else { return take(output, choice: choice) }
-        for part in output.singleTokens {
-            if request.stream, isPaused {
-                backlog.append((choice, part))
-            } else {
-                take(part, choice: choice)
-            }
+        guard output.tokens.count > 1 else { return takePart(output, choice: choice) }
+        for part in output.singleTokens { takePart(part, choice: choice) }
+    }
+
+    private func takePart(_ part: SequenceOutput, choice: Int) {
+        if request.stream, isPaused {
+            backlog.append((choice, part))
+        } else {
+            take(part, choice: choice)
         }
     }
 
     private func take(_ output: SequenceOutput, choice: Int) {
         guard !ended else { return }
         if output.finish != nil { sequences[choice] = nil }
-        let delta = observer.detokenizing { choices[choice].accept(output) }
-        account(delta, of: choice)
+        let began = observer.now()
+        let delta = choices[choice].accept(output)
+        // One look at the clock serves three purposes.
+        let detokenized = observer.detokenized(since: began)
+        account(delta, of: choice, at: detokenized)
         if delta.mustCancel, let id = sequences[choice] {
             sequences[choice] = nil
             dispatcher.cancel(id)
@@ -182,7 +194,8 @@ final class GenerationOwner: SequenceOwner {
         }
         answers[choice].add(delta)
         if request.stream {
-            observer.writing { sendChunks(choice) }
+            sendChunks(choice)
+            observer.wrote(since: detokenized)
         } else if format.collects {
             format.collect(answers[choice].take())
         }
@@ -303,11 +316,11 @@ final class GenerationOwner: SequenceOwner {
     // MARK: Response
 
     private func sendChunks(_ choice: Int) {
-        let index = choices[choice].index
-        var bytes: [UInt8] = []
-        if !streamStarted { beginStream(&bytes) }
-        format.add(answers[choice].take(), choice: index, usage: usage, into: &bytes)
-        if !bytes.isEmpty { responder.write(bytes) }
+        chunks.fill { bytes in
+            if !streamStarted { beginStream(&bytes) }
+            format.add(answers[choice].take(), choice: choices[choice].index, usage: usage, into: &bytes)
+            if !bytes.isEmpty { responder.write(bytes) }
+        }
     }
 
     private func beginStream(_ bytes: inout [UInt8]) {
@@ -376,8 +389,8 @@ final class GenerationOwner: SequenceOwner {
 
     /// Prompt tokens count once a prompt, cached ones as its first choice found them, and generated ones of all
     /// candidates.
-    private func account(_ delta: ChoiceDelta, of choice: Int) {
-        observer.produced(tokens: delta.tokens.count, choice: choice)
+    private func account(_ delta: ChoiceDelta, of choice: Int, at now: NIODeadline) {
+        observer.produced(tokens: delta.tokens.count, choice: choice, at: now)
         usage.completionTokens += delta.tokens.count
         guard choices[choice].sampleIndex == 0 else { return }
         let prompt = choices[choice].promptIndex

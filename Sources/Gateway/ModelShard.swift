@@ -2,6 +2,7 @@
 
 import EngineLink
 import NIOCore
+import Routing
 
 /// What a gateway does for a model, or for all models of external servers, on one event loop: it takes their requests
 /// and knows their engines.
@@ -20,6 +21,8 @@ protocol ModelShard: AnyObject {
     /// Every engine as it is seen from here.
     var reports: [EngineReport] { get }
 
+    /// Begins to look for engines that no roster names; called once, on the event loop.
+    func start()
     /// Answers a request, now or later.
     func handle(_ exchange: GatewayShard.Exchange)
     /// Takes a roster; engines that are not its own are none of its business.
@@ -31,6 +34,7 @@ protocol ModelShard: AnyObject {
 }
 
 extension ModelShard {
+    func start() {}
     /// What it is called where there is room for one name.
     var name: String { cards.first?.name ?? "model" }
 }
@@ -66,4 +70,16 @@ struct EngineReport {
     /// What this event loop has in hand there.
     var outstandingRequests: Int
     var outstandingTokens: Int
+    var breaker = CircuitBreaker.State.closed
+}
+
+extension CircuitBreaker.State {
+    /// For labels.
+    var name: String {
+        switch self {
+        case .closed: "closed"
+        case .halfOpen: "half_open"
+        case .open: "open"
+        }
+    }
 }

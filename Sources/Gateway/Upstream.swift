@@ -11,6 +11,8 @@ protocol Upstream<Work>: AnyObject {
     var engine: EngineID { get }
     /// How a sequence that this engine lost can go on elsewhere.
     var resumeCapability: ResumeCapability { get }
+    /// How the router learns what it has in its prefix cache.
+    var prefixKnowledge: PrefixKnowledge { get }
     /// The same on every event loop, and for an engine that comes back under another id.
     var routingKey: UInt64 { get }
     func start(_ work: Work)
@@ -20,6 +22,7 @@ protocol Upstream<Work>: AnyObject {
 }
 
 extension Upstream {
+    var prefixKnowledge: PrefixKnowledge { .guessed }
     var routingKey: UInt64 { engine.rawValue }
 }
 
@@ -27,6 +30,8 @@ extension Upstream {
 enum ResumeCapability {
     /// Prompt and generated token ids: the continuation equals the undisturbed run.
     case tokens
+    /// What was said so far, as a prompt; whether that does, its owner knows.
+    case text
     /// Nothing: a sequence can only be started anew, while none of it was sent.
     case none
 }
@@ -48,6 +53,7 @@ final class LinkUpstream: Upstream {
     }
 
     var resumeCapability: ResumeCapability { .tokens }
+    var prefixKnowledge: PrefixKnowledge { .told }
     var routingKey: UInt64 { UInt64(index) }
 
     func start(_ request: EngineRequest) { send(.submit(request)) }

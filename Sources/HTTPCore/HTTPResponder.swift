@@ -80,13 +80,18 @@ public final class HTTPResponder: Sendable {
     /// Sends a piece of the stream. What is written in one turn of the event loop leaves in one system call, so there
     /// is no need to gather small pieces and no need to flush.
     public func write(_ bytes: ByteBuffer) {
-        eventLoop.preconditionInEventLoop()
-        connection.write(bytes, exchange: exchange)
+        write(bytes.readableBytesUInt8Span)
     }
 
     /// Sends a piece of the stream.
     public func write(_ bytes: [UInt8]) {
-        write(ByteBuffer(bytes: bytes))
+        write(bytes.span)
+    }
+
+    /// Sends a piece of the stream.
+    public func write(_ bytes: Span<UInt8>) {
+        eventLoop.preconditionInEventLoop()
+        connection.write(bytes, exchange: exchange)
     }
 
     /// Ends the stream.

@@ -167,6 +167,7 @@ struct ConnectionContext: Sendable {
     let handler: any HTTPRequestHandler
     let connections: ConnectionRegistry
     let clock = DateHeaderClock()
+    let flushQueues = FlushQueues()
 
     init(configuration: HTTPServerConfiguration, handler: any HTTPRequestHandler, connections: ConnectionRegistry) {
         self.configuration = configuration

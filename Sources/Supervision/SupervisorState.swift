@@ -68,6 +68,8 @@ struct SupervisorState {
         var condition = Condition.idle
         var pid: Int32 = 0
         var startedAt = Duration.zero
+        /// Since when it serves; null while it does not.
+        var readyAt: Duration?
         var restarts: UInt32 = 0
         var lastExit = ""
         var policy: RestartPolicy
@@ -168,6 +170,7 @@ struct SupervisorState {
     private mutating func start(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
         self[child].condition = .starting
         self[child].startedAt = now
+        self[child].readyAt = nil
         self[child].hang = nil
         actions.append(.start(child))
     }
@@ -178,6 +181,7 @@ struct SupervisorState {
         guard self[child].condition == .starting else { return }
         self[child].condition = .ready
         self[child].detail = detail
+        self[child].readyAt = now
         self[child].isWorking = false
         self[child].heardAt = now
         self[child].isFailed = false
@@ -202,14 +206,14 @@ struct SupervisorState {
     private mutating func ended(
         _ child: Child, _ exit: ChildExit, at now: Duration, _ actions: inout [SupervisorAction]
     ) {
-        let runTime = now - self[child].startedAt
+        let served = self[child].readyAt.map { now - $0 } ?? .zero
         self[child].pid = 0
         self[child].lastExit = self[child].hang.map { "was killed: \($0)" } ?? exit.description
         guard phase == .serving else {
             self[child].condition = .idle
             return
         }
-        let decision = self[child].policy.died(after: runTime)
+        let decision = self[child].policy.died(after: served)
         self[child].condition = .waiting(until: now + decision.delay)
         self[child].restarts += 1
         self[child].isFailed = decision.isFailed
@@ -220,7 +224,10 @@ struct SupervisorState {
             killAll(&actions)
             return
         }
-        let wait = decision.delay == .zero ? "at once" : "in \(Self.text(decision.delay))"
+        if let group = group(of: child) { hurry(group, at: now) }
+        var delay = decision.delay
+        if case .waiting(let until) = self[child].condition { delay = until - now }
+        let wait = delay == .zero ? "at once" : "in \(Self.text(delay))"
         if decision.isFailed {
             actions.append(
                 .log(
@@ -233,6 +240,18 @@ struct SupervisorState {
         announceIfDue(&actions)
         // Without a pause the start belongs to this moment.
         if decision.delay == .zero { start(child, at: now, &actions) }
+    }
+
+    /// A model of which no engine lives is not kept waiting for long: the engine that is due first is started soon.
+    private mutating func hurry(_ group: Int, at now: Duration) {
+        var first: (index: Int, until: Duration)?
+        for index in groups[group].engines {
+            guard case .waiting(let until) = engines[index].condition else { return }
+            if until < first?.until ?? .seconds(Int64.max) { first = (index, until) }
+        }
+        guard let first else { return }
+        let soon = now + RestartPolicy.Settings.lastEngineDelay
+        engines[first.index].condition = .waiting(until: min(first.until, soon))
     }
 
     /// Before the first answer a start that cannot succeed ends the program, so that the user sees it fail. One of

@@ -53,10 +53,10 @@ struct ServeCommand: ParsableCommand {
                     engines: model.settings.engines, threads: model.settings.threads)
             },
             gatewayArguments: models.flatMap { ["--served-model", $0.gatewayModel.text] } + common + [
-                "--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))",
+                "--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))ms",
                 "--threads", "\(settings.gatewayThreads)", "--access-log", settings.accessLog.rawValue,
-                "--engine-silence-timeout", "\(Self.milliseconds(settings.engineSilenceTimeout))",
-                "--slow-client-timeout", "\(Self.milliseconds(settings.slowClientTimeout))",
+                "--engine-silence-timeout", "\(Self.milliseconds(settings.engineSilenceTimeout))ms",
+                "--slow-client-timeout", "\(Self.milliseconds(settings.slowClientTimeout))ms",
             ],
             // The hub's token is for fetching, which is done.
             environment: environment.filter { $0.key != "TANDEM_API_KEY" && $0.key != "HF_TOKEN" },

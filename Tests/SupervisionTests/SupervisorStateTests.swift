@@ -290,6 +290,36 @@ extension [SupervisorAction] {
         #expect(harness.send(.ready(.engine(1), detail: "")).rosters.last?.engines[1].state == .ready)
     }
 
+    @Test func aModelWithoutLivingEnginesIsNotKeptWaiting() {
+        var harness = Harness.serving()
+        for _ in 0..<12 {
+            for index in 0..<2 { _ = harness.send(.ended(.engine(index), .killed(signal: 9))) }
+            let before = harness.now
+            let first = harness.sendDeadline().effects
+            #expect(first.count >= 1)
+            #expect(harness.now - before <= .seconds(5))
+            // The other one waits for its own time, now that one lives.
+            while harness.state.currentRoster.engines.contains(where: { $0.state != .starting }) {
+                _ = harness.sendDeadline()
+            }
+        }
+        #expect(harness.now > .seconds(30))
+    }
+
+    @Test func havingServedForLongMakesDeathsForgotten() {
+        var harness = Harness.serving()
+        for _ in 0..<20 {
+            harness.now += .seconds(5)
+            let died = harness.now
+            _ = harness.send(.ended(.engine(1), .killed(signal: 9)))
+            #expect(harness.sendDeadline().effects == [.start(.engine(1))])
+            #expect(harness.now - died == .milliseconds(100))
+            // The time that a start takes is not time served.
+            harness.now += .seconds(20)
+            _ = harness.send(.ready(.engine(1), detail: "cpu"))
+        }
+    }
+
     @Test func startThatCannotSucceedEndsTheProgram() {
         var harness = Harness()
         _ = harness.send(.begin)
