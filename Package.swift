@@ -73,6 +73,7 @@ let rooms: [[Target]] = [
         ["HTTPCore", "JSON", "Requests", "Grammar", "Routing", "EngineLink", "Tokenization", "Telemetry"] + nio,
         tests: ["Weights", "InferenceEngine", "LanguageModel", product("NIOEmbedded", "swift-nio")]),
     room("Supervision", ["CTandemSystem", "EngineLink"]),
+    room("MPS", ["CTandemSystem"]),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),
     room("ModelStore", ["JSON", "CTandemSystem"]),
     room("TestSupport", ["Requests", "InferenceEngine", "LanguageModel"], tests: nil),
@@ -91,7 +92,7 @@ let package = Package(
             name: "tandem",
             dependencies: [
                 "CPUExecutor", "Configuration", "EngineHost", "EngineLink", "Gateway", "Grammar", "HTTPCore",
-                "InferenceEngine", "JSON", "LanguageModel", "ModelStore", "Requests", "Supervision", "Tokenization",
+                "InferenceEngine", "JSON", "LanguageModel", "MPS", "ModelStore", "Requests", "Supervision", "Tokenization",
                 "Weights", "CTandemSystem", product("ArgumentParser", "swift-argument-parser"),
             ] + nio,
             swiftSettings: swiftSettings
@@ -105,6 +106,13 @@ let package = Package(
                 "Weights",
             ],
             path: "Benchmarks/Engine",
+            swiftSettings: swiftSettings
+        ),
+        .target(name: "GatewayLoad", path: "Benchmarks/gateway/Native", cSettings: cSettings),
+        .executableTarget(
+            name: "gateway-benchmark",
+            dependencies: ["EngineLink", "GatewayLoad", "JSON", "Requests", "Tokenization"] + nio,
+            path: "Benchmarks/gateway/Command",
             swiftSettings: swiftSettings
         ),
         .target(

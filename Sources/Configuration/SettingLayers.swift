@@ -116,9 +116,9 @@ enum ByteCount {
 }
 
 /// Times as people write them.
-enum TimeSpan {
+public enum TimeSpan {
     /// Null if `text` is no time of at most a day; a number alone is seconds.
-    static func parse(_ text: String) -> Duration? {
+    public static func parse(_ text: String) -> Duration? {
         let units = ["": 1.0, "s": 1, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "m": 60, "min": 60, "h": 3600]
         guard let (number, unit) = ByteCount.split(text), let factor = units[unit] else { return nil }
         let seconds = number * factor

@@ -93,6 +93,10 @@ struct APIError: Error, Equatable {
         APIError(status: 500, type: "server_error", message: message, code: "server_error")
     }
 
+    static func badGateway(_ message: String) -> APIError {
+        APIError(status: 502, type: "server_error", message: message, code: "bad_gateway")
+    }
+
     /// `{"error": …}`.
     var body: [UInt8] {
         var writer = JSONWriter()

@@ -3,6 +3,7 @@
 import NIOCore
 import Requests
 import Routing
+import Synchronization
 import Telemetry
 
 /// What a dispatcher tells the owner of a sequence.
@@ -15,6 +16,8 @@ protocol WorkOwner<Work, Output>: AnyObject {
     func maySubmitAgain(choice: Int) -> Bool
     /// Whether its client takes nothing at the moment: what starts, or starts again elsewhere, has to start paused.
     var isPaused: Bool { get }
+    /// The sequence was sent to an engine, named by its ``Upstream/routingKey``.
+    func placed(choice: Int, on engine: UInt64)
     /// Which session it belongs to, if it does to any: those of one go to the same engine while that costs little.
     var session: UInt64? { get }
     func receive(choice: Int, output: Output)
@@ -23,6 +26,7 @@ protocol WorkOwner<Work, Output>: AnyObject {
 }
 
 extension WorkOwner {
+    func placed(choice: Int, on engine: UInt64) {}
     var session: UInt64? { nil }
 }
 
@@ -30,6 +34,12 @@ extension WorkOwner {
 protocol DispatchedWork {
     /// What it will cost its engine.
     var cost: TokenCost { get }
+    /// Engines that cannot do it, because they have another model.
+    var excluded: Set<EngineID> { get }
+}
+
+extension DispatchedWork {
+    var excluded: Set<EngineID> { [] }
 }
 
 /// What a dispatcher has to know of what comes back.
@@ -46,6 +56,8 @@ enum DispatchEnd {
     case finished
     /// It may go on elsewhere, if the kind of failure permits.
     case failed(RequestFailure)
+    /// The engine could not be reached, or broke off: it goes on elsewhere, or waits until an engine serves.
+    case lost(String)
 }
 
 /// Limits of a ``Dispatcher``.
@@ -70,13 +82,27 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     typealias Owner = any WorkOwner<Work, Output>
     typealias Limits = DispatchLimits
 
-    private struct Running {
+    /// A class, so that it costs little to look at for each token.
+    private final class Running {
         /// Strong: a running sequence keeps its request alive; the entry goes when the sequence ends.
-        var owner: Owner
-        var choice: Int
-        var engine: EngineID
-        var attempts: Int
-        var tried: Set<EngineID>
+        let owner: Owner
+        let choice: Int
+        let engine: EngineID
+        let attempts: Int
+        let tried: Set<EngineID>
+        /// Engines that cannot do it.
+        let excluded: Set<EngineID>
+
+        init(
+            owner: Owner, choice: Int, engine: EngineID, attempts: Int, tried: Set<EngineID>, excluded: Set<EngineID>
+        ) {
+            self.owner = owner
+            self.choice = choice
+            self.engine = engine
+            self.attempts = attempts
+            self.tried = tried
+            self.excluded = excluded
+        }
     }
 
     private struct Held {
@@ -90,6 +116,9 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     private let limits: Limits
     private let metrics: GatewayMetrics
     private var router = Router()
+    /// What other event loops have in hand, and what this one told them of itself.
+    private var loads: [EngineID: (sum: SharedLoad.Engine, tokens: SharedShare, requests: SharedShare)] = [:]
+    private var unfinishedShare = SharedShare()
     private var upstreams: [EngineID: any Upstream<Work>] = [:]
     private var running: [RequestID: Running] = [:]
     private var held: [RequestID: Held] = [:]
@@ -117,14 +146,25 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
 
     // MARK: Sequences
 
-    /// Whether so many more sequences may start now.
-    func hasRoom(for sequences: Int) -> Bool { unfinished + sequences <= limits.sequences }
+    /// Whether so many more sequences may start now, beside those of all event loops.
+    func hasRoom(for sequences: Int) -> Bool {
+        shareUnfinished()
+        return unfinishedOfAll + sequences <= limits.sequences
+    }
+    /// Sequences that were admitted and did not end, of all event loops.
+    var unfinishedOfAll: Int { metrics.load.unfinished.load(ordering: .relaxed) }
 
     /// Keeps room for sequences that are started later.
-    func reserve(_ sequences: Int) { reserved += sequences }
+    func reserve(_ sequences: Int) {
+        reserved += sequences
+        shareUnfinished()
+    }
 
     /// Gives room back that was kept: the sequences start now, or never will.
-    func release(_ sequences: Int) { reserved -= sequences }
+    func release(_ sequences: Int) {
+        reserved -= sequences
+        shareUnfinished()
+    }
 
     /// Starts a sequence.
     ///
@@ -133,14 +173,17 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         let id = nextID
         nextID += 1
         submit(id, owner: owner, choice: choice, attempts: 0, tried: [])
+        shareUnfinished()
         return id
     }
 
     /// Ends a sequence; its owner hears nothing more of it.
     func cancel(_ id: RequestID) {
+        defer { shareUnfinished() }
         held[id] = nil
         guard let sequence = running.removeValue(forKey: id) else { return }
         router.finished(id, on: sequence.engine)
+        shareLoad(of: sequence.engine)
         upstreams[sequence.engine]?.cancel(id)
     }
 
@@ -168,6 +211,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     /// An engine serves from now on.
     func engineAppeared(_ upstream: any Upstream<Work>) {
         upstreams[upstream.engine] = upstream
+        loads[upstream.engine] = (metrics.load.engine(upstream.routingKey), SharedShare(), SharedShare())
         router.engineAppeared(
             upstream.engine, key: upstream.routingKey, prefixes: upstream.prefixKnowledge)
         router.setServing(upstream.engine, true)
@@ -193,9 +237,12 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     func engineLost(_ engine: EngineID, reason: String) {
         guard let upstream = upstreams.removeValue(forKey: engine) else { return }
         router.engineGone(engine)
+        shareLoad(of: engine)
+        loads[engine] = nil
         let lost = running.filter { $0.value.engine == engine }.sorted { $0.key < $1.key }
         for (id, sequence) in lost {
-            running[id] = nil
+            // A request that fails cancels its other sequences: they may be gone when it is their turn.
+            guard running.removeValue(forKey: id) != nil else { continue }
             let owner = sequence.owner
             if upstream.resumeCapability == .tokens || owner.maySubmitAgain(choice: sequence.choice) {
                 metrics.retries.add()
@@ -205,6 +252,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
                     choice: sequence.choice, error: .server("the engine that ran the request was lost: \(reason)"))
             }
         }
+        shareUnfinished()
     }
 
     /// What an engine did, of one step or of one turn of the event loop.
@@ -224,15 +272,23 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
                 router.finished(output.id, on: engine)
                 retryOrFail(output.id, failure, sequence, owner)
                 continue
+            case .lost(let reason):
+                running[output.id] = nil
+                router.finished(output.id, on: engine)
+                router.reported(.failed, by: engine, at: now)
+                lost(output.id, reason, sequence, owner)
+                continue
             }
             owner.receive(choice: sequence.choice, output: output)
         }
+        shareLoad(of: engine)
+        shareUnfinished()
     }
 
     // MARK: Choosing
 
     private func submit(
-        _ id: RequestID, owner: Owner, choice: Int, attempts: Int, tried: Set<EngineID>
+        _ id: RequestID, owner: Owner, choice: Int, attempts: Int, tried: Set<EngineID>, deadline: NIODeadline? = nil
     ) {
         guard attempts < limits.attempts else {
             owner.fail(choice: choice, error: .unavailable("the request failed on \(attempts) engines in a row"))
@@ -240,24 +296,31 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         }
         let work = owner.work(choice: choice, id: id)
         let cost = work.cost
+        let excluded = work.excluded
         var hints = RoutingHints()
         if router.servingEngines > 1 {
             hints = self.hints(work)
             if let session = owner.session { hints.session = session }
         }
+        seeForeignLoad()
         guard
-            let decision = router.decide(for: cost, hints: hints, excluding: tried, at: now, using: &random),
+            let decision = router.decide(
+                for: cost, hints: hints, excluding: excluded.isEmpty ? tried : tried.union(excluded), at: now,
+                using: &random),
             let upstream = upstreams[decision.engine]
         else {
-            hold(id, owner: owner, choice: choice, attempts: attempts)
+            hold(id, owner: owner, choice: choice, attempts: attempts, deadline: deadline)
             return
         }
         metrics.routed(decision)
         let engine = decision.engine
         var tried = tried
         tried.insert(engine)
-        running[id] = Running(owner: owner, choice: choice, engine: engine, attempts: attempts + 1, tried: tried)
+        running[id] = Running(
+            owner: owner, choice: choice, engine: engine, attempts: attempts + 1, tried: tried, excluded: excluded)
         router.started(id, on: engine, cost: cost, hints: hints, cachedTokens: decision.cachedTokens)
+        shareLoad(of: engine)
+        owner.placed(choice: choice, on: upstream.routingKey)
         upstream.start(work)
         if owner.isPaused { upstream.pause(id) }
     }
@@ -266,22 +329,71 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         router.reported(outcome, by: engine, at: now, jitter: .random(in: 0...1, using: &random))
     }
 
-    private func hold(_ id: RequestID, owner: Owner, choice: Int, attempts: Int) {
-        let deadline = eventLoop.now + limits.hold
+    /// - Parameter deadline: of a sequence that was held already.
+    private func hold(_ id: RequestID, owner: Owner, choice: Int, attempts: Int, deadline: NIODeadline? = nil) {
+        let deadline = deadline ?? eventLoop.now + limits.hold
         held[id] = Held(owner: owner, choice: choice, attempts: attempts, deadline: deadline)
         eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { [weak self] in
             guard let self, let held = self.held[id], held.deadline <= deadline else { return }
             self.held[id] = nil
+            self.shareUnfinished()
             held.owner.fail(choice: held.choice, error: .unavailable("no engine is serving; try again later"))
         }
     }
 
     private func releaseHeld() {
-        let waiting = held.sorted { $0.key < $1.key }
-        held.removeAll(keepingCapacity: true)
-        for (id, sequence) in waiting {
-            let owner = sequence.owner
-            submit(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: [])
+        // A request that fails here cancels its other sequences, which are held too.
+        for id in held.keys.sorted() {
+            guard let sequence = held.removeValue(forKey: id) else { continue }
+            submit(
+                id, owner: sequence.owner, choice: sequence.choice, attempts: sequence.attempts, tried: [],
+                deadline: sequence.deadline)
+        }
+    }
+
+    /// Whether an engine serves that could do a sequence and has not tried.
+    private func hasOther(than sequence: Running) -> Bool {
+        router.views.contains {
+            $0.state == .serving && !sequence.tried.contains($0.id) && !sequence.excluded.contains($0.id)
+        }
+    }
+
+    private func mayGoOn(_ sequence: Running) -> Bool {
+        upstreams[sequence.engine]?.resumeCapability == .tokens
+            || sequence.owner.maySubmitAgain(choice: sequence.choice)
+    }
+
+    private func lost(_ id: RequestID, _ reason: String, _ sequence: Running, _ owner: Owner) {
+        guard mayGoOn(sequence) else {
+            owner.fail(choice: sequence.choice, error: .server("the engine that ran the request was lost: \(reason)"))
+            return
+        }
+        metrics.retries.add()
+        let tried = hasOther(than: sequence) ? sequence.tried : []
+        submit(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: tried)
+    }
+
+    // MARK: Other event loops
+
+    /// Tells other event loops what this one has in hand.
+    private func shareUnfinished() {
+        unfinishedShare.enter(unfinished, into: metrics.load.unfinished)
+    }
+
+    private func shareLoad(of engine: EngineID) {
+        guard var load = loads[engine] else { return }
+        let (tokens, requests) = router.load(of: engine)
+        load.tokens.enter(tokens, into: load.sum.tokens)
+        load.requests.enter(requests, into: load.sum.requests)
+        loads[engine] = load
+    }
+
+    /// Tells the router what other event loops have in hand.
+    private func seeForeignLoad() {
+        for (engine, load) in loads {
+            router.setForeignLoad(
+                load.tokens.foreign(in: load.sum.tokens), requests: load.requests.foreign(in: load.sum.requests),
+                on: engine)
         }
     }
 
@@ -301,8 +413,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         case .invalid:
             owner.fail(choice: sequence.choice, error: .invalid(nil, failure.message))
         case .overloaded, .engine, .draining:
-            let others = upstreams.keys.contains { !sequence.tried.contains($0) }
-            if others {
+            if hasOther(than: sequence), mayGoOn(sequence) {
                 metrics.retries.add()
                 submit(
                     id, owner: owner, choice: sequence.choice, attempts: sequence.attempts,

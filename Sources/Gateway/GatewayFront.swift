@@ -25,10 +25,17 @@ final class GatewayFront {
         self.configuration = configuration
         self.instruments = instruments
         self.workers = workers
-        shards = zip(configuration.models, instruments.models).map { model, metrics in
+        var shards: [any ModelShard] = zip(configuration.models, instruments.models).map { model, metrics in
             GatewayShard(
                 eventLoop: eventLoop, configuration: configuration, model: model, metrics: metrics, workers: workers)
         }
+        if let engines = configuration.external, let metrics = instruments.models.last {
+            shards.append(
+                ProxyShard(
+                    eventLoop: eventLoop, configuration: configuration, engines: engines, metrics: metrics,
+                    workers: workers))
+        }
+        self.shards = shards
     }
 
     /// Whether every shard knows its engines.
@@ -37,7 +44,12 @@ final class GatewayFront {
     func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
         let id = Self.requestID(responder.requestID)
         responder.requestID = id
-        let exchange = Exchange(request: request, responder: responder, id: id, headers: ["X-Request-Id": id])
+        var exchange = Exchange(request: request, responder: responder, id: id, headers: ["X-Request-Id": id])
+        if let trace = Self.trace(of: request) {
+            exchange.trace = trace
+            exchange.headers.add(TraceContext.responseHeader, trace.traceparent)
+            responder.describe { AccessNote(trace: trace) }
+        }
         do {
             try authorize(request)
             try route(exchange)
@@ -57,6 +69,13 @@ final class GatewayFront {
             return given
         }
         return Digest128(high: .random(in: .min ... .max), low: .random(in: .min ... .max)).description
+    }
+
+    /// Two headers are as good as none: nobody could say which is meant.
+    private static func trace(of request: HTTPRequest) -> TraceContext? {
+        let values = request.headers.values(named: TraceContext.header)
+        guard values.count == 1 else { return nil }
+        return TraceContext(traceparent: values[0], spanID: .random(in: 1 ... .max))
     }
 
     // MARK: Keys

@@ -14,6 +14,8 @@ final class GatewayMetrics: Sendable {
     private let model: MetricLabel
     /// Submissions of a sequence beyond its first.
     let retries: MetricCounter
+    /// Requests that were cancelled because their clients did not read.
+    let slowClients: MetricCounter
     private let decisions: [RoutingDecision.Reason: MetricCounter]
     private let prefixTokens: MetricCounter
     let promptTokens: MetricCounter
@@ -30,6 +32,8 @@ final class GatewayMetrics: Sendable {
     let hostTimes: HostTimes
     /// Requests that were admitted and not answered to their end.
     let requestsInHand = Atomic<Int>(0)
+    /// What event loops have to know of each other.
+    let load = SharedLoad()
     private let unfinished: MetricGauge
     private let configuredEngines: MetricGauge
     private let servingEngines: MetricGauge
@@ -47,6 +51,8 @@ final class GatewayMetrics: Sendable {
         }
         retries = registry.counter(
             "tandem_router_retries_total", help: "Submissions of a sequence beyond its first.", labels: [model])
+        slowClients = registry.counter(
+            "tandem_slow_clients_total", help: "Requests cancelled because the client did not read.", labels: [model])
         var decisions: [RoutingDecision.Reason: MetricCounter] = [:]
         for reason in RoutingDecision.Reason.allCases {
             decisions[reason] = registry.counter(
@@ -106,6 +112,26 @@ final class GatewayMetrics: Sendable {
         registry.counter(
             "vllm:request_success_total", help: "Finished sequences by reason.",
             labels: [model, MetricLabel("finished_reason", reason)])
+    }
+
+    /// An answer that had begun was to go on at another engine.
+    ///
+    /// - Parameters:
+    ///   - outcome: `continued` or `refused`.
+    ///   - reason: what it had lost, or what was in the way.
+    func migrated(outcome: String, reason: String) {
+        registry.counter(
+            "tandem_router_migrations_total",
+            help: "Streams of external engines that were to go on elsewhere, by outcome and reason.",
+            labels: [model, MetricLabel("outcome", outcome), MetricLabel("reason", reason)]
+        ).add()
+    }
+
+    /// Links that were given up because the engine was silent.
+    func silences(engine: Int) -> MetricCounter {
+        registry.counter(
+            "tandem_engine_silences_total", help: "Links given up because nothing was heard of the engine.",
+            labels: [model, MetricLabel("engine", String(engine))])
     }
 
     /// A request was answered with an error before it was admitted, or failed after.

@@ -21,6 +21,7 @@ final class GatewayShard: ModelShard {
     /// Where long prompts are tokenized, and what else would keep other connections waiting is done.
     let workers: NIOThreadPool
     var recentGrammars = RecentGrammars()
+    let chunks = ChunkBuffer()
 
     init(
         eventLoop: any EventLoop, configuration: GatewayConfiguration, model: ServedModel, metrics: GatewayMetrics,
@@ -38,8 +39,8 @@ final class GatewayShard: ModelShard {
             metrics: metrics)
         engines = EnginePool(
             eventLoop: eventLoop, dispatcher: dispatcher, indices: model.engines,
-            tokenizerFingerprint: model.tokenizer.fingerprint, pid: configuration.pid, metrics: metrics,
-            log: configuration.log)
+            tokenizerFingerprint: model.tokenizer.fingerprint, pid: configuration.pid,
+            silenceLimit: configuration.engineSilenceTimeout, metrics: metrics, log: configuration.log)
     }
 
     /// One request, with what every answer to it carries.
@@ -48,6 +49,8 @@ final class GatewayShard: ModelShard {
         var responder: HTTPResponder
         var id: String
         var headers: HTTPHeaders
+        /// Where it stands in a trace, if its client said so.
+        var trace: TraceContext?
     }
 
     func handle(_ exchange: Exchange) {

@@ -21,6 +21,8 @@ protocol ModelShard: AnyObject {
     /// Every engine as it is seen from here.
     var reports: [EngineReport] { get }
 
+    /// Begins to look for engines that no roster names; called once, on the event loop.
+    func start()
     /// Answers a request, now or later.
     func handle(_ exchange: GatewayShard.Exchange)
     /// Takes a roster; engines that are not its own are none of its business.
@@ -32,6 +34,7 @@ protocol ModelShard: AnyObject {
 }
 
 extension ModelShard {
+    func start() {}
     /// What it is called where there is room for one name.
     var name: String { cards.first?.name ?? "model" }
 }

@@ -13,7 +13,7 @@ protocol Upstream<Work>: AnyObject {
     var resumeCapability: ResumeCapability { get }
     /// How the router learns what it has in its prefix cache.
     var prefixKnowledge: PrefixKnowledge { get }
-    /// The same for an engine that comes back under another id, so that its sessions come back to it.
+    /// The same on every event loop, and for an engine that comes back under another id.
     var routingKey: UInt64 { get }
     func start(_ work: Work)
     func cancel(_ id: RequestID)
@@ -30,6 +30,8 @@ extension Upstream {
 enum ResumeCapability {
     /// Prompt and generated token ids: the continuation equals the undisturbed run.
     case tokens
+    /// What was said so far, as a prompt; whether that does, its owner knows.
+    case text
     /// Nothing: a sequence can only be started anew, while none of it was sent.
     case none
 }
@@ -37,19 +39,22 @@ enum ResumeCapability {
 /// An engine behind an engine link.
 final class LinkUpstream: Upstream {
     let engine: EngineID
+    /// Where it stands in the roster.
+    let index: UInt32
     let hello: EngineHello
     private let send: (LinkMessage) -> Void
 
     /// - Parameter send: hands a message to the link; a broken link drops it and reports its loss separately.
-    init(engine: EngineID, hello: EngineHello, send: @escaping (LinkMessage) -> Void) {
+    init(engine: EngineID, index: UInt32, hello: EngineHello, send: @escaping (LinkMessage) -> Void) {
         self.engine = engine
+        self.index = index
         self.hello = hello
         self.send = send
     }
 
     var resumeCapability: ResumeCapability { .tokens }
     var prefixKnowledge: PrefixKnowledge { .told }
-    var routingKey: UInt64 { UInt64(hello.engineIndex) }
+    var routingKey: UInt64 { UInt64(index) }
 
     func start(_ request: EngineRequest) { send(.submit(request)) }
     func cancel(_ id: RequestID) { send(.cancel(id)) }

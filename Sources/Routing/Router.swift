@@ -98,6 +98,13 @@ public struct Router: Sendable {
         prefixes.reported(stored: stored, evicted: evicted, by: engines[index].slot)
     }
 
+    /// What is in flight on an engine from here; nothing if it is gone.
+    public func load(of id: EngineID) -> (tokens: Int, requests: Int) {
+        guard let index = index(of: id) else { return (0, 0) }
+        let ledger = engines[index].ledger
+        return (ledger.outstandingTokens, ledger.count)
+    }
+
     /// All engines, by ascending id.
     public var views: [EngineView] {
         engines.map { engine in

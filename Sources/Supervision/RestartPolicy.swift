@@ -9,7 +9,8 @@ public struct RestartPolicy: Sendable, Equatable {
         /// Wait after the second death; it doubles from there.
         public var initialDelay: Duration
         public var maximumDelay: Duration
-        /// A run of this length makes earlier deaths forgotten.
+        /// Having served so long makes earlier deaths forgotten: what then kills a child does not do so at once, and a
+        /// pause would help nobody.
         public var healthyAfter: Duration
         /// Deaths in a row until the child counts as failed.
         public var deathsUntilFailed: Int
@@ -20,7 +21,7 @@ public struct RestartPolicy: Sendable, Equatable {
             firstDelay: Duration = .milliseconds(100),
             initialDelay: Duration = .milliseconds(200),
             maximumDelay: Duration = .seconds(10),
-            healthyAfter: Duration = .seconds(60),
+            healthyAfter: Duration = .seconds(5),
             deathsUntilFailed: Int = 10,
             failedDelay: Duration = .seconds(30)
         ) {
@@ -31,6 +32,9 @@ public struct RestartPolicy: Sendable, Equatable {
             self.deathsUntilFailed = deathsUntilFailed
             self.failedDelay = failedDelay
         }
+
+        /// Longest wait if no engine of a model lives: requests are held for that long and some more.
+        public static let lastEngineDelay = Duration.seconds(5)
 
         /// For engines.
         public static let engine = Settings()
@@ -53,9 +57,11 @@ public struct RestartPolicy: Sendable, Equatable {
         self.settings = settings
     }
 
-    /// Takes note of a death after a run of `runTime`.
-    public mutating func died(after runTime: Duration) -> Decision {
-        if runTime >= settings.healthyAfter { deathsInARow = 0 }
+    /// Takes note of a death.
+    ///
+    /// - Parameter served: how long the child served before; zero if it never did.
+    public mutating func died(after served: Duration) -> Decision {
+        if served >= settings.healthyAfter { deathsInARow = 0 }
         deathsInARow += 1
         guard deathsInARow < settings.deathsUntilFailed else {
             return Decision(delay: settings.failedDelay, isFailed: true)

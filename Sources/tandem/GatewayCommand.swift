@@ -3,6 +3,7 @@
 import ArgumentParser
 import Configuration
 import EngineHost
+import EngineLink
 import Gateway
 import Glibc
 import HTTPCore
@@ -10,39 +11,54 @@ import LanguageModel
 import NIOCore
 import Tokenization
 
-/// The gateway process, started by the supervisor.
+/// The gateway process: started by the supervisor, or by itself in front of servers that run anyway.
 struct GatewayCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "gateway",
-        abstract: "Run the HTTP gateway in front of engines. Started by tandem serve.",
-        shouldDisplay: false)
+        abstract: "Put one endpoint in front of OpenAI-compatible servers that run already.",
+        discussion: """
+            The servers may be vLLM, SGLang, llama-server, another Tandem or anything else that speaks the OpenAI API. \
+            Requests go to the one with the least to do that has the model, and elsewhere if it fails; see \
+            docs/gateway.md.
 
-    @Option(help: "A model as JSON, once a model.", transform: GatewayModel.init) var servedModel: [GatewayModel]
-    @Option(help: "Milliseconds.") var shutdownTimeout: Int64 = 30_000
-    @Option var threads: Int = 1
-    @Option var statusFd: Int32?
-    @Option var listenFd: Int32
-    @Option var logLevel: LogLevel = .info
+            Example:
+              tandem gateway --endpoints http://10.0.0.1:8000,http://10.0.0.2:8000
+              tandem gateway smollm2-135m-instruct --endpoints link+tcp:10.0.0.1:7000
+
+            Engines of Tandem itself (link+tcp:HOST:PORT, link+unix:PATH) need the model, for its tokenizer.
+            """)
+
+    @OptionGroup(title: "Engines") var engines: EndpointFlags
+    @OptionGroup(title: "Server") var server: GatewayFlags
+
+    @Option(help: .hidden, transform: GatewayModel.init) var servedModel: [GatewayModel] = []
+    @Option(help: .hidden) var statusFd: Int32?
+    @Option(help: .hidden) var listenFd: Int32?
 
     func run() throws {
         let events = ProcessEvents(processName: "tandem-gateway")
         let configuration: GatewayConfiguration
+        let roster: Roster?
         do {
             configuration = try makeConfiguration()
+            roster = try engines.roster()
         } catch {
             Process.log("gateway: cannot start: \(error)")
             throw ExitCode(EngineExit.misconfigured.rawValue)
         }
         // The main thread only waits, so that signals have somebody who takes them at any time.
         let lifetime = Task {
-            try await GatewayServer.start(configuration) { reason in
+            try await GatewayServer.start(configuration, roster: roster) { reason in
                 Process.log("gateway: \(reason)")
                 events.end(with: EngineExit.supervisorGone.rawValue)
             }
         }
-        Task {
+        Task { [server] in
             do {
-                _ = try await lifetime.value
+                let port = try await lifetime.value.port
+                if configuration.supervisor == nil {
+                    Process.log("gateway: serving on http://\(server.address(port: port ?? 0))/v1")
+                }
             } catch {
                 Process.log("gateway: cannot start: \(error)")
                 events.end(with: EngineExit.startFailed.rawValue)
@@ -66,7 +82,7 @@ struct GatewayCommand: ParsableCommand {
 
     private func makeConfiguration() throws -> GatewayConfiguration {
         var models: [ServedModel] = []
-        var engines: UInt32 = 0
+        var count: UInt32 = 0
         for model in servedModel {
             var served: ServedModel
             do {
@@ -75,24 +91,42 @@ struct GatewayCommand: ParsableCommand {
                 guard servedModel.count > 1 else { throw error }
                 throw ConfigurationError(source: "model \(model.names[0])", reason: "\(error)")
             }
-            served.engines = engines..<engines + UInt32(model.engines)
-            engines += UInt32(model.engines)
+            served.engines = count..<count + UInt32(model.engines)
+            count += UInt32(model.engines)
             models.append(served)
         }
-        guard !models.isEmpty else { throw ValidationError("no --served-model is given") }
+        if let model = try engines.linkedModel() { models.append(try served(model)) }
+        let external = try engines.external()
+        guard !models.isEmpty || external != nil else {
+            throw ConfigurationError(
+                source: "--endpoints", reason: "give the servers, such as http://127.0.0.1:8001,http://127.0.0.1:8002")
+        }
         var configuration = GatewayConfiguration(
             models: models,
-            listener: .fileDescriptor(listenFd),
+            listener: listenFd.map { .fileDescriptor($0) } ?? server.listener(),
             supervisor: statusFd,
             version: Tandem.version,
             pid: getpid(),
             // What a gateway that serves has to say are warnings, and at `debug` its requests.
-            log: { [logLevel] in if logLevel != .error { Process.log("gateway: \($0)") } },
+            log: { [logLevel = server.logLevel] in if logLevel != .error { Process.log("gateway: \($0)") } },
             secondsSince1970: Process.secondsSince1970)
-        configuration.drainTimeout = .milliseconds(shutdownTimeout)
-        configuration.eventLoops = threads
-        configuration.logsAccess = logLevel == .debug
-        if let key = Process.environment()["TANDEM_API_KEY"], !key.isEmpty { configuration.apiKeys = [key] }
+        configuration.external = external
+        configuration.drainTimeout = try server.time(server.shutdownTimeout, of: "--shutdown-timeout")
+        configuration.holdTimeout = try server.time(server.holdTimeout, of: "--hold-timeout")
+        configuration.eventLoops = server.threads
+        configuration.maximumSequences = server.maxRequests
+        configuration.engineSilenceTimeout = try server.time(
+            server.engineSilenceTimeout, of: "--engine-silence-timeout")
+        configuration.slowClientTimeout = try server.time(server.slowClientTimeout, of: "--slow-client-timeout")
+        switch server.accessLog {
+        case .text: configuration.accessLog = AccessLogSettings(format: .text) { Process.write($0, to: STDOUT_FILENO) }
+        case .json: configuration.accessLog = AccessLogSettings(format: .json) { Process.write($0, to: STDOUT_FILENO) }
+        case .off where server.logLevel == .debug:
+            configuration.accessLog = AccessLogSettings(format: .text) { Process.write($0, to: STDERR_FILENO) }
+        case .off: break
+        }
+        configuration.apiKeys = server.apiKey
+        if let key = Process.environment()["TANDEM_API_KEY"], !key.isEmpty { configuration.apiKeys.append(key) }
         return configuration
     }
 

@@ -34,6 +34,8 @@ private final class FakeOwner: SequenceOwner {
     var outputs: [SequenceOutput] = []
     var errors: [APIError] = []
     var isPaused = false
+    /// What else the request does when one of its sequences fails.
+    var afterFailure: () -> Void = {}
 
     func work(choice: Int, id: RequestID) -> EngineRequest {
         EngineRequest(id: id, tokens: [1, 2, 3] + emitted, resumeOffset: emitted.count, maximumNewTokens: 10)
@@ -46,7 +48,10 @@ private final class FakeOwner: SequenceOwner {
         emitted += output.tokens
     }
 
-    func fail(choice: Int, error: APIError) { errors.append(error) }
+    func fail(choice: Int, error: APIError) {
+        errors.append(error)
+        afterFailure()
+    }
 }
 
 @Suite struct DispatcherTests {
@@ -120,6 +125,20 @@ private final class FakeOwner: SequenceOwner {
         dispatcher.failAll(.unavailable("it is over"))
         #expect(owners.map { $0.errors.map(\.status) } == [[503], [503]])
         #expect(engine.cancelled == [running])
+        #expect(dispatcher.unfinished == 0 && dispatcher.outstanding == 0)
+    }
+
+    @Test func sequencesOfARequestThatFailedDoNotStartAgain() {
+        let dispatcher = dispatcher(DispatchLimits(attempts: 1))
+        let owner = FakeOwner()
+        // Held first, then running: both lists are walked while their owner cancels what is in them.
+        let ids = (0..<3).map { dispatcher.start(owner: owner, choice: $0) }
+        owner.afterFailure = { ids.forEach(dispatcher.cancel) }
+        let first = FakeUpstream(1)
+        dispatcher.engineAppeared(first)
+        #expect(first.started.count == 3)
+        dispatcher.engineLost(first.engine, reason: "killed")
+        #expect(owner.errors.count == 1)
         #expect(dispatcher.unfinished == 0 && dispatcher.outstanding == 0)
     }
 

@@ -63,6 +63,25 @@ import Testing
         }
     }
 
+    /// A long prompt is computed in several steps, whose log-probabilities come before the first token.
+    @Test func tokenIDsOfPromptsThatComeInParts() async throws {
+        let engine = MemoryEngine { request in
+            let parts = request.tokens.dropFirst().map {
+                SequenceOutput(id: request.id, promptLogProbabilities: [MemoryEngine.position($0, top: 1)])
+            }
+            var token = MemoryEngine.outputs(request, text: "d".ids)
+            token[0].promptLogProbabilities = []
+            return parts + token
+        }
+        try await MemoryBench.run([engine]) { bench in
+            let events = try await bench.post(
+                "/v1/completions",
+                #"{"prompt":"abc","echo":true,"logprobs":1,"return_token_ids":true,"stream":true}"#
+            ).events
+            #expect(events.map { $0.contains(#""prompt_token_ids":[97,98,99]"#) } == [true, false])
+        }
+    }
+
     @Test func tokenIDsOfChats() async throws {
         let engine = MemoryEngine { MemoryEngine.outputs($0, text: "c".ids + [TestModel.end]) }
         try await MemoryBench.run([engine], template: "{{ messages[0].content }}") { bench in

@@ -1,0 +1,284 @@
+// Tandem — Apache-2.0
+
+import HTTPCore
+import JSON
+import NIOCore
+import Requests
+import Routing
+
+/// Owns one request that is passed on, from its arrival until the last byte of its answer is sent: it keeps what is
+/// needed to put it to another engine.
+///
+/// Lives on its connection's event loop.
+final class ProxyOwner: WorkOwner {
+    typealias Work = ProxyWork
+    typealias Output = ProxyOutput
+
+    private let responder: HTTPResponder
+    private let responseHeaders: HTTPHeaders
+    private let request: HTTPClientRequest
+    private let fields: ProxyFields
+    private let record: ProxyRecord
+    private let shard: ProxyShard
+    private let dispatcher: ProxyDispatcher
+    private let continues: Bool
+    private let observer: RequestObserver
+    private let metrics: GatewayMetrics
+    private var sequence: RequestID?
+    private var note = AccessNote()
+    /// How the answer goes on elsewhere; made when an engine is lost.
+    private var plan: ProxyContinuation.Plan?
+    private var streamStarted = false
+    /// Whether what is sent cannot be told from what a client would take for whole.
+    private var isPassage = false
+    private var ended = false
+
+    init(
+        exchange: GatewayShard.Exchange, kind: ProxyRecord.Kind, fields: ProxyFields, authorization: String?,
+        shard: ProxyShard, dispatcher: ProxyDispatcher, continues: Bool, observer: RequestObserver,
+        metrics: GatewayMetrics
+    ) {
+        responder = exchange.responder
+        responseHeaders = exchange.headers
+        let target = exchange.request.path + (exchange.request.query.map { "?\($0)" } ?? "")
+        request = HTTPClientRequest(
+            method: exchange.request.method, target: target,
+            headers: ProxyHeaders.ofRequest(
+                exchange.request.headers, id: exchange.id, trace: exchange.trace, authorization: authorization),
+            body: exchange.request.body)
+        self.fields = fields
+        record = ProxyRecord(kind: kind, choices: fields.choices)
+        self.shard = shard
+        self.dispatcher = dispatcher
+        self.continues = continues
+        self.observer = observer
+        self.metrics = metrics
+        note.trace = exchange.trace
+        note.model = fields.model
+    }
+
+    func start() {
+        observer.admitted()
+        responder.describe { [weak self] in self?.describe() ?? AccessNote() }
+        responder.onClose { [weak self] in self?.clientGone() }
+        responder.onWritabilityChange { [weak self] in self?.writabilityChanged($0) }
+        let id = dispatcher.start(owner: self, choice: 0)
+        if ended { dispatcher.cancel(id) } else { sequence = id }
+    }
+
+    func placed(choice: Int, on engine: UInt64) { note.engine = engine }
+
+    private func describe() -> AccessNote {
+        var note = note
+        if record.tokens > 0 { note.generatedTokens = record.tokens }
+        return note
+    }
+
+    // MARK: - Sequence
+
+    func work(choice: Int, id: RequestID) -> ProxyWork {
+        var request = request
+        var merge: ProxyContinuation.Merge?
+        if case .go(let body, let how) = plan {
+            request.body = body
+            merge = how
+        }
+        return ProxyWork(
+            id: id, request: request, record: record, merge: merge, cost: cost,
+            excluded: shard.engines(without: fields.model), fields: fields, body: self.request.body)
+    }
+
+    /// Tokens that an answer has if nobody says how many.
+    private static let usualTokens = 256
+    private static let bytesPerToken = 4
+
+    private var cost: TokenCost {
+        let new = (fields.maximumTokens ?? Self.usualTokens) - record.tokens
+        return TokenCost(
+            prompt: (fields.prompt?.count ?? request.body.readableBytes) / Self.bytesPerToken,
+            new: record.kind == .other ? 0 : new.multipliedReportingOverflow(by: fields.choices).partialValue)
+    }
+
+    func maySubmitAgain(choice: Int) -> Bool {
+        guard record.hasContent else { return true }
+        let cause = record.cause.rawValue
+        record.cause = .lost
+        guard continues else { return refuse(.notAllowed) }
+        switch ProxyContinuation.plan(request.body, record: record) {
+        case .cannot(let obstacle):
+            return refuse(obstacle)
+        case .ended:
+            plan = .ended
+            return false
+        case .go(let body, let merge):
+            plan = .go(body, merge)
+            // What is generated again counts again.
+            record.tokens = merge.tokens
+            record.tokenIDs.removeLast(record.tokenIDs.count - record.shownTokenIDs)
+            metrics.migrated(outcome: "continued", reason: cause)
+            return true
+        }
+    }
+
+    private func refuse(_ obstacle: Obstacle) -> Bool {
+        plan = .cannot(obstacle)
+        return false
+    }
+
+    var isPaused: Bool { !responder.isWritable }
+
+    func receive(choice: Int, output: ProxyOutput) {
+        guard !ended else { return }
+        observer.produced(tokens: output.newTokens, choice: 0)
+        if output.end != nil { sequence = nil }
+        switch output.part {
+        case .nothing:
+            break
+        case .events(let events):
+            beginStream()
+            responder.write(events)
+        case .passage(let bytes):
+            isPassage = true
+            beginStream()
+            responder.write(bytes)
+        case .response(let response):
+            guard !streamStarted else {
+                plan = .cannot(.refused)
+                fail(.badGateway("an engine answered \(response.head.status.code)"))
+                return
+            }
+            complete()
+            respond(response)
+            return
+        }
+        if output.end != nil { endStream() }
+    }
+
+    func fail(choice: Int, error: APIError) {
+        sequence = nil
+        guard !ended else { return }
+        // All that was asked for came before the engine was lost.
+        if case .ended = plan { return finishForEngine() }
+        fail(error)
+    }
+
+    private func fail(_ error: APIError) {
+        ended = true
+        note.hasFailed = true
+        if let id = sequence { dispatcher.cancel(id) }
+        sequence = nil
+        guard streamStarted else {
+            if let refusal = record.refusal {
+                observer.failed(status: refusal.head.status.code)
+                respond(refusal)
+            } else {
+                let error = error.status == 500 ? .badGateway(error.message) : error
+                observer.failed(status: error.status)
+                responder.respond(error, headers: responseHeaders)
+            }
+            return
+        }
+        observer.failed(status: error.status)
+        var obstacle = record.hasContent ? Obstacle.noEngine : nil
+        if case .cannot(let found) = plan { obstacle = found }
+        if let obstacle { metrics.migrated(outcome: "refused", reason: obstacle.rawValue) }
+        guard !isPassage else {
+            // A body that was announced as something else than events can only be cut.
+            responder.abort()
+            return
+        }
+        if let event = record.errorEvent {
+            responder.write(event)
+        } else {
+            let why = obstacle.map { ", and the answer cannot go on elsewhere: \($0.explanation)" } ?? ""
+            var told = error.status == 500 ? APIError.badGateway(error.message) : error
+            told.message += why
+            told.code = "stream_interrupted"
+            responder.write(Array("data: ".utf8) + told.body + Array("\n\n".utf8))
+        }
+        responder.finish()
+    }
+
+    private func clientGone() {
+        guard !ended else { return }
+        ended = true
+        observer.aborted()
+        if let id = sequence { dispatcher.cancel(id) }
+        sequence = nil
+    }
+
+    private func writabilityChanged(_ writable: Bool) {
+        guard let id = sequence else { return }
+        if writable { dispatcher.resume(id) } else { dispatcher.pause(id) }
+    }
+
+    // MARK: - Answer
+
+    private func beginStream() {
+        guard !streamStarted, let head = record.head else { return }
+        streamStarted = true
+        responder.startStream(
+            status: head.status, headers: ProxyHeaders.ofResponse(head.headers, own: responseHeaders))
+    }
+
+    private func complete() {
+        ended = true
+        observer.finished(choice: 0, reason: record.finishReason ?? "stop", tokens: record.tokens)
+        observer.completed()
+    }
+
+    private func endStream() {
+        complete()
+        beginStream()
+        // An engine that was lost after its last word owes the stream's last word.
+        if !isPassage, record.kind != .other, !record.isDone { responder.write(Array("data: [DONE]\n\n".utf8)) }
+        responder.finish()
+    }
+
+    private func respond(_ response: ProxyResponse) {
+        responder.respond(
+            status: response.head.status, headers: ProxyHeaders.ofResponse(response.head.headers, own: responseHeaders),
+            body: response.body)
+    }
+
+    /// Says what the engine would have said: that the answer is as long as it may be.
+    private func finishForEngine() {
+        record.finishReason = "length"
+        var writer = JSONWriter(Array("data: ".utf8))
+        writer.beginObject()
+        if let id = record.id {
+            writer.key("id")
+            writer.string(id)
+        }
+        writer.key("object")
+        writer.string(record.kind == .chat ? "chat.completion.chunk" : "text_completion")
+        if let created = record.created {
+            writer.key("created")
+            writer.integer(created)
+        }
+        if let model = record.model {
+            writer.key("model")
+            writer.string(model)
+        }
+        writer.key("choices")
+        writer.beginArray()
+        writer.beginObject()
+        writer.key("index")
+        writer.integer(0)
+        if record.kind == .chat {
+            writer.key("delta")
+            writer.beginObject()
+            writer.endObject()
+        } else {
+            writer.key("text")
+            writer.string("")
+        }
+        writer.key("finish_reason")
+        writer.string("length")
+        writer.endObject()
+        writer.endArray()
+        writer.endObject()
+        responder.write(writer.bytes + Array("\n\n".utf8))
+        endStream()
+    }
+}

@@ -1,0 +1,184 @@
+// Tandem — Apache-2.0
+
+import EngineLink
+import HTTPCore
+import NIOCore
+import NIOPosix
+import Requests
+import Routing
+
+/// Requests for external engines.
+typealias ProxyDispatcher = Dispatcher<ProxyWork, ProxyOutput>
+
+/// Everything a gateway does for the models of external engines on one event loop: it passes requests and answers on as
+/// they are, to and from engines that have the model.
+final class ProxyShard: ModelShard {
+    let eventLoop: any EventLoop
+    let metrics: GatewayMetrics
+    private let configuration: GatewayConfiguration
+    private let settings: ExternalEngines
+    private let workers: NIOThreadPool
+    private let dispatcher: ProxyDispatcher
+    private var endpoints: [ProxyEndpoint] = []
+    private var nextEngineID: UInt64 = 0
+    private var excluded: [String?: Set<EngineID>] = [:]
+    private let settledPromise: EventLoopPromise<Void>
+    private(set) var cards: [ModelCard] = []
+
+    init(
+        eventLoop: any EventLoop, configuration: GatewayConfiguration, engines: ExternalEngines,
+        metrics: GatewayMetrics, workers: NIOThreadPool
+    ) {
+        self.eventLoop = eventLoop
+        self.configuration = configuration
+        self.metrics = metrics
+        self.workers = workers
+        settings = engines
+        settledPromise = eventLoop.makePromise()
+        dispatcher = ProxyDispatcher(
+            eventLoop: eventLoop,
+            limits: DispatchLimits(sequences: configuration.maximumSequences, hold: configuration.holdTimeout),
+            metrics: metrics)
+        dispatcher.hints = { $0.hints }
+        endpoints = engines.endpoints.enumerated().map { index, address in
+            ProxyEndpoint(
+                index: index, address: address, eventLoop: eventLoop, settings: engines, dispatcher: dispatcher,
+                delegate: self)
+        }
+    }
+
+    /// Begins to ask the endpoints.
+    func start() { endpoints.forEach { $0.probe() } }
+
+    var servingEngines: Int { dispatcher.servingEngines }
+    var unfinished: Int { dispatcher.unfinished }
+    var settled: EventLoopFuture<Void> { settledPromise.futureResult }
+
+    var summary: String {
+        endpoints.map { endpoint in
+            "\(endpoint.address) " + (endpoint.isServing ? "serves" : "does not serve")
+                + (endpoint.reason.isEmpty ? "" : " (\(endpoint.reason))")
+        }.joined(separator: ", ")
+    }
+
+    var reports: [EngineReport] {
+        let views = dispatcher.views
+        return endpoints.map { endpoint in
+            let view = endpoint.upstream.flatMap { upstream in views.first { $0.id == upstream.engine } }
+            return EngineReport(
+                index: endpoint.index, model: endpoint.models?.first?.name ?? "", address: "\(endpoint.address)",
+                state: endpoint.isServing ? .ready : endpoint.isKnown ? .restarting : .starting,
+                isServing: endpoint.isServing, pid: 0, restarts: endpoint.losses, reason: endpoint.reason, hello: nil,
+                statistics: nil, outstandingRequests: view?.outstandingRequests ?? 0,
+                outstandingTokens: view?.outstandingTokens ?? 0)
+        }
+    }
+
+    func update(_ roster: Roster) {}
+    func failAll(_ error: APIError) { dispatcher.failAll(error) }
+
+    func shutdown() {
+        endpoints.forEach { $0.shutdown() }
+        settledPromise.succeed()
+    }
+
+    // MARK: - Requests
+
+    /// What is passed on, and by which method; everything else that an engine answers is its own.
+    private static let paths: [String: (method: HTTPMethod, kind: ProxyRecord.Kind)] = {
+        var paths: [String: (method: HTTPMethod, kind: ProxyRecord.Kind)] = [
+            "/v1/completions": (.post, .completion), "/v1/chat/completions": (.post, .chat),
+            "/tokenizer_info": (.get, .other),
+        ]
+        for path in [
+            "/v1/responses", "/v1/embeddings", "/embeddings", "/v1/score", "/score", "/v1/rerank", "/v2/rerank",
+            "/rerank", "/v1/classify", "/classify", "/pooling", "/tokenize", "/detokenize", "/v1/moderations",
+            "/v1/audio/speech", "/v1/images/generations",
+        ] { paths[path] = (.post, .other) }
+        return paths
+    }()
+
+    /// Bytes of a body that is read at once: that takes some 20 µs.
+    private static let longBody = 64 << 10
+
+    func handle(_ exchange: GatewayShard.Exchange) {
+        do throws(APIError) {
+            guard let path = Self.paths[exchange.request.path] else { throw .unknownPath(exchange.request.path) }
+            try exchange.require(path.method)
+            let body = exchange.request.body
+            guard body.readableBytes > Self.longBody else {
+                try start(exchange, kind: path.kind, fields: ProxyFields(body))
+                return
+            }
+            workers.runIfActive(eventLoop: eventLoop) {
+                ProxyFields(body)
+            }.assumeIsolated().whenComplete { [self] outcome in
+                do throws(APIError) {
+                    guard case .success(let fields) = outcome else {
+                        throw .unavailable("the server is shutting down")
+                    }
+                    try start(exchange, kind: path.kind, fields: fields)
+                } catch {
+                    refuse(exchange, error)
+                }
+            }
+        } catch {
+            refuse(exchange, error)
+        }
+    }
+
+    private func refuse(_ exchange: GatewayShard.Exchange, _ error: APIError) {
+        metrics.refused(status: error.status)
+        exchange.responder.respond(error, headers: exchange.headers)
+    }
+
+    private func start(
+        _ exchange: GatewayShard.Exchange, kind: ProxyRecord.Kind, fields: ProxyFields
+    ) throws(APIError) {
+        if let model = fields.model, !endpoints.contains(where: { !$0.isKnown || $0.has(model) }) {
+            throw .modelNotFound(model, known: cards.map(\.name))
+        }
+        guard dispatcher.hasRoom(for: 1) else {
+            throw .overloaded(
+                "\(dispatcher.unfinished) requests are waiting or running; the limit is "
+                    + "\(configuration.maximumSequences)")
+        }
+        // A key that was checked here is not the engine's.
+        let clientsOwn = configuration.apiKeys.isEmpty ? exchange.request.headers["Authorization"] : nil
+        let owner = ProxyOwner(
+            exchange: exchange, kind: kind, fields: fields,
+            authorization: settings.apiKey.map { "Bearer \($0)" } ?? clientsOwn, shard: self, dispatcher: dispatcher,
+            continues: settings.continuesStreams,
+            observer: RequestObserver(metrics: metrics, clock: configuration.clock, choices: 1), metrics: metrics)
+        owner.start()
+    }
+
+    /// Engines that do not have a model; `nil` is what a request that names none gets, the first model that there is.
+    func engines(without model: String?) -> Set<EngineID> {
+        if let known = excluded[model] { return known }
+        let name = model ?? cards.first?.name
+        let engines = Set(endpoints.filter { !$0.has(name) }.compactMap { $0.upstream?.engine })
+        // Clients may name anything; what no endpoint has is not kept.
+        if engines.count < endpoints.count { excluded[model] = engines }
+        return engines
+    }
+}
+
+extension ProxyShard: ProxyEndpoint.Delegate {
+    func newEngineID() -> EngineID {
+        nextEngineID += 1
+        return EngineID(nextEngineID)
+    }
+
+    func endpointChanged(_ endpoint: ProxyEndpoint) {
+        excluded.removeAll()
+        var names: Set<String> = []
+        cards = endpoints.flatMap { $0.models ?? [] }.filter { names.insert($0.name).inserted }
+    }
+
+    func endpointSettled(_ endpoint: ProxyEndpoint) {
+        if endpoints.allSatisfy(\.hasAnswer) { settledPromise.succeed() }
+    }
+
+    func log(_ line: String) { configuration.log(line) }
+}

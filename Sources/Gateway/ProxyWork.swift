@@ -1,0 +1,89 @@
+// Tandem — Apache-2.0
+
+import HTTPCore
+import NIOCore
+import Requests
+import Routing
+
+/// A request that an external engine is to answer.
+struct ProxyWork: DispatchedWork {
+    var id: RequestID
+    var request: HTTPClientRequest
+    var record: ProxyRecord
+    /// Set if the answer goes on from what another engine said.
+    var merge: ProxyContinuation.Merge?
+    var cost: TokenCost
+    /// Engines that do not have the model.
+    var excluded: Set<EngineID>
+    /// What is known of the request that the client sent.
+    var fields: ProxyFields
+    var body: ByteBuffer
+
+    var hints: RoutingHints {
+        RoutingHints(
+            prefix: fields.prompt.map { PromptChunks.hashes(of: body, in: $0, model: fields.model) } ?? [],
+            blockSize: PromptChunks.tokens,
+            session: SessionKey.session(request.headers, name: fields.sessionName))
+    }
+}
+
+/// What came back of it.
+struct ProxyOutput: DispatchedOutput {
+    enum Part {
+        case nothing
+        /// Whole events of a stream.
+        case events(ByteBuffer)
+        /// Part of a body that is not understood, and passed on as it comes.
+        case passage(ByteBuffer)
+        case response(ProxyResponse)
+    }
+
+    var id: RequestID
+    var newTokens = 0
+    var end: DispatchEnd?
+    var part = Part.nothing
+}
+
+/// Which header fields pass, and which concern one connection only (RFC 9110, section 7.6.1).
+enum ProxyHeaders {
+    private static let connectionFields: Set<String> = [
+        "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer",
+        "transfer-encoding", "upgrade", "content-length", "expect", "http2-settings",
+    ]
+    /// Decided here for every request.
+    private static let requestFields: Set<String> = ["host", "accept-encoding", "authorization", "x-request-id"]
+    private static let responseFields: Set<String> = ["date", "x-request-id"]
+
+    /// Of a client's request.
+    ///
+    /// - Parameters:
+    ///   - trace: our span in the client's trace; without one the client's header passes as it is.
+    ///   - authorization: what the engine gets to see.
+    static func ofRequest(
+        _ headers: HTTPHeaders, id: String, trace: TraceContext?, authorization: String?
+    ) -> HTTPHeaders {
+        var passed = filtered(headers, without: requestFields)
+        passed.add("X-Request-Id", id)
+        if let trace { passed.set(TraceContext.header, trace.traceparent) }
+        if let authorization { passed.add("Authorization", authorization) }
+        return passed
+    }
+
+    /// Of an engine's response, behind the gateway's own.
+    static func ofResponse(_ headers: HTTPHeaders, own: HTTPHeaders) -> HTTPHeaders {
+        var passed = own
+        for field in filtered(headers, without: responseFields).fields { passed.add(field.name, field.value) }
+        return passed
+    }
+
+    private static func filtered(_ headers: HTTPHeaders, without more: Set<String>) -> HTTPHeaders {
+        let named = headers.list(named: "Connection").map { $0.lowercased() }
+        var passed = HTTPHeaders()
+        for field in headers.fields {
+            let name = field.name.lowercased()
+            guard !connectionFields.contains(name), !more.contains(name), !named.contains(name) else { continue }
+            passed.add(field.name, field.value)
+        }
+        return passed
+    }
+}

@@ -1,0 +1,273 @@
+// Tandem — Apache-2.0
+
+import NIOCore
+
+/// One connection to a server: carries bytes between its channel, its ``ClientMachine`` and the exchange in hand.
+///
+/// Lives on its channel's event loop.
+final class ClientConnection: ChannelDuplexHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    /// A body up to this size is sent behind its head in one piece.
+    private static let smallBody = 16 * 1024
+    /// How long a response that nobody waits for any more may take to end before its connection is given up.
+    private static let releasedTimeout = TimeAmount.seconds(1)
+
+    private let limits: HTTPClientLimits
+    private var machine: ClientMachine
+    private var context: ChannelHandlerContext?
+    /// Who is told that the connection is free or gone; it holds the connection, too.
+    weak var client: HTTPClient?
+    private(set) var exchange: HTTPClientExchange?
+    /// Requests that were answered here.
+    private(set) var answered = 0
+    private var hasReceived = false
+    private var hasBody = false
+    private var isPaused = false
+    private var isReleased = false
+    private var isReadPending = false
+    private var isSent = true
+    private var isClosed = false
+    /// Since when nothing has happened.
+    private var lastActivity = NIODeadline.uptimeNanoseconds(0)
+    private var timer: (deadline: NIODeadline, task: Scheduled<Void>)?
+
+    init(limits: HTTPClientLimits) {
+        self.limits = limits
+        machine = ClientMachine(limits: limits)
+    }
+
+    /// Whether it can carry a request now.
+    var isFree: Bool { !isClosed && exchange == nil && isSent && machine.isReusable }
+
+    // MARK: - Requests
+
+    func send(_ exchange: HTTPClientExchange, to endpoint: HTTPEndpoint) {
+        guard let context else {
+            exchange.fail(.cut("the connection was closed before the request was sent"))
+            return
+        }
+        self.exchange = exchange
+        let request = exchange.request
+        machine.begin(isHead: request.method == .head)
+        (hasReceived, hasBody, isReleased) = (false, false, false)
+        isPaused = exchange.isPaused
+        lastActivity = context.eventLoop.now
+        var bytes = context.channel.allocator.buffer(capacity: 512 + min(request.body.readableBytes, Self.smallBody))
+        ClientRequestHead.append(request, endpoint: endpoint, to: &bytes)
+        if request.body.readableBytes <= Self.smallBody {
+            bytes.writeImmutableBuffer(request.body)
+            context.writeAndFlush(wrapOutboundOut(bytes), promise: nil)
+        } else {
+            isSent = false
+            let promise = context.eventLoop.makePromise(of: Void.self)
+            promise.futureResult.assumeIsolated().whenSuccess { [weak self] in self?.sent() }
+            context.write(wrapOutboundOut(bytes), promise: nil)
+            context.writeAndFlush(wrapOutboundOut(request.body), promise: promise)
+        }
+        armTimer()
+        readIfWanted()
+    }
+
+    private func sent() {
+        isSent = true
+        // A response may come before the request is sent whole.
+        if exchange == nil { client?.isFree(self) }
+    }
+
+    /// Reads nothing more until ``resume()``; what has been read is still handed on.
+    func pause() {
+        isPaused = true
+    }
+
+    func resume() {
+        guard isPaused else { return }
+        isPaused = false
+        if let context { lastActivity = context.eventLoop.now }
+        readIfWanted()
+        armTimer()
+    }
+
+    /// Nobody waits for the rest of the response, which should be short.
+    func release() {
+        exchange = nil
+        isReleased = true
+        if let context { lastActivity = context.eventLoop.now }
+        resume()
+        armTimer()
+    }
+
+    /// Gives the connection up at once.
+    func cut() {
+        exchange = nil
+        guard !isClosed else { return }
+        isClosed = true
+        // The server stops its work when it sees the end of the connection.
+        context?.close(promise: nil)
+    }
+
+    // MARK: - Channel events
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        lastActivity = context.eventLoop.now
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        end()
+        self.context = nil
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        end()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        if exchange != nil { failure = .cut("the connection broke: \(error)") }
+        context.close(promise: nil)
+    }
+
+    /// What the system said before the connection ended.
+    private var failure: HTTPClientError?
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        hasReceived = true
+        lastActivity = context.eventLoop.now
+        machine.receive(unwrapInboundIn(data))
+        process()
+    }
+
+    func read(context: ChannelHandlerContext) {
+        if isPaused { isReadPending = true } else { context.read() }
+    }
+
+    private func readIfWanted() {
+        guard isReadPending, !isPaused else { return }
+        isReadPending = false
+        context?.read()
+    }
+
+    private func process() {
+        do throws(HTTPClientError) {
+            while !isClosed, let event = try machine.next() {
+                switch event {
+                case .head(let head): exchange?.receiver?.received(head)
+                case .body(let body):
+                    hasBody = true
+                    exchange?.receiver?.received(body)
+                case .end: finish()
+                }
+            }
+            // From the first byte on silence is shorter.
+            if hasBody, exchange != nil { armTimer() }
+        } catch {
+            let failed = exchange
+            cut()
+            failed?.fail(error)
+        }
+    }
+
+    private func finish() {
+        answered += 1
+        let ended = exchange
+        exchange = nil
+        isReleased = false
+        isPaused = false
+        if isFree { client?.isFree(self) } else if isSent || !machine.isReusable { cut() }
+        // Last, since the receiver may send its next request here.
+        ended?.end()
+        armTimer()
+        readIfWanted()
+    }
+
+    private func end() {
+        timer?.task.cancel()
+        timer = nil
+        let wasClosed = isClosed
+        isClosed = true
+        client?.isGone(self)
+        guard !wasClosed, let ended = exchange else { return }
+        exchange = nil
+        do throws(HTTPClientError) {
+            guard case .end? = try machine.closed() else { return }
+            ended.end()
+        } catch {
+            // A connection that was free may have been closed just before the request came; a new one knows better.
+            if answered > 0, !hasReceived, let client, !ended.isOver {
+                client.connect(for: ended)
+            } else {
+                ended.fail(failure ?? error)
+            }
+        }
+    }
+
+    // MARK: - Time
+
+    private var deadline: NIODeadline? {
+        if isReleased { return lastActivity + Self.releasedTimeout }
+        guard exchange != nil else { return isFree ? lastActivity + limits.keepAliveTimeout : nil }
+        if isPaused { return nil }
+        return lastActivity + (hasBody ? limits.silenceTimeout : limits.firstByteTimeout)
+    }
+
+    private func armTimer() {
+        guard let context, !isClosed, let deadline else { return }
+        // A timer that fires too early looks again, which is cheaper than a new one for every request.
+        if let timer {
+            guard deadline < timer.deadline else { return }
+            timer.task.cancel()
+        }
+        timer = (
+            deadline,
+            context.eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { [weak self] in self?.timerFired() }
+        )
+    }
+
+    private func timerFired() {
+        timer = nil
+        guard let context, let deadline else { return }
+        guard deadline <= context.eventLoop.now else { return armTimer() }
+        let silent = exchange
+        let limit = hasBody ? limits.silenceTimeout : limits.firstByteTimeout
+        cut()
+        let what = hasBody ? "the server fell silent" : "the server did not answer"
+        silent?.fail(HTTPClientError(kind: .silent, message: "\(what) for \(limit.nanoseconds / 1_000_000) ms"))
+    }
+}
+
+/// Writes the head of a request.
+enum ClientRequestHead {
+    static func append(_ request: HTTPClientRequest, endpoint: HTTPEndpoint, to buffer: inout ByteBuffer) {
+        buffer.writeString(request.method.rawValue)
+        buffer.writeStaticString(" ")
+        buffer.writeString(endpoint.prefix)
+        buffer.writeString(request.target)
+        buffer.writeStaticString(" HTTP/1.1\r\nHost: ")
+        buffer.writeString(endpoint.authority)
+        for field in request.headers.fields where !isReserved(field.name) {
+            buffer.writeStaticString("\r\n")
+            buffer.writeString(field.name)
+            buffer.writeStaticString(": ")
+            ResponseHead.appendValue(field.value, to: &buffer)
+        }
+        if request.body.readableBytes > 0 || request.method == .post {
+            buffer.writeStaticString("\r\nContent-Length: ")
+            buffer.writeString(String(request.body.readableBytes))
+        }
+        buffer.writeStaticString("\r\n\r\n")
+    }
+
+    /// Fields that are the client's business, and names that are none.
+    private static func isReserved(_ name: String) -> Bool {
+        guard !name.isEmpty, name.utf8.allSatisfy(ASCII.isTokenCharacter) else { return true }
+        switch name.utf8.count {
+        case 4: return ASCII.equalIgnoringCase(name, "Host")
+        case 10: return ASCII.equalIgnoringCase(name, "Connection")
+        case 14: return ASCII.equalIgnoringCase(name, "Content-Length")
+        case 17: return ASCII.equalIgnoringCase(name, "Transfer-Encoding")
+        default: return false
+        }
+    }
+}

@@ -1,0 +1,34 @@
+// Tandem — Apache-2.0
+
+/// A process, not to be mistaken for a later one with the same number.
+public struct ProcessIdentity: Sendable, Equatable, Hashable {
+    public var pid: Int32
+    /// Clock ticks since the machine started.
+    public var startTime: UInt64
+
+    public init(pid: Int32, startTime: UInt64) {
+        self.pid = pid
+        self.startTime = startTime
+    }
+}
+
+/// The two programs of MPS.
+public enum MPSRole: Sendable, Equatable {
+    case control, server
+
+    /// Name of the program.
+    public var program: String {
+        switch self {
+        case .control: "nvidia-cuda-mps-control"
+        case .server: "nvidia-cuda-mps-server"
+        }
+    }
+}
+
+/// A process of MPS that works in one pipe directory.
+public struct MPSProcess: Sendable, Equatable {
+    public var identity: ProcessIdentity
+    public var parent: Int32
+    public var user: UInt32
+    public var role: MPSRole
+}

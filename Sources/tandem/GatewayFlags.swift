@@ -1,0 +1,172 @@
+// Tandem — Apache-2.0
+
+import ArgumentParser
+import Configuration
+import EngineLink
+import Gateway
+import HTTPCore
+import ModelStore
+import NIOCore
+
+/// Whom a gateway serves, and where.
+struct GatewayFlags: ParsableArguments {
+    @Option(help: ArgumentHelp("Address to listen on; 0.0.0.0 for all.", valueName: "address"))
+    var host = "127.0.0.1"
+
+    @Option(help: ArgumentHelp("Port to listen on; 0 takes any free one.", valueName: "number"))
+    var port: UInt16 = 8000
+
+    @Option(
+        help: ArgumentHelp("Key that clients must send, once a key; better given as TANDEM_API_KEY.", valueName: "key"))
+    var apiKey: [String] = []
+
+    @Option(help: ArgumentHelp("Threads that serve connections.", valueName: "number"))
+    var threads = 1
+
+    @Option(help: ArgumentHelp("Requests that may be unfinished, a thread; one more gets 429.", valueName: "number"))
+    var maxRequests = 4096
+
+    @Option(help: ArgumentHelp("How long a request waits when no engine serves.", valueName: "time"))
+    var holdTimeout = "30s"
+
+    @Option(help: ArgumentHelp("How long open requests may take to finish at the end.", valueName: "time"))
+    var shutdownTimeout = "30s"
+
+    @Option(
+        help: ArgumentHelp("How long an engine of Tandem may be silent before its work moves on.", valueName: "time"))
+    var engineSilenceTimeout = "2s"
+
+    @Option(
+        help: ArgumentHelp("How long a client may take nothing before its request is cancelled.", valueName: "time"))
+    var slowClientTimeout = "60s"
+
+    @Option(
+        help: ArgumentHelp("A line on the standard output for every request: off, text or json.", valueName: "format"))
+    var accessLog: AccessLogFormat = .off
+
+    @Option(help: ArgumentHelp("debug, info, warning or error.", valueName: "level"))
+    var logLevel: LogLevel = .info
+
+    func validate() throws {
+        guard threads > 0, maxRequests > 0 else {
+            throw ValidationError("--threads and --max-requests take numbers from 1 on")
+        }
+    }
+
+    func listener() -> HTTPListener { .address(host: host, port: Int(port)) }
+
+    func address(port: Int) -> String { HTTPEndpoint(host: host, port: port).authority }
+
+    func time(_ text: String, of flag: String) throws -> TimeAmount {
+        guard let time = TimeSpan.parse(text) else {
+            throw ConfigurationError(source: flag, reason: "\"\(text)\" is not a time such as 30s, 500ms or 2m")
+        }
+        return TimeAmount(time)
+    }
+}
+
+/// The engines of a gateway without a supervisor.
+struct EndpointFlags: ParsableArguments {
+    @Argument(help: "The model of engines that are reached by link+tcp: and link+unix:.")
+    var model: String?
+
+    @Option(help: ArgumentHelp("Servers, with commas between them: http://HOST:PORT[/PREFIX].", valueName: "urls"))
+    var endpoints: String?
+
+    @Option(
+        help: ArgumentHelp("Key that the servers are sent; better given as TANDEM_ENDPOINT_API_KEY.", valueName: "key"))
+    var endpointApiKey: String?
+
+    @Option(help: ArgumentHelp("How long a connection may take to be made.", valueName: "time"))
+    var connectTimeout = "2s"
+
+    @Option(help: ArgumentHelp("Silence from a request to the first byte of its answer.", valueName: "time"))
+    var firstByteTimeout = "10m"
+
+    @Option(help: ArgumentHelp("Silence in the middle of an answer.", valueName: "time"))
+    var silenceTimeout = "60s"
+
+    @Option(help: ArgumentHelp("How often a server is asked whether it lives.", valueName: "time"))
+    var probeInterval = "2s"
+
+    @Option(help: ArgumentHelp("How long it may take to say so.", valueName: "time"))
+    var probeTimeout = "3s"
+
+    @Flag(
+        inversion: .prefixedNo,
+        help: "Let another server go on with a stream whose server is lost.")
+    var continueStreams = true
+
+    private var addresses: [String] {
+        (endpoints ?? "").split(separator: ",").map { String($0.filter { $0 != " " }) }.filter { !$0.isEmpty }
+    }
+
+    private var links: [String] { addresses.filter { $0.hasPrefix("link+") } }
+
+    /// Servers that are spoken to over HTTP; nil if there are none.
+    func external() throws -> ExternalEngines? {
+        let addresses = addresses.filter { !$0.hasPrefix("link+") }
+        guard !addresses.isEmpty else { return nil }
+        var endpoints: [HTTPEndpoint] = []
+        for address in addresses {
+            do {
+                var endpoint = try HTTPEndpoint(address)
+                // Clients are given addresses with /v1, and so is this one.
+                if endpoint.prefix.hasSuffix("/v1") { endpoint.prefix.removeLast(3) }
+                guard !endpoints.contains(endpoint) else {
+                    throw HTTPEndpointError(address: address, reason: "it is given twice")
+                }
+                endpoints.append(endpoint)
+            } catch {
+                throw ConfigurationError(source: "--endpoints", reason: "\(error)")
+            }
+        }
+        var engines = ExternalEngines(endpoints: endpoints)
+        let key = endpointApiKey ?? Process.environment()["TANDEM_ENDPOINT_API_KEY"] ?? ""
+        engines.apiKey = key.isEmpty ? nil : key
+        engines.limits.connectTimeout = try time(connectTimeout, of: "--connect-timeout")
+        engines.limits.firstByteTimeout = try time(firstByteTimeout, of: "--first-byte-timeout")
+        engines.limits.silenceTimeout = try time(silenceTimeout, of: "--silence-timeout")
+        engines.probeInterval = try time(probeInterval, of: "--probe-interval")
+        engines.probeTimeout = try time(probeTimeout, of: "--probe-timeout")
+        engines.continuesStreams = continueStreams
+        return engines
+    }
+
+    private func time(_ text: String, of flag: String) throws -> TimeAmount {
+        guard let time = TimeSpan.parse(text), time >= .milliseconds(10) else {
+            throw ConfigurationError(
+                source: flag, reason: "\"\(text)\" is not a time such as 30s, 500ms or 2m, from 10ms on")
+        }
+        return TimeAmount(time)
+    }
+
+    /// The model of the engines that are reached by a link; nil if there are none.
+    func linkedModel() throws -> GatewayModel? {
+        guard !links.isEmpty else {
+            guard let model else { return nil }
+            throw ConfigurationError(
+                source: model, reason: "a model is only needed for engines at link+tcp: or link+unix: addresses")
+        }
+        guard let model else {
+            throw ConfigurationError(
+                source: "--endpoints",
+                reason: "\(links[0]) is an engine that knows no text: name its model, as in "
+                    + "tandem gateway MODEL --endpoints \(links[0])")
+        }
+        let found = try ModelFile.resolve(model)
+        let choice = ModelChoice(path: found.path)
+        return GatewayModel(
+            choice: choice, names: [found.name],
+            contextLength: try ModelFile(choice, maximumContextLength: nil).contextLength, engines: links.count)
+    }
+
+    /// The engines that are reached by a link; nil if there are none.
+    func roster() throws -> Roster? {
+        guard !links.isEmpty else { return nil }
+        for link in links { _ = try LinkAddress(link) }
+        return Roster(
+            generation: 1,
+            engines: links.enumerated().map { RosterEntry(index: UInt32($0), address: $1, state: .ready) })
+    }
+}
