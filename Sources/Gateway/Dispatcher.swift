@@ -122,7 +122,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     private var upstreams: [EngineID: any Upstream<Work>] = [:]
     private var running: [RequestID: Running] = [:]
     private var held: [RequestID: Held] = [:]
-    private var random = SystemRandomNumberGenerator()
+    private var random = QuickGenerator()
     private var nextID: RequestID = 1
     /// What speaks for one engine or another beside their load; asked if there is a choice.
     var hints: (Work) -> RoutingHints = { _ in RoutingHints() }
