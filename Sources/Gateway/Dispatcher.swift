@@ -133,7 +133,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     private var held: [RequestID: Held] = [:]
     /// When sequences lost their engines that have not gone on yet.
     private var interrupted: [RequestID: NIODeadline] = [:]
-    private var random = SystemRandomNumberGenerator()
+    private var random = QuickGenerator()
     private var nextID: RequestID = 1
     /// What speaks for one engine or another beside their load; asked if there is a choice.
     var hints: (Work) -> RoutingHints = { _ in RoutingHints() }

@@ -45,6 +45,8 @@ final class GatewayMetrics: Sendable {
     private let held: MetricGauge
     private let balance = Mutex((window: BalanceWindow(), ratio: Double?.none))
     private let clock: @Sendable () -> NIODeadline
+    /// Of the usual reasons.
+    private let successes: [String: MetricCounter]
     private let configuredEngines: MetricGauge
     private let servingEngines: MetricGauge
 
@@ -122,7 +124,10 @@ final class GatewayMetrics: Sendable {
             labels: [model])
         unfinished = registry.gauge(
             "tandem_gateway_unfinished_sequences", help: "Sequences admitted and not ended.", labels: [model])
-        for reason in ["stop", "length", "abort", "error"] { _ = success(reason) }
+        successes = Dictionary(
+            uniqueKeysWithValues: ["stop", "length", "abort", "error"].map { reason in
+                (reason, Self.success(reason, model, in: registry))
+            })
         ProcessMetrics.register(in: registry)
         registry.read(
             "tandem_engine_balance_ratio",
@@ -171,6 +176,10 @@ final class GatewayMetrics: Sendable {
 
     /// Finished sequences by reason.
     func success(_ reason: String) -> MetricCounter {
+        successes[reason] ?? Self.success(reason, model, in: registry)
+    }
+
+    private static func success(_ reason: String, _ model: MetricLabel, in registry: MetricRegistry) -> MetricCounter {
         registry.counter(
             "vllm:request_success_total", help: "Finished sequences by reason.",
             labels: [model, MetricLabel("finished_reason", reason)])
