@@ -67,11 +67,11 @@ let rooms: [[Target]] = [
         ] + nio,
         tests: ["Tokenization"]),
     room("HTTPCore", nio),
-    room("Routing", ["Requests"]),
+    room("Routing", ["Requests"], numeric: true, tests: ["RoutingSimulation"]),
     room(
         "Gateway",
         ["HTTPCore", "JSON", "Requests", "Grammar", "Routing", "EngineLink", "Tokenization", "Telemetry"] + nio,
-        tests: ["Weights", product("NIOEmbedded", "swift-nio")]),
+        tests: ["Weights", "InferenceEngine", "LanguageModel", product("NIOEmbedded", "swift-nio")]),
     room("Supervision", ["CTandemSystem", "EngineLink"]),
     room("MPS", ["CTandemSystem"]),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),
@@ -108,6 +108,19 @@ let package = Package(
             path: "Benchmarks/Engine",
             swiftSettings: swiftSettings
         ),
+        .target(name: "GatewayLoad", path: "Benchmarks/gateway/Native", cSettings: cSettings),
+        .executableTarget(
+            name: "gateway-benchmark",
+            dependencies: ["EngineLink", "GatewayLoad", "JSON", "Requests", "Tokenization"] + nio,
+            path: "Benchmarks/gateway/Command",
+            swiftSettings: swiftSettings
+        ),
+        .target(
+            name: "RoutingSimulation", dependencies: ["Requests", "Routing", "TestSupport"],
+            path: "Benchmarks/Routing/Library", swiftSettings: numericSettings),
+        .executableTarget(
+            name: "routing-benchmark", dependencies: ["Requests", "Routing", "RoutingSimulation", "TestSupport"],
+            path: "Benchmarks/Routing/Command", swiftSettings: numericSettings),
         .target(
             name: "Fuzzing",
             dependencies: ["JSON", "LanguageModel", "Requests", "TestSupport", "Tokenization", "Weights"],

@@ -74,6 +74,7 @@ public final class CPUExecutor: StepExecutor {
     private let inspection: StepInspection?
 
     private var prepared: Prepared?
+    private var progress: StepProgress?
     private var inFlight: [UInt64] = []
 
     private struct Prepared {
@@ -140,6 +141,10 @@ public final class CPUExecutor: StepExecutor {
 
     deinit { pool.shutdown() }
 
+    public func report(to progress: StepProgress) {
+        self.progress = progress
+    }
+
     public func prepare(
         limits: ExecutorLimits, groups: [KeyValueGroup]
     ) throws(ExecutorError) -> PreparedExecutor {
@@ -167,7 +172,7 @@ public final class CPUExecutor: StepExecutor {
         }
         let forward = try ForwardPass(
             model: model, compute: compute, kernels: kernels, packed: packed, pool: pool, limits: limits,
-            groups: groups, inspection: inspection)
+            groups: groups, progress: progress, inspection: inspection)
         let blockCount = forward.keyValues.blockCount
         prepared = Prepared(
             checker: PlanChecker(

@@ -44,12 +44,15 @@ final class ForwardPass: @unchecked Sendable {
     private let queryWidth: Int
     private let keyWidth: Int
     let layerCount: Int
+    let progress: StepProgress?
     let inspection: StepInspection?
 
     init(
         model: DecoderDescription, compute: CPUCompute, kernels: tandem_kernels, packed: PackedModel,
-        pool: ComputePool, limits: ExecutorLimits, groups: [KeyValueGroup], inspection: StepInspection? = nil
+        pool: ComputePool, limits: ExecutorLimits, groups: [KeyValueGroup], progress: StepProgress? = nil,
+        inspection: StepInspection? = nil
     ) throws(ExecutorError) {
+        self.progress = progress
         self.inspection = inspection
         self.model = model
         self.compute = compute
@@ -166,6 +169,7 @@ final class ForwardPass: @unchecked Sendable {
         if !keepsResidual(step) { pool.barrier() }
         for index in 0..<layerCount {
             if let inspection { inspect(step, inspection, layer: index, pending, worker) }
+            if worker == 0 { progress?.advance() }
             let layer = packed.layers[index]
             if model.computesAttention {
                 let activations = normalised(step, layer.attentionNorm, layer.key.activations, pending, worker)

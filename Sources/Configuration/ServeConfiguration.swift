@@ -39,6 +39,13 @@ public enum LogLevel: String, Sendable, CaseIterable, ExpressibleByArgument {
     case error
 }
 
+/// How exchanges are logged, a line each.
+public enum AccessLogFormat: String, Sendable, CaseIterable, ExpressibleByArgument {
+    case off
+    case text
+    case json
+}
+
 /// Host work that engines do in vain, to study what it costs; at most a second each.
 public struct HostStallSettings: Sendable, Equatable {
     public var perStep = Duration.zero
@@ -68,6 +75,15 @@ public struct ServeConfiguration: Sendable, Equatable {
     public var apiKey: String?
     public var shutdownTimeout = Duration.seconds(30)
     public var logLevel = LogLevel.info
+    public var accessLog = AccessLogFormat.off
+    /// Silence after which an engine's requests go on elsewhere; zero for never, as below.
+    public var engineSilenceTimeout = Duration.seconds(2)
+    /// Silence after which an engine or the gateway is killed and started again.
+    public var heartbeatTimeout = Duration.seconds(10)
+    /// Standstill after which an engine with work is killed and started again.
+    public var stepTimeout = Duration.seconds(120)
+    /// How long a client may leave unread what waits for it.
+    public var slowClientTimeout = Duration.seconds(60)
     /// Event loops of the gateway.
     public var gatewayThreads = 1
     public var hostStalls = HostStallSettings()
@@ -81,7 +97,8 @@ public struct ServeConfiguration: Sendable, Equatable {
         "host", "port", "engines", "threads", "device", "cpu-compute", "mps", "max-model-len", "max-num-seqs",
         "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "prompt-lookup", "served-model-name",
         "api-key",
-        "shutdown-timeout", "log-level", "gateway-threads", "host-stall-per-step", "host-stall-per-sequence",
+        "shutdown-timeout", "log-level", "access-log", "engine-silence-timeout", "heartbeat-timeout",
+        "step-timeout", "slow-client-timeout", "gateway-threads", "host-stall-per-step", "host-stall-per-sequence",
         "host-stall-per-request", "host-stall-per-prompt-token",
     ]
 
@@ -104,6 +121,12 @@ public struct ServeConfiguration: Sendable, Equatable {
         apiKey = try layers.text("api-key")
         shutdownTimeout = try layers.duration("shutdown-timeout") ?? defaults.shutdownTimeout
         logLevel = try layers.choice("log-level", of: LogLevel.self) ?? defaults.logLevel
+        accessLog = try layers.choice("access-log", of: AccessLogFormat.self) ?? defaults.accessLog
+        engineSilenceTimeout = try layers.duration("engine-silence-timeout") ?? defaults.engineSilenceTimeout
+        heartbeatTimeout = try layers.duration("heartbeat-timeout") ?? defaults.heartbeatTimeout
+        stepTimeout = try layers.duration("step-timeout") ?? defaults.stepTimeout
+        slowClientTimeout = try layers.duration("slow-client-timeout") ?? defaults.slowClientTimeout
+        try Self.checkTimeouts(layers)
         gatewayThreads = try layers.integer("gateway-threads", in: 1...256) ?? defaults.gatewayThreads
         hostStalls = HostStallSettings(
             perStep: try Self.stall("host-stall-per-step", layers),
@@ -148,6 +171,20 @@ public struct ServeConfiguration: Sendable, Equatable {
                 ?? ConfigurationError(source: key, reason: "a stall is at most a second")
         }
         return stall
+    }
+
+    /// Less than this is the ordinary unevenness of a busy machine.
+    private static let leastSilence = Duration.milliseconds(500)
+
+    private static func checkTimeouts(_ layers: SettingLayers) throws(ConfigurationError) {
+        for key in ["engine-silence-timeout", "heartbeat-timeout", "step-timeout"] {
+            guard let given = try layers.duration(key), given > .zero, given < leastSilence else { continue }
+            throw layers.given(key)?.error("at least 500ms, or 0 for never")
+                ?? ConfigurationError(source: key, reason: "at least 500ms, or 0 for never")
+        }
+        guard let given = try layers.duration("slow-client-timeout"), given < .seconds(1) else { return }
+        throw layers.given("slow-client-timeout")?.error("at least 1s")
+            ?? ConfigurationError(source: "slow-client-timeout", reason: "at least 1s")
     }
 
     private static func checkDevice(_ setting: GivenSetting?) throws(ConfigurationError) {

@@ -15,6 +15,7 @@ public struct ServeFlags: ParsableArguments {
     @OptionGroup(title: "Server") var server: ServerFlags
     @OptionGroup(title: "Engines") var engines: EngineFlags
     @OptionGroup(title: "Limits of an engine") var limits: LimitFlags
+    @OptionGroup(title: "What counts as hanging") var health: HealthFlags
     @OptionGroup(title: "Studies of host overhead") var studies: StudyFlags
     @OptionGroup(title: "Other") var other: OtherFlags
 
@@ -41,6 +42,9 @@ public struct ServeFlags: ParsableArguments {
             "host-stall-per-sequence": studies.hostStallPerSequence,
             "host-stall-per-request": studies.hostStallPerRequest,
             "host-stall-per-prompt-token": studies.hostStallPerPromptToken, "log-level": other.logLevel,
+            "access-log": other.accessLog, "engine-silence-timeout": health.engineSilenceTimeout,
+            "heartbeat-timeout": health.heartbeatTimeout, "step-timeout": health.stepTimeout,
+            "slow-client-timeout": health.slowClientTimeout,
             "config": other.config,
         ]
         return texts.compactMapValues { $0 }
@@ -136,6 +140,32 @@ struct LimitFlags: ParsableArguments {
     var kvCacheMemory: String?
 }
 
+/// How long processes and clients may keep silent.
+struct HealthFlags: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "Silence after which an engine's requests go on elsewhere; 0 for never. (default: 2s)", valueName: "time"))
+    var engineSilenceTimeout: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Silence after which an engine or the gateway is killed and started again; 0 for never. (default: 10s)",
+            valueName: "time"))
+    var heartbeatTimeout: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Time without any progress after which an engine with work is killed and started again; 0 for never. (default: 120s)",
+            valueName: "time"))
+    var stepTimeout: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "How long a client may leave unread what waits for it before its request is cancelled. (default: 60s)",
+            valueName: "time"))
+    var slowClientTimeout: String?
+}
+
 /// Host work that engines do in vain, so that its cost can be studied; it shows as the phase `stall` of
 /// `tandem_engine_host_seconds_total`.
 struct StudyFlags: ParsableArguments {
@@ -159,6 +189,9 @@ struct OtherFlags: ParsableArguments {
             "debug (with every request), info, warning (only trouble) or error (only what stays broken). (default: info)",
             valueName: "level"))
     var logLevel: String?
+
+    @Option(help: ArgumentHelp("A line for each request: off, text or json. (default: off)", valueName: "format"))
+    var accessLog: String?
 
     @Option(
         help: ArgumentHelp("YAML file with the names of these flags as keys, and a list of models.", valueName: "file"))

@@ -27,6 +27,9 @@ final class EngineCore {
     private var commands: [StepCommand] = []
     private var isDraining = false
     private var hasEnded = false
+    /// To the supervisor, if there is one.
+    var status: (any Channel)?
+    private var heartbeats: RepeatedTask?
 
     init(
         loop: StepLoop,
@@ -48,6 +51,22 @@ final class EngineCore {
         self.drainTimeout = drainTimeout
         self.end = end
         self.log = log
+    }
+
+    // MARK: Signs of life
+
+    /// Tells gateways and the supervisor from now on, at a fixed period, that this event loop runs and how far the step
+    /// thread is.
+    func startHeartbeats() {
+        let core = NIOLoopBound(self, eventLoop: eventLoop)
+        let period = TimeAmount.milliseconds(Heartbeat.periodMilliseconds)
+        heartbeats = eventLoop.scheduleRepeatedTask(initialDelay: period, delay: period) { _ in core.value.beat() }
+    }
+
+    private func beat() {
+        let heartbeat = Heartbeat(progress: loop.progress.count, isWorking: loop.progress.isWorking)
+        server.broadcast(.heartbeat(heartbeat))
+        if let status { StatusChannel.send(heartbeat, to: status) }
     }
 
     // MARK: From gateways
@@ -231,7 +250,10 @@ final class EngineCore {
     }
 
     /// Frees what outlives a turn of the event loop.
-    func stop() { grammars.shutdown() }
+    func stop() {
+        grammars.shutdown()
+        heartbeats?.cancel()
+    }
 
     private func finish(_ exit: EngineExit) {
         guard !hasEnded else { return }

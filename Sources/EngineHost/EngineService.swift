@@ -174,6 +174,7 @@ public final class EngineService: Sendable {
                         end: end,
                         log: log
                     )
+                    box.value?.startHeartbeats()
                     return server
                 }
             }.wait()
@@ -190,7 +191,7 @@ public final class EngineService: Sendable {
                 do {
                     try StatusChannel.open(descriptor, hello: hello, on: eventLoop) { event in
                         box.value?.supervisor(event)
-                    }.wait()
+                    }.map { box.value?.status = $0 }.wait()
                 } catch {
                     try? server.close().wait()
                     throw EngineHostError(

@@ -4,7 +4,8 @@ import EngineLink
 import NIOCore
 import NIOPosix
 
-/// An engine's end of the socket pair to its supervisor: a hello out, a drain in, and the supervisor's life.
+/// An engine's end of the socket pair to its supervisor: a hello and heartbeats out, a drain in, and the supervisor's
+/// life.
 enum StatusChannel {
     enum Event: Sendable, Equatable {
         case drain
@@ -20,7 +21,7 @@ enum StatusChannel {
         hello: EngineHello,
         on eventLoop: any EventLoop,
         onEvent: @escaping @Sendable (Event) -> Void
-    ) -> EventLoopFuture<Void> {
+    ) -> EventLoopFuture<any Channel> {
         ClientBootstrap(group: eventLoop)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
@@ -29,8 +30,14 @@ enum StatusChannel {
             }
             .withConnectedSocket(descriptor)
             .flatMap { channel in
-                channel.writeAndFlush(ByteBuffer(bytes: LinkCodec.frame(.engineHello(hello))))
+                channel.writeAndFlush(ByteBuffer(bytes: LinkCodec.frame(.engineHello(hello)))).map { channel }
             }
+    }
+
+    /// Sends a sign of life, unless the supervisor has not read the last ones.
+    static func send(_ heartbeat: Heartbeat, to channel: any Channel) {
+        guard channel.isWritable else { return }
+        channel.writeAndFlush(ByteBuffer(bytes: LinkCodec.frame(.heartbeat(heartbeat))), promise: nil)
     }
 }
 

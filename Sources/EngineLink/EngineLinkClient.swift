@@ -12,7 +12,7 @@ public final class EngineLinkClient: Sendable {
     public enum Event: Sendable, Equatable {
         /// The engine accepted the link; from now on messages may be sent.
         case opened(EngineHello)
-        /// Step outputs and statistics.
+        /// Step outputs, statistics and heartbeats.
         case message(LinkMessage)
         /// The link could not be made, was refused, broke or was closed; the last event.
         case closed(LinkError)
@@ -200,7 +200,7 @@ private final class ClientCore: LinkChannelOwner {
             phase = .open
             timer?.cancel()
             onEvent?(.opened(engine))
-        case (.open, .stepOutput), (.open, .statistics):
+        case (.open, .stepOutput), (.open, .statistics), (.open, .heartbeat):
             onEvent?(.message(message))
         case (.shakingHands, .error(let error)), (.open, .error(let error)):
             refusal = error

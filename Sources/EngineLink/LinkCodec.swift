@@ -32,6 +32,7 @@ public enum LinkCodec {
         case .drain: break
         case .roster(let roster): buffer.write(roster)
         case .gatewayReady(let port): buffer.writeInteger(port, endianness: .little)
+        case .heartbeat(let heartbeat): buffer.write(heartbeat)
         }
         let length = buffer.writerIndex - start - lengthBytes
         buffer.setInteger(UInt32(truncatingIfNeeded: length), at: start, endianness: .little)
@@ -71,6 +72,7 @@ public enum LinkCodec {
             case .drain: .drain
             case .roster: .roster(try reader.roster())
             case .gatewayReady: .gatewayReady(port: try reader.integer("port"))
+            case .heartbeat: .heartbeat(try reader.heartbeat())
             }
         try reader.end()
         return message
@@ -91,6 +93,7 @@ enum FrameType: UInt8 {
     case drain = 10
     case roster = 11
     case gatewayReady = 12
+    case heartbeat = 13
 
     init(_ message: LinkMessage) {
         self =
@@ -107,6 +110,7 @@ enum FrameType: UInt8 {
             case .drain: .drain
             case .roster: .roster
             case .gatewayReady: .gatewayReady
+            case .heartbeat: .heartbeat
             }
     }
 }

@@ -234,6 +234,22 @@ extension FieldReader {
 }
 
 extension ByteBuffer {
+    mutating func write(_ heartbeat: Heartbeat) {
+        writeInteger(heartbeat.progress, endianness: .little)
+        writeInteger(UInt8(heartbeat.isWorking ? 1 : 0))
+    }
+}
+
+extension FieldReader {
+    mutating func heartbeat() throws(LinkError) -> Heartbeat {
+        let progress: UInt64 = try integer("progress")
+        let isWorking: UInt8 = try integer("isWorking")
+        guard isWorking < 2 else { throw malformed("isWorking", "\(isWorking) is neither 0 nor 1") }
+        return Heartbeat(progress: progress, isWorking: isWorking == 1)
+    }
+}
+
+extension ByteBuffer {
     mutating func write(_ error: LinkError) {
         writeInteger(error.code.rawValue)
         write(error.message)

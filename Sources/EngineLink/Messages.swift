@@ -3,7 +3,7 @@
 public import Requests
 
 /// Version of the engine link; both ends must have the same.
-public let engineLinkVersion: UInt16 = 3
+public let engineLinkVersion: UInt16 = 4
 
 /// Everything that crosses the link between a gateway (client) and an engine (server), and the status channel between
 /// a supervisor and its children. One message is one length-prefixed frame.
@@ -29,6 +29,8 @@ public enum LinkMessage: Sendable, Equatable {
     case roster(Roster)
     /// Gateway to supervisor: the HTTP port is served.
     case gatewayReady(port: UInt16)
+    /// Engine to gateway, engine and gateway to supervisor: a sign of life, whatever there is to say.
+    case heartbeat(Heartbeat)
 }
 
 /// What a gateway says first.
@@ -163,6 +165,23 @@ public struct EngineStatistics: Sendable, Equatable {
         self.times = times
         self.storedBlocks = storedBlocks
         self.evictedBlocks = evictedBlocks
+    }
+}
+
+/// A sign of life of a process's event loop, sent at a fixed period: silence means that the process is frozen, that it
+/// hangs, or that the way to it is cut.
+public struct Heartbeat: Sendable, Equatable {
+    /// How often an engine sends one, to gateways and to its supervisor.
+    public static let periodMilliseconds: Int64 = 250
+
+    /// Grows whenever what computes gets anywhere, by no particular amount.
+    public var progress: UInt64
+    /// Whether ``progress`` has to grow: there is something to compute.
+    public var isWorking: Bool
+
+    public init(progress: UInt64 = 0, isWorking: Bool = false) {
+        self.progress = progress
+        self.isWorking = isWorking
     }
 }
 

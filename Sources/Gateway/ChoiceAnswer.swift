@@ -16,6 +16,11 @@ struct ChoicePiece: Sendable {
     var tokens: [TokenID]?
     var finish: ChoiceFinish?
 
+    /// Whether there is text to show and nothing else.
+    var isPlainText: Bool {
+        !text.isEmpty && calls.isEmpty && logProbabilities == nil && promptTokens == nil && tokens == nil && finish == nil
+    }
+
     /// Whether there is something to show before the end.
     var hasContent: Bool {
         !text.isEmpty || !calls.isEmpty || logProbabilities?.entries.isEmpty == false || tokens?.isEmpty == false

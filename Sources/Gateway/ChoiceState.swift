@@ -20,7 +20,7 @@ struct ChoiceFinish: Equatable {
 struct ChoiceDelta: Equatable {
     var text = ""
     /// What the engine generated, with tokens that give no text.
-    var tokens: [TokenID] = []
+    var tokens: OutputTokens = []
     var logProbabilities: [PositionLogProbabilities] = []
     var finish: ChoiceFinish?
     /// The choice ended here while the engine still generates.

@@ -21,9 +21,7 @@ enum Conversation {
         for name in ["chat_template", "documents"] where fields.value(name) != nil {
             throw .unsupported(name, "overriding the model's template")
         }
-        if try fields.bool("continue_final_message") == true {
-            throw .unsupported("continue_final_message", "continuing the last message")
-        }
+        let continues = try fields.bool("continue_final_message") ?? false
         let tools = try ToolCallRequest.read(fields).flatMap { $0.isActive ? $0.tools : nil }
         var messages = try messages(fields, template: template)
         var definitions = tools.map { JSONValue.array($0.map(\.definition)) }
@@ -31,18 +29,51 @@ enum Conversation {
             messages = ToolCallPrompt.spelledOut(messages, tools: tools ?? [], format: model.toolCallFormat)
             definitions = nil
         }
-        let addsPrompt = try fields.bool("add_generation_prompt") ?? true
+        if continues { try mark(&messages) }
+        let addsPrompt = try fields.bool("add_generation_prompt") ?? !continues
+        guard !continues || !addsPrompt else {
+            throw .invalid(
+                "continue_final_message", "`continue_final_message` and `add_generation_prompt` exclude each other")
+        }
         let extra = try fields.nested("chat_template_kwargs")?.object ?? JSONObject()
         let tokenizer = model.tokenizer
         let bos: String? = tokenizer.bosToken.flatMap { tokenizer.vocabularyString($0) }
         let eos: String? = tokenizer.eosToken.flatMap { tokenizer.vocabularyString($0) }
+        let prompt: String
         do throws(ChatTemplateError) {
-            return try template.render(
+            prompt = try template.render(
                 messages: .array(messages.map { .object($0) }), tools: definitions, addGenerationPrompt: addsPrompt,
                 bosToken: bos ?? "", eosToken: eos ?? "", now: Int64(now), extra: extra)
         } catch {
             throw .invalid("messages", "the model's chat template refused the conversation: \(error)")
         }
+        return continues ? try cut(prompt) : prompt
+    }
+
+    // MARK: Continuing the last message
+
+    /// Stands at the end of a message that is to be continued while the template has it. Templates may drop blanks at
+    /// the end of a message, and then these are not at the end.
+    private static let endMark = "\u{F8FF}END\u{F8FF}"
+
+    private static func mark(_ messages: inout [JSONObject]) throws(APIError) {
+        guard var last = messages.popLast(), last["role"]?.string == "assistant", let text = last["content"]?.string
+        else {
+            throw .invalid(
+                "continue_final_message", "`continue_final_message` needs a last message of the assistant, with text")
+        }
+        last["content"] = .string(text + endMark)
+        messages.append(last)
+    }
+
+    /// The prompt up to where the last message is to go on.
+    private static func cut(_ prompt: String) throws(APIError) -> String {
+        let places = prompt.ranges(of: endMark)
+        guard places.count == 1 else {
+            throw .invalid(
+                "continue_final_message", "the model's chat template does not let the last message be continued")
+        }
+        return String(prompt[..<places[0].lowerBound])
     }
 
     private static func messages(

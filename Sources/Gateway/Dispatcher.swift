@@ -3,6 +3,7 @@
 import NIOCore
 import Requests
 import Routing
+import Synchronization
 import Telemetry
 
 /// What a dispatcher tells the owner of a sequence.
@@ -15,9 +16,18 @@ protocol WorkOwner<Work, Output>: AnyObject {
     func maySubmitAgain(choice: Int) -> Bool
     /// Whether its client takes nothing at the moment: what starts, or starts again elsewhere, has to start paused.
     var isPaused: Bool { get }
+    /// The sequence was sent to an engine, named by its ``Upstream/routingKey``.
+    func placed(choice: Int, on engine: UInt64)
+    /// Which session it belongs to, if it does to any: those of one go to the same engine while that costs little.
+    var session: UInt64? { get }
     func receive(choice: Int, output: Output)
     /// The sequence cannot be served.
     func fail(choice: Int, error: APIError)
+}
+
+extension WorkOwner {
+    func placed(choice: Int, on engine: UInt64) {}
+    var session: UInt64? { nil }
 }
 
 /// What a dispatcher has to know of what it dispatches.
@@ -72,15 +82,27 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     typealias Owner = any WorkOwner<Work, Output>
     typealias Limits = DispatchLimits
 
-    private struct Running {
+    /// A class, so that it costs little to look at for each token.
+    private final class Running {
         /// Strong: a running sequence keeps its request alive; the entry goes when the sequence ends.
-        var owner: Owner
-        var choice: Int
-        var engine: EngineID
-        var attempts: Int
-        var tried: Set<EngineID>
+        let owner: Owner
+        let choice: Int
+        let engine: EngineID
+        let attempts: Int
+        let tried: Set<EngineID>
         /// Engines that cannot do it.
-        var excluded: Set<EngineID>
+        let excluded: Set<EngineID>
+
+        init(
+            owner: Owner, choice: Int, engine: EngineID, attempts: Int, tried: Set<EngineID>, excluded: Set<EngineID>
+        ) {
+            self.owner = owner
+            self.choice = choice
+            self.engine = engine
+            self.attempts = attempts
+            self.tried = tried
+            self.excluded = excluded
+        }
     }
 
     private struct Held {
@@ -94,6 +116,9 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     private let limits: Limits
     private let metrics: GatewayMetrics
     private var router = Router()
+    /// What other event loops have in hand, and what this one told them of itself.
+    private var loads: [EngineID: (sum: SharedLoad.Engine, tokens: SharedShare, requests: SharedShare)] = [:]
+    private var unfinishedShare = SharedShare()
     private var upstreams: [EngineID: any Upstream<Work>] = [:]
     private var running: [RequestID: Running] = [:]
     private var held: [RequestID: Held] = [:]
@@ -121,14 +146,25 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
 
     // MARK: Sequences
 
-    /// Whether so many more sequences may start now.
-    func hasRoom(for sequences: Int) -> Bool { unfinished + sequences <= limits.sequences }
+    /// Whether so many more sequences may start now, beside those of all event loops.
+    func hasRoom(for sequences: Int) -> Bool {
+        shareUnfinished()
+        return unfinishedOfAll + sequences <= limits.sequences
+    }
+    /// Sequences that were admitted and did not end, of all event loops.
+    var unfinishedOfAll: Int { metrics.load.unfinished.load(ordering: .relaxed) }
 
     /// Keeps room for sequences that are started later.
-    func reserve(_ sequences: Int) { reserved += sequences }
+    func reserve(_ sequences: Int) {
+        reserved += sequences
+        shareUnfinished()
+    }
 
     /// Gives room back that was kept: the sequences start now, or never will.
-    func release(_ sequences: Int) { reserved -= sequences }
+    func release(_ sequences: Int) {
+        reserved -= sequences
+        shareUnfinished()
+    }
 
     /// Starts a sequence.
     ///
@@ -137,14 +173,17 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         let id = nextID
         nextID += 1
         submit(id, owner: owner, choice: choice, attempts: 0, tried: [])
+        shareUnfinished()
         return id
     }
 
     /// Ends a sequence; its owner hears nothing more of it.
     func cancel(_ id: RequestID) {
+        defer { shareUnfinished() }
         held[id] = nil
         guard let sequence = running.removeValue(forKey: id) else { return }
         router.finished(id, on: sequence.engine)
+        shareLoad(of: sequence.engine)
         upstreams[sequence.engine]?.cancel(id)
     }
 
@@ -172,9 +211,21 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     /// An engine serves from now on.
     func engineAppeared(_ upstream: any Upstream<Work>) {
         upstreams[upstream.engine] = upstream
-        router.engineAppeared(upstream.engine)
+        loads[upstream.engine] = (metrics.load.engine(upstream.routingKey), SharedShare(), SharedShare())
+        router.engineAppeared(
+            upstream.engine, key: upstream.routingKey, prefixes: upstream.prefixKnowledge)
         router.setServing(upstream.engine, true)
         releaseHeld()
+    }
+
+    /// An engine says which prefix blocks it has stored and evicted since it last did.
+    func prefixesChanged(stored: [BlockHash], evicted: [BlockHash], on engine: EngineID) {
+        router.prefixesChanged(stored: stored, evicted: evicted, on: engine)
+    }
+
+    /// What others have in flight on an engine; see ``Router/setForeignLoad(_:requests:on:)``.
+    func setForeignLoad(_ tokens: Int, requests: Int, on engine: EngineID) {
+        router.setForeignLoad(tokens, requests: requests, on: engine)
     }
 
     /// An engine takes nothing new and finishes what it has.
@@ -186,6 +237,8 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     func engineLost(_ engine: EngineID, reason: String) {
         guard let upstream = upstreams.removeValue(forKey: engine) else { return }
         router.engineGone(engine)
+        shareLoad(of: engine)
+        loads[engine] = nil
         let lost = running.filter { $0.value.engine == engine }.sorted { $0.key < $1.key }
         for (id, sequence) in lost {
             // A request that fails cancels its other sequences: they may be gone when it is their turn.
@@ -199,6 +252,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
                     choice: sequence.choice, error: .server("the engine that ran the request was lost: \(reason)"))
             }
         }
+        shareUnfinished()
     }
 
     /// What an engine did, of one step or of one turn of the event loop.
@@ -206,13 +260,13 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         for output in outputs {
             guard let sequence = running[output.id], sequence.engine == engine else { continue }
             let owner = sequence.owner
+            router.progressed(output.id, on: engine, newTokens: output.newTokens)
             switch output.end {
-            case nil:
-                router.progressed(output.id, on: engine, newTokens: output.newTokens)
+            case nil: break
             case .finished:
                 running[output.id] = nil
                 router.finished(output.id, on: engine)
-                router.reported(.answered, by: engine, at: now)
+                report(.answered, by: engine)
             case .failed(let failure):
                 running[output.id] = nil
                 router.finished(output.id, on: engine)
@@ -227,6 +281,8 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
             }
             owner.receive(choice: sequence.choice, output: output)
         }
+        shareLoad(of: engine)
+        shareUnfinished()
     }
 
     // MARK: Choosing
@@ -241,23 +297,36 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         let work = owner.work(choice: choice, id: id)
         let cost = work.cost
         let excluded = work.excluded
-        let hints = router.servingEngines > 1 ? hints(work) : RoutingHints()
+        var hints = RoutingHints()
+        if router.servingEngines > 1 {
+            hints = self.hints(work)
+            if let session = owner.session { hints.session = session }
+        }
+        seeForeignLoad()
         guard
-            let engine = router.choose(
+            let decision = router.decide(
                 for: cost, hints: hints, excluding: excluded.isEmpty ? tried : tried.union(excluded), at: now,
                 using: &random),
-            let upstream = upstreams[engine]
+            let upstream = upstreams[decision.engine]
         else {
             hold(id, owner: owner, choice: choice, attempts: attempts, deadline: deadline)
             return
         }
+        metrics.routed(decision)
+        let engine = decision.engine
         var tried = tried
         tried.insert(engine)
         running[id] = Running(
             owner: owner, choice: choice, engine: engine, attempts: attempts + 1, tried: tried, excluded: excluded)
-        router.started(id, on: engine, cost: cost, hints: hints)
+        router.started(id, on: engine, cost: cost, hints: hints, cachedTokens: decision.cachedTokens)
+        shareLoad(of: engine)
+        owner.placed(choice: choice, on: upstream.routingKey)
         upstream.start(work)
         if owner.isPaused { upstream.pause(id) }
+    }
+
+    private func report(_ outcome: EngineOutcome, by engine: EngineID) {
+        router.reported(outcome, by: engine, at: now, jitter: .random(in: 0...1, using: &random))
     }
 
     /// - Parameter deadline: of a sequence that was held already.
@@ -267,12 +336,13 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { [weak self] in
             guard let self, let held = self.held[id], held.deadline <= deadline else { return }
             self.held[id] = nil
+            self.shareUnfinished()
             held.owner.fail(choice: held.choice, error: .unavailable("no engine is serving; try again later"))
         }
     }
 
     private func releaseHeld() {
-// A request that fails here cancels its other sequences, which are held too.
+        // A request that fails here cancels its other sequences, which are held too.
         for id in held.keys.sorted() {
             guard let sequence = held.removeValue(forKey: id) else { continue }
             submit(
@@ -303,12 +373,36 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         submit(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: tried)
     }
 
+    // MARK: Other event loops
+
+    /// Tells other event loops what this one has in hand.
+    private func shareUnfinished() {
+        unfinishedShare.enter(unfinished, into: metrics.load.unfinished)
+    }
+
+    private func shareLoad(of engine: EngineID) {
+        guard var load = loads[engine] else { return }
+        let (tokens, requests) = router.load(of: engine)
+        load.tokens.enter(tokens, into: load.sum.tokens)
+        load.requests.enter(requests, into: load.sum.requests)
+        loads[engine] = load
+    }
+
+    /// Tells the router what other event loops have in hand.
+    private func seeForeignLoad() {
+        for (engine, load) in loads {
+            router.setForeignLoad(
+                load.tokens.foreign(in: load.sum.tokens), requests: load.requests.foreign(in: load.sum.requests),
+                on: engine)
+        }
+    }
+
     private func retryOrFail(
         _ id: RequestID, _ failure: RequestFailure, _ sequence: Running, _ owner: Owner
     ) {
         switch failure.kind {
-        case .overloaded: router.reported(.busy, by: sequence.engine, at: now)
-        case .engine: router.reported(.failed, by: sequence.engine, at: now)
+        case .overloaded: report(.busy, by: sequence.engine)
+        case .engine: report(.failed, by: sequence.engine)
         case .doesNotFit, .invalid, .draining: break
         }
         switch failure.kind {

@@ -4,6 +4,7 @@ import EngineLink
 import NIOCore
 import Requests
 import Routing
+import Telemetry
 
 /// Keeps one link to every engine of a model that the roster calls ready, and tells the dispatcher which engines serve.
 ///
@@ -20,11 +21,25 @@ final class EnginePool {
         var isServing: Bool { hello != nil && entry.state == .ready }
     }
 
-    private struct Link {
+    /// Connects to an engine; `EngineLinkClient.connect` in a gateway.
+    typealias Connect = (LinkAddress, ClientHello, @escaping @Sendable (EngineLinkClient.Event) -> Void) -> any PoolLink
+
+    private final class Link {
         /// New with every attempt to connect, so that nothing of an older link touches its successor.
-        var engine: EngineID
-        var client: EngineLinkClient
+        let engine: EngineID
+        let client: any PoolLink
+        var watch: SilenceWatch
+
+        init(engine: EngineID, client: any PoolLink, watch: SilenceWatch) {
+            self.engine = engine
+            self.client = client
+            self.watch = watch
+        }
     }
+
+    /// The engine that is the only one gets so many times the usual time: nobody could go on with what it has, and if it
+    /// was merely slow, giving its link up would throw that away.
+    static let patienceWithTheLast = 5
 
     private let eventLoop: any EventLoop
     private let dispatcher: SequenceDispatcher
@@ -33,26 +48,37 @@ final class EnginePool {
     private let hello: ClientHello
     private let metrics: GatewayMetrics
     private let log: @Sendable (String) -> Void
+    /// How long an engine may be silent; 0 for ever.
+    private let silenceLimit: TimeAmount
+    private let openLink: Connect
+    private var silenceTimer: RepeatedTask?
     private var generation: UInt64 = 0
     private var engines: [UInt32: EngineState] = [:]
     private var links: [UInt32: Link] = [:]
     private var backoffs: [UInt32: ReconnectBackoff] = [:]
     private var attempts: UInt64 = 0
+    /// How the engines cut prompts into blocks; `nil` before one has said so.
+    private var promptBlocks: PromptBlocks?
     /// Succeeds once a roster has come and every engine that was ready in it has answered or could not be reached.
     private let settledPromise: EventLoopPromise<Void>
     private var isSettled = false
 
     init(
         eventLoop: any EventLoop, dispatcher: SequenceDispatcher, indices: Range<UInt32>? = nil,
-        tokenizerFingerprint: Digest128, pid: Int32, metrics: GatewayMetrics, log: @escaping @Sendable (String) -> Void
+        tokenizerFingerprint: Digest128, pid: Int32, silenceLimit: TimeAmount = .seconds(2), metrics: GatewayMetrics,
+        log: @escaping @Sendable (String) -> Void, connect: Connect? = nil
     ) {
         self.eventLoop = eventLoop
         self.dispatcher = dispatcher
         self.indices = indices
         hello = ClientHello(tokenizerFingerprint: tokenizerFingerprint, pid: pid)
+        self.silenceLimit = silenceLimit
+        openLink =
+            connect ?? { EngineLinkClient.connect(to: $0, hello: $1, on: eventLoop, onEvent: $2) }
         self.metrics = metrics
         self.log = log
         settledPromise = eventLoop.makePromise()
+        dispatcher.hints = { [weak self] request in self?.promptBlocks?.hints(for: request) ?? RoutingHints() }
     }
 
     /// When the gateway knows its engines: before that, an unhealthy answer says nothing about them.
@@ -118,26 +144,36 @@ final class EnginePool {
         attempts += 1
         let engine = EngineID(attempts)
         let pool = NIOLoopBound(self, eventLoop: eventLoop)
-        let client = EngineLinkClient.connect(to: address, hello: hello, on: eventLoop) { event in
-            pool.value.handle(event, of: engine, index: index)
-        }
-        links[index] = Link(engine: engine, client: client)
+        let client = openLink(address, hello) { event in pool.value.handle(event, of: engine, index: index) }
+        links[index] = Link(
+            engine: engine, client: client, watch: SilenceWatch(limit: silenceLimit, now: eventLoop.now))
     }
 
     private func handle(_ event: EngineLinkClient.Event, of engine: EngineID, index: UInt32) {
         guard let link = links[index], link.engine == engine else { return }
+        link.watch.heard()
         defer { settle() }
         switch event {
         case .opened(let hello):
             backoffs[index]?.succeeded()
+            watchSilence()
             engines[index]?.hello = hello
+            promptBlocks = PromptBlocks(hello)
             engines[index]?.engine = engine
             dispatcher.engineAppeared(
-                LinkUpstream(engine: engine, hello: hello) { [client = link.client] in client.send($0) })
+                LinkUpstream(engine: engine, index: index, hello: hello) { [client = link.client] in client.send($0) })
         case .message(.stepOutput(let output)):
             dispatcher.receive(output.outputs, from: engine)
         case .message(.statistics(let statistics)):
+            dispatcher.prefixesChanged(
+                stored: statistics.storedBlocks, evicted: statistics.evictedBlocks, on: engine)
+            // The router has them: here they would only take memory.
+            var statistics = statistics
+            statistics.storedBlocks = []
+            statistics.evictedBlocks = []
             engines[index]?.statistics = statistics
+        case .message(.heartbeat):
+            break
         case .message(let message):
             log("engine \(index) sent an unexpected message: \(message)")
         case .closed(let error):
@@ -158,6 +194,33 @@ final class EnginePool {
         }
     }
 
+    // MARK: Silence
+
+    private func watchSilence() {
+        guard silenceTimer == nil, silenceLimit > .nanoseconds(0) else { return }
+        let period = SilenceWatch.period(for: silenceLimit)
+        let pool = NIOLoopBound(self, eventLoop: eventLoop)
+        silenceTimer = eventLoop.scheduleRepeatedTask(initialDelay: period, delay: period) { _ in
+            pool.value.checkSilence()
+        }
+    }
+
+    /// Gives up links of which nothing was heard for too long: the process is frozen, or the way to it is cut. What it
+    /// ran goes on elsewhere; it is taken back as soon as it answers.
+    private func checkSilence() {
+        let now = eventLoop.now
+        for (index, link) in links.sorted(by: { $0.key < $1.key }) {
+            guard let state = engines[index], state.hello != nil else { continue }
+            let isLast = state.isServing && dispatcher.servingEngines <= 1
+            guard link.watch.tick(now: now, patience: isLast ? Self.patienceWithTheLast : 1) else { continue }
+            let reason = "nothing was heard of it for \(link.watch.silence)"
+            log("engine \(index): \(reason); its requests go on elsewhere")
+            metrics.silences(engine: Int(index)).add()
+            drop(index, reason: reason)
+            if state.entry.state == .ready { reconnectLater(index) }
+        }
+    }
+
     /// Gives an engine's link up, without waiting for the system to notice that the other end is gone.
     private func drop(_ index: UInt32, reason: String) {
         engines[index]?.hello = nil
@@ -173,6 +236,15 @@ final class EnginePool {
             isSettled = true
             settledPromise.succeed()
         }
+        silenceTimer?.cancel()
         for index in links.keys { drop(index, reason: "the gateway is shutting down") }
     }
 }
+
+/// A link as the pool uses it.
+protocol PoolLink: Sendable {
+    func send(_ message: LinkMessage)
+    func close()
+}
+
+extension EngineLinkClient: PoolLink {}

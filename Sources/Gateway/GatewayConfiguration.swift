@@ -17,10 +17,16 @@ public struct GatewayConfiguration: Sendable {
     public var eventLoops = 1
     /// Keys that clients must show one of; empty lets everybody in.
     public var apiKeys: [String] = []
-    /// Sequences of a model that may be unfinished at once, an event loop; one more is refused with 429.
+    /// Sequences of a model that may be unfinished at once, on all event loops together; one more is refused with 429.
     public var maximumSequences = 4096
     /// How long a sequence waits when no engine serves before it is refused with 503.
     public var holdTimeout = TimeAmount.seconds(30)
+    /// How long an engine may be silent before its requests go on elsewhere; 0 for ever. Engines say something every
+    /// 250 ms.
+    public var engineSilenceTimeout = TimeAmount.seconds(2)
+    /// How long a client may keep its sequences paused by not taking what they generated, or take nothing at all of what
+    /// waits for it; then its request is cancelled.
+    public var slowClientTimeout = TimeAmount.seconds(60)
     /// How long the gateway waits at its start for the supervisor's roster and for engines that are ready.
     public var settleTimeout = TimeAmount.milliseconds(500)
     /// How long streams may take to finish once the gateway was told to end.
@@ -29,8 +35,8 @@ public struct GatewayConfiguration: Sendable {
     public var maximumBodyBytes = 32 << 20
     public var version: String
     public var pid: Int32
-    /// Whether every exchange is logged.
-    public var logsAccess = false
+    /// Where every exchange is logged; `nil` for nowhere.
+    public var accessLog: AccessLogSettings?
     /// Takes one line for people.
     public var log: @Sendable (String) -> Void
     public var clock: @Sendable () -> NIODeadline = { .now() }

@@ -44,7 +44,12 @@ final class GatewayFront {
     func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
         let id = Self.requestID(responder.requestID)
         responder.requestID = id
-        let exchange = Exchange(request: request, responder: responder, id: id, headers: ["X-Request-Id": id])
+        var exchange = Exchange(request: request, responder: responder, id: id, headers: ["X-Request-Id": id])
+        if let trace = Self.trace(of: request) {
+            exchange.trace = trace
+            exchange.headers.add(TraceContext.responseHeader, trace.traceparent)
+            responder.describe { AccessNote(trace: trace) }
+        }
         do {
             try authorize(request)
             try route(exchange)
@@ -64,6 +69,13 @@ final class GatewayFront {
             return given
         }
         return Digest128(high: .random(in: .min ... .max), low: .random(in: .min ... .max)).description
+    }
+
+    /// Two headers are as good as none: nobody could say which is meant.
+    private static func trace(of request: HTTPRequest) -> TraceContext? {
+        let values = request.headers.values(named: TraceContext.header)
+        guard values.count == 1 else { return nil }
+        return TraceContext(traceparent: values[0], spanID: .random(in: 1 ... .max))
     }
 
     // MARK: Keys

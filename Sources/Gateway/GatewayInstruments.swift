@@ -8,11 +8,15 @@ struct GatewayInstruments: Sendable {
     let models: [GatewayMetrics]
     /// Work that is done for requests without regard to their model. Of one model it is that model's.
     let hostTimes: HostTimes
+    /// Lines of the access log that nobody read in time.
+    let droppedAccessLines: MetricCounter
     private let registry: MetricRegistry
 
     init(models names: [String], clock: @escaping @Sendable () -> NIODeadline = { .now() }) {
         let registry = MetricRegistry()
         self.registry = registry
+        droppedAccessLines = registry.counter(
+            "tandem_access_log_dropped_total", help: "Lines of the access log that were dropped.", labels: [])
         models = names.map { GatewayMetrics(modelName: $0, registry: registry, clock: clock) }
         if models.count == 1 {
             hostTimes = models[0].hostTimes

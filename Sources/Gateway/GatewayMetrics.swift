@@ -3,6 +3,7 @@
 import EngineLink
 import NIOCore
 import Requests
+import Routing
 import Synchronization
 import Telemetry
 
@@ -13,6 +14,10 @@ final class GatewayMetrics: Sendable {
     private let model: MetricLabel
     /// Submissions of a sequence beyond its first.
     let retries: MetricCounter
+    /// Requests that were cancelled because their clients did not read.
+    let slowClients: MetricCounter
+    private let decisions: [RoutingDecision.Reason: MetricCounter]
+    private let prefixTokens: MetricCounter
     let promptTokens: MetricCounter
     let generationTokens: MetricCounter
     let timeToFirstToken: MetricHistogram
@@ -27,6 +32,8 @@ final class GatewayMetrics: Sendable {
     let hostTimes: HostTimes
     /// Requests that were admitted and not answered to their end.
     let requestsInHand = Atomic<Int>(0)
+    /// What event loops have to know of each other.
+    let load = SharedLoad()
     private let unfinished: MetricGauge
     private let configuredEngines: MetricGauge
     private let servingEngines: MetricGauge
@@ -44,6 +51,18 @@ final class GatewayMetrics: Sendable {
         }
         retries = registry.counter(
             "tandem_router_retries_total", help: "Submissions of a sequence beyond its first.", labels: [model])
+        slowClients = registry.counter(
+            "tandem_slow_clients_total", help: "Requests cancelled because the client did not read.", labels: [model])
+        var decisions: [RoutingDecision.Reason: MetricCounter] = [:]
+        for reason in RoutingDecision.Reason.allCases {
+            decisions[reason] = registry.counter(
+                "tandem_router_decisions_total", help: "Submissions of sequences, by what their engine was chosen for.",
+                labels: [model, MetricLabel("reason", reason.rawValue)])
+        }
+        self.decisions = decisions
+        prefixTokens = registry.counter(
+            "tandem_router_prefix_tokens_total",
+            help: "Prompt tokens that chosen engines were expected to have cached.", labels: [model])
         promptTokens = registry.counter(
             "vllm:prompt_tokens_total", help: "Prompt tokens of admitted requests.", labels: [model])
         generationTokens = registry.counter(
@@ -82,6 +101,12 @@ final class GatewayMetrics: Sendable {
         ProcessMetrics.register(in: registry)
     }
 
+    /// A sequence was given to an engine.
+    func routed(_ decision: RoutingDecision) {
+        decisions[decision.reason]?.add()
+        if decision.cachedTokens > 0 { prefixTokens.add(UInt64(decision.cachedTokens)) }
+    }
+
     /// Finished sequences by reason.
     func success(_ reason: String) -> MetricCounter {
         registry.counter(
@@ -100,6 +125,13 @@ final class GatewayMetrics: Sendable {
             help: "Streams of external engines that were to go on elsewhere, by outcome and reason.",
             labels: [model, MetricLabel("outcome", outcome), MetricLabel("reason", reason)]
         ).add()
+    }
+
+    /// Links that were given up because the engine was silent.
+    func silences(engine: Int) -> MetricCounter {
+        registry.counter(
+            "tandem_engine_silences_total", help: "Links given up because nothing was heard of the engine.",
+            labels: [model, MetricLabel("engine", String(engine))])
     }
 
     /// A request was answered with an error before it was admitted, or failed after.
@@ -133,6 +165,12 @@ final class GatewayMetrics: Sendable {
                     "tandem_engine_state", help: "1 for the state that the engine is in.",
                     labels: labels + [MetricLabel("state", "\(state)")]
                 ).set(engine.state == state ? 1 : 0)
+            }
+            for state in ["closed", "half_open", "open"] {
+                registry.gauge(
+                    "tandem_router_breaker_state", help: "1 for the state of the engine's circuit breaker.",
+                    labels: labels + [MetricLabel("state", state)]
+                ).set(engine.breaker.name == state ? 1 : 0)
             }
             counter(
                 "tandem_engine_restarts_total", "How often the engine was started again.",

@@ -14,6 +14,7 @@ public final class GatewayServer: Sendable {
     private let workers: NIOThreadPool
     private let shards: ShardTable
     private let supervisor: (any Channel)?
+    private let accessLog: AccessLog?
     private let drainTimeout: TimeAmount
     /// Set when the gateway itself ends: then it closes the supervisor's socket.
     private let isEnding: Flag
@@ -24,7 +25,7 @@ public final class GatewayServer: Sendable {
 
     private init(
         server: HTTPServer, group: MultiThreadedEventLoopGroup, workers: NIOThreadPool, shards: ShardTable,
-        supervisor: (any Channel)?, drainTimeout: TimeAmount, isEnding: Flag
+        supervisor: (any Channel)?, accessLog: AccessLog?, drainTimeout: TimeAmount, isEnding: Flag
     ) {
         self.isEnding = isEnding
         self.server = server
@@ -32,6 +33,7 @@ public final class GatewayServer: Sendable {
         self.workers = workers
         self.shards = shards
         self.supervisor = supervisor
+        self.accessLog = accessLog
         self.drainTimeout = drainTimeout
     }
 
@@ -60,6 +62,7 @@ public final class GatewayServer: Sendable {
             group: group, configuration: configuration, instruments: instruments, workers: workers)
         var serving = HTTPServerConfiguration()
         serving.limits.maximumBodyBytes = configuration.maximumBodyBytes
+        serving.limits.responseStallTimeout = configuration.slowClientTimeout
         serving.errorBody = { status, reason in
             let type = status.code < 500 ? "invalid_request_error" : "server_error"
             let error = APIError(status: status.code, type: type, message: reason)
@@ -68,14 +71,8 @@ public final class GatewayServer: Sendable {
         let log = configuration.log
         serving.writeObserver = { HostTimes.add($0, to: instruments.hostTimes.write) }
         serving.incidentLog = { incident in log("http: \(incident)") }
-        if configuration.logsAccess {
-            serving.accessLog = { entry in
-                log(
-                    "\(entry.method?.rawValue ?? "-") \(entry.path ?? "-") \(entry.status?.code ?? 0) "
-                        + "\(entry.bodyBytes) B \(entry.duration.nanoseconds / 1000) µs "
-                        + "\(entry.isComplete ? "complete" : "cut") \(entry.requestID ?? "-")")
-            }
-        }
+        let accessLog = configuration.accessLog.map { AccessLog($0, dropped: instruments.droppedAccessLines) }
+        if let accessLog { serving.accessLog = { accessLog.add($0) } }
         shards.forEach { $0.start() }
         if let roster { shards.update(roster) }
         let isEnding = Flag()
@@ -98,10 +95,11 @@ public final class GatewayServer: Sendable {
             group: group, listening: configuration.listener, configuration: serving, handler: shards)
         if let supervisor {
             SupervisorChannel.send(.gatewayReady(port: UInt16(clamping: server.port ?? 0)), to: supervisor)
+            GatewayPulse.start(group, to: supervisor)
         }
         return GatewayServer(
             server: server, group: group, workers: workers, shards: shards, supervisor: supervisor,
-            drainTimeout: configuration.drainTimeout, isEnding: isEnding)
+            accessLog: accessLog, drainTimeout: configuration.drainTimeout, isEnding: isEnding)
     }
 
     /// Takes a roster from elsewhere than the supervisor's socket.
@@ -128,6 +126,7 @@ public final class GatewayServer: Sendable {
         for deadline in deadlines { deadline.cancel() }
         await shards.shutdown()
         isEnding.value.store(true, ordering: .releasing)
+        await accessLog?.shutdown()
         try? await workers.shutdownGracefully()
         try? await group.shutdownGracefully()
     }

@@ -70,10 +70,13 @@ extension GatewayShard {
             prepared: prepared,
             context: GenerationOwner.Context(
                 dispatcher: dispatcher, tokenizer: model.tokenizer, contextLength: model.contextLength,
-                endTokens: model.endTokens + middleEnds.filter { !model.endTokens.contains($0) }, writer: writer),
+                endTokens: model.endTokens + middleEnds.filter { !model.endTokens.contains($0) }, writer: writer,
+                chunks: chunks, slowClientTimeout: configuration.slowClientTimeout,
+                session: SessionKey.session(exchange.request.headers, name: request.session)),
             format: format,
             responder: exchange.responder,
             headers: exchange.headers,
+            note: AccessNote(trace: exchange.trace, model: model.name),
             observer: RequestObserver(metrics: metrics, clock: configuration.clock, choices: prepared.sequences)
         )
         owner.start()
@@ -83,7 +86,7 @@ extension GatewayShard {
     func checkRoom(for sequences: Int) throws(APIError) {
         guard dispatcher.hasRoom(for: sequences) else {
             throw .overloaded(
-                "\(dispatcher.unfinished) sequences are waiting or running and this request has \(sequences); "
+                "\(dispatcher.unfinishedOfAll) sequences are waiting or running and this request has \(sequences); "
                     + "the limit is \(configuration.maximumSequences)")
         }
     }

@@ -21,6 +21,7 @@ final class GatewayShard: ModelShard {
     /// Where long prompts are tokenized, and what else would keep other connections waiting is done.
     let workers: NIOThreadPool
     var recentGrammars = RecentGrammars()
+    let chunks = ChunkBuffer()
 
     init(
         eventLoop: any EventLoop, configuration: GatewayConfiguration, model: ServedModel, metrics: GatewayMetrics,
@@ -38,8 +39,8 @@ final class GatewayShard: ModelShard {
             metrics: metrics)
         engines = EnginePool(
             eventLoop: eventLoop, dispatcher: dispatcher, indices: model.engines,
-            tokenizerFingerprint: model.tokenizer.fingerprint, pid: configuration.pid, metrics: metrics,
-            log: configuration.log)
+            tokenizerFingerprint: model.tokenizer.fingerprint, pid: configuration.pid,
+            silenceLimit: configuration.engineSilenceTimeout, metrics: metrics, log: configuration.log)
     }
 
     /// One request, with what every answer to it carries.
@@ -48,6 +49,8 @@ final class GatewayShard: ModelShard {
         var responder: HTTPResponder
         var id: String
         var headers: HTTPHeaders
+        /// Where it stands in a trace, if its client said so.
+        var trace: TraceContext?
     }
 
     func handle(_ exchange: Exchange) {
@@ -81,7 +84,7 @@ final class GatewayShard: ModelShard {
                 state: state.entry.state, isServing: state.isServing, pid: state.entry.pid,
                 restarts: state.entry.restarts, reason: state.entry.reason, hello: state.hello,
                 statistics: state.statistics, outstandingRequests: view?.outstandingRequests ?? 0,
-                outstandingTokens: view?.outstandingTokens ?? 0)
+                outstandingTokens: view?.outstandingTokens ?? 0, breaker: view?.breaker ?? .closed)
         }
     }
 

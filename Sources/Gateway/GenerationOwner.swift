@@ -14,12 +14,16 @@ final class GenerationOwner: SequenceOwner {
     private let prompts: [PreparedRequest.Prompt]
     private let endTokens: [TokenID]
     private let contextLength: Int
+    let session: UInt64?
     private var format: any AnswerFormat
     private let dispatcher: SequenceDispatcher
     private let responder: HTTPResponder
     private let responseHeaders: HTTPHeaders
     private let observer: RequestObserver
+    /// For the access log.
+    private var note: AccessNote
     private let writer: BodyWriter
+    private let chunks: ChunkBuffer
     private var choices: [ChoiceState]
     private var answers: [ChoiceAnswer]
     private var sequences: [RequestID?]
@@ -32,6 +36,12 @@ final class GenerationOwner: SequenceOwner {
     /// Prompt tokens that each prompt's first choice found in the prefix cache.
     private var cachedTokens: [Int]
     private var streamStarted = false
+    /// What came while the client took nothing, to be written when it does again. Bounded by what engines generate before
+    /// a pause reaches them: a step or two.
+    private var backlog: [(choice: Int, output: SequenceOutput)] = []
+    /// Ends the request if the client takes nothing for too long.
+    private var slowClient: Scheduled<Void>?
+    private let slowClientTimeout: TimeAmount
     private var ended = false
 
     struct Context {
@@ -40,6 +50,10 @@ final class GenerationOwner: SequenceOwner {
         var contextLength: Int
         var endTokens: [TokenID]
         var writer: BodyWriter
+        var chunks: ChunkBuffer
+        /// How long the client may keep the request's sequences paused.
+        var slowClientTimeout = TimeAmount.seconds(60)
+        var session: UInt64?
     }
 
     init(
@@ -48,6 +62,7 @@ final class GenerationOwner: SequenceOwner {
         format: any AnswerFormat,
         responder: HTTPResponder,
         headers: HTTPHeaders,
+        note: AccessNote = AccessNote(),
         observer: RequestObserver
     ) {
         let (request, prompts) = (prepared.request, prepared.prompts)
@@ -55,11 +70,15 @@ final class GenerationOwner: SequenceOwner {
         self.prompts = prompts
         endTokens = request.ignoreEndOfSequence ? [] : context.endTokens
         contextLength = context.contextLength
+        session = context.session
         self.format = format
         dispatcher = context.dispatcher
         writer = context.writer
+        chunks = context.chunks
+        slowClientTimeout = context.slowClientTimeout
         self.responder = responder
         responseHeaders = headers
+        self.note = note
         self.observer = observer
         let count = prepared.sequences
         let matcher = StopMatcher(stops: request.stop, includesStop: request.includeStopText)
@@ -80,6 +99,7 @@ final class GenerationOwner: SequenceOwner {
     func start() {
         observer.admitted(
             promptTokens: usage.promptTokens, sequences: choices.count, maximumTokens: request.maximumNewTokens)
+        responder.describe { [weak self] in self?.describe() ?? AccessNote() }
         responder.onClose { [weak self] in self?.clientGone() }
         responder.onWritabilityChange { [weak self] writable in self?.writabilityChanged(writable) }
         dispatcher.reserve(choices.count)
@@ -110,6 +130,8 @@ final class GenerationOwner: SequenceOwner {
 
     func work(choice: Int, id: RequestID) -> EngineRequest {
         let prompt = prompts[choices[choice].promptIndex].tokens
+        // It starts again after what was written, and comes to the same.
+        backlog.removeAll { $0.choice == choice }
         let emitted = choices[choice].emitted
         // They are complete before the first token comes, and until then they are computed anew.
         if emitted.isEmpty { choices[choice].forgetPromptLogProbabilities() }
@@ -134,18 +156,30 @@ final class GenerationOwner: SequenceOwner {
 
     func maySubmitAgain(choice: Int) -> Bool { choices[choice].emitted.isEmpty }
 
-    var isPaused: Bool { !responder.isWritable }
+    var isPaused: Bool { !backlog.isEmpty || !responder.isWritable }
 
     func receive(choice: Int, output: SequenceOutput) {
         guard request.stream || format.collects else { return take(output, choice: choice) }
-        for part in output.singleTokens { take(part, choice: choice) }
+        guard output.tokens.count > 1 else { return takePart(output, choice: choice) }
+        for part in output.singleTokens { takePart(part, choice: choice) }
+    }
+
+    private func takePart(_ part: SequenceOutput, choice: Int) {
+        if request.stream, isPaused {
+            backlog.append((choice, part))
+        } else {
+            take(part, choice: choice)
+        }
     }
 
     private func take(_ output: SequenceOutput, choice: Int) {
         guard !ended else { return }
         if output.finish != nil { sequences[choice] = nil }
-        let delta = observer.detokenizing { choices[choice].accept(output) }
-        account(delta, of: choice)
+        let began = observer.now()
+        let delta = choices[choice].accept(output)
+        // One look at the clock serves three purposes.
+        let detokenized = observer.detokenized(since: began)
+        account(delta, of: choice, at: detokenized)
         if delta.mustCancel, let id = sequences[choice] {
             sequences[choice] = nil
             dispatcher.cancel(id)
@@ -160,11 +194,21 @@ final class GenerationOwner: SequenceOwner {
         }
         answers[choice].add(delta)
         if request.stream {
-            observer.writing { sendChunks(choice) }
+            sendChunks(choice)
+            observer.wrote(since: detokenized)
         } else if format.collects {
             format.collect(answers[choice].take())
         }
         if unfinished == 0 { complete() }
+    }
+
+    func placed(choice: Int, on engine: UInt64) { note.engine = engine }
+
+    private func describe() -> AccessNote {
+        var note = note
+        note.promptTokens = usage.promptTokens
+        note.generatedTokens = usage.completionTokens
+        return note
     }
 
     func fail(choice: Int, error: APIError) {
@@ -174,7 +218,8 @@ final class GenerationOwner: SequenceOwner {
 
     private func fail(_ error: APIError) {
         guard !ended else { return }
-        ended = true
+        end()
+        note.hasFailed = true
         observer.failed(status: error.status)
         cancelAll()
         if streamStarted {
@@ -189,9 +234,16 @@ final class GenerationOwner: SequenceOwner {
 
     private func clientGone() {
         guard !ended else { return }
-        ended = true
+        end()
         observer.aborted()
         cancelAll()
+    }
+
+    private func end() {
+        ended = true
+        backlog = []
+        slowClient?.cancel()
+        slowClient = nil
     }
 
     private func cancelAll() {
@@ -203,10 +255,42 @@ final class GenerationOwner: SequenceOwner {
         }
     }
 
+    // MARK: Slow clients
+
     private func writabilityChanged(_ writable: Bool) {
-        for case .some(let id) in sequences {
-            if writable { dispatcher.resume(id) } else { dispatcher.pause(id) }
+        guard !ended else { return }
+        if writable {
+            writeBacklog()
+            guard !ended, !isPaused else { return }
+            slowClient?.cancel()
+            slowClient = nil
+            for case .some(let id) in sequences { dispatcher.resume(id) }
+        } else if slowClient == nil {
+            for case .some(let id) in sequences { dispatcher.pause(id) }
+            slowClient = responder.eventLoop.assumeIsolated().scheduleTask(in: slowClientTimeout) { [weak self] in
+                self?.giveUpSlowClient()
+            }
         }
+    }
+
+    private func writeBacklog() {
+        var written = 0
+        while written < backlog.count, responder.isWritable, !ended {
+            let (choice, output) = backlog[written]
+            written += 1
+            take(output, choice: choice)
+        }
+        // Empty by now if that ended the request.
+        backlog.removeFirst(min(written, backlog.count))
+    }
+
+    /// Frees what its sequences keep in engines.
+    private func giveUpSlowClient() {
+        guard !ended else { return }
+        end()
+        observer.gaveUpSlowClient()
+        cancelAll()
+        responder.abort()
     }
 
     // MARK: Prompt
@@ -232,11 +316,11 @@ final class GenerationOwner: SequenceOwner {
     // MARK: Response
 
     private func sendChunks(_ choice: Int) {
-        let index = choices[choice].index
-        var bytes: [UInt8] = []
-        if !streamStarted { beginStream(&bytes) }
-        format.add(answers[choice].take(), choice: index, usage: usage, into: &bytes)
-        if !bytes.isEmpty { responder.write(bytes) }
+        chunks.fill { bytes in
+            if !streamStarted { beginStream(&bytes) }
+            format.add(answers[choice].take(), choice: choices[choice].index, usage: usage, into: &bytes)
+            if !bytes.isEmpty { responder.write(bytes) }
+        }
     }
 
     private func beginStream(_ bytes: inout [UInt8]) {
@@ -251,7 +335,7 @@ final class GenerationOwner: SequenceOwner {
     }
 
     private func complete() {
-        ended = true
+        end()
         observer.completed()
         if request.stream { observer.writing(endStream) } else { respond() }
     }
@@ -305,8 +389,8 @@ final class GenerationOwner: SequenceOwner {
 
     /// Prompt tokens count once a prompt, cached ones as its first choice found them, and generated ones of all
     /// candidates.
-    private func account(_ delta: ChoiceDelta, of choice: Int) {
-        observer.produced(tokens: delta.tokens.count, choice: choice)
+    private func account(_ delta: ChoiceDelta, of choice: Int, at now: NIODeadline) {
+        observer.produced(tokens: delta.tokens.count, choice: choice, at: now)
         usage.completionTokens += delta.tokens.count
         guard choices[choice].sampleIndex == 0 else { return }
         let prompt = choices[choice].promptIndex

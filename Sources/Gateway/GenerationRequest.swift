@@ -47,6 +47,8 @@ struct GenerationRequest: Equatable {
     var truncation: PromptTruncation?
     var priority: Int32 = 0
     var cacheSalt = ""
+    /// What the client calls the session, the user or the prompt that it belongs to; see ``SessionKey``.
+    var session: String?
     var requestedModel: String?
     /// The field that holds the prompt, where it is none that belongs to ``kind``.
     var promptField: String?
@@ -129,7 +131,7 @@ extension GenerationRequest {
         skipSpecialTokens = try fields.bool("skip_special_tokens") ?? true
         truncation = try PromptTruncation.read(fields)
         (priority, cacheSalt) = try Self.readScheduling(fields)
-        _ = try fields.string("user")
+        session = try SessionKey.name(fields)
     }
 
     private mutating func readStreaming(_ fields: RequestFields) throws(APIError) {

@@ -2,6 +2,7 @@
 
 import EngineLink
 import NIOCore
+import Routing
 
 /// What a gateway does for a model, or for all models of external servers, on one event loop: it takes their requests
 /// and knows their engines.
@@ -69,4 +70,16 @@ struct EngineReport {
     /// What this event loop has in hand there.
     var outstandingRequests: Int
     var outstandingTokens: Int
+    var breaker = CircuitBreaker.State.closed
+}
+
+extension CircuitBreaker.State {
+    /// For labels.
+    var name: String {
+        switch self {
+        case .closed: "closed"
+        case .halfOpen: "half_open"
+        case .open: "open"
+        }
+    }
 }

@@ -31,7 +31,9 @@ enum ProxyContinuation {
             guard maximum > kept else { return .ended }
             fields[limit] = .integer(maximum - Int64(kept))
         }
-        if let minimum = fields["min_tokens"]?.integer { fields["min_tokens"] = .integer(max(0, minimum - Int64(kept))) }
+        if let minimum = fields["min_tokens"]?.integer {
+            fields["min_tokens"] = .integer(max(0, minimum - Int64(kept)))
+        }
         switch record.kind {
         case .completion:
             guard let prompt = prompt(in: fields, followedBy: text, record: record) else { return .cannot(.promptForm) }

@@ -182,9 +182,9 @@ final class ProxyEndpoint {
     }
 
     private func makeUpstream() -> ProxyUpstream {
-        ProxyUpstream(engine: delegate.newEngineID(), client: client, dispatcher: dispatcher) { [weak self] error in
-            self?.inTrouble(error)
-        }
+        ProxyUpstream(
+            engine: delegate.newEngineID(), index: index, client: client, dispatcher: dispatcher
+        ) { [weak self] error in self?.inTrouble(error) }
     }
 
     /// It is certain that it takes nothing now.

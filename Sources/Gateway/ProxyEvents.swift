@@ -119,7 +119,8 @@ struct ProxyEvents {
                 if line + 1 < bytes.count, bytes[line + 1] == 0x0A { return (line + 2, line) }
                 if line + 2 < bytes.count, bytes[line + 1] == 0x0D, bytes[line + 2] == 0x0A { return (line + 3, line) }
                 // The empty line may still come.
-                if line + 1 >= bytes.count || (line + 2 >= bytes.count && bytes[line + 1] == 0x0D) { return (nil, line) }
+                let isLast = line + 1 >= bytes.count || (line + 2 >= bytes.count && bytes[line + 1] == 0x0D)
+                if isLast { return (nil, line) }
                 index = line + 1
             }
             return (nil, bytes.count)

@@ -12,8 +12,8 @@ struct ProxyFields: Equatable {
     /// Most tokens that are asked for.
     var maximumTokens: Int?
     var choices = 1
-    /// What requests that belong together have in common.
-    var session: UInt64?
+    /// What requests that belong together have in common, as the body says it.
+    var sessionName: String?
     /// Where `prompt`, `messages` or `input` stands in the body.
     var prompt: Range<Int>?
 
@@ -21,7 +21,8 @@ struct ProxyFields: Equatable {
     init(_ body: ByteBuffer) {
         let bytes = body.readableBytesUInt8Span
         var cursor = JSONCursor(bytes)
-        var (modelPlace, sessionPlace): (Range<Int>?, Range<Int>?)
+        var modelPlace: Range<Int>?
+        var sessionRank = Int.max
         _ = cursor.members { cursor, key in
             guard cursor.peek() != nil else { return false }
             if cursor.matches(key, "model") {
@@ -41,21 +42,18 @@ struct ProxyFields: Equatable {
                 maximumTokens = cursor.integer(value) ?? maximumTokens
             } else if cursor.matches(key, "n") {
                 choices = max(1, min(cursor.integer(value) ?? 1, 1024))
-            } else if cursor.matches(key, "prompt_cache_key") {
-                sessionPlace = value
-            } else if cursor.matches(key, "user"), sessionPlace == nil {
-                sessionPlace = value
+            } else if value.count > 2, let rank = Self.sessionKeys.firstIndex(where: { cursor.matches(key, $0) }),
+                rank <= sessionRank, let name = Self.text(bytes, value)
+            {
+                (sessionRank, sessionName) = (rank, name)
             }
             return true
         }
         model = modelPlace.flatMap { Self.text(bytes, $0) }
-        session = sessionPlace.flatMap { place in
-            guard place.count > 2 else { return nil }
-            var hash = StableHash(seed: 0x5E55_1011)
-            for index in place { hash.combine(UInt64(bytes[index])) }
-            return hash.digest().low
-        }
     }
+
+    /// The first of them counts; see ``SessionKey``.
+    private static let sessionKeys: [StaticString] = ["session_id", "prompt_cache_key", "user"]
 
     /// A value that is a string; nil for any other.
     private static func text(_ bytes: Span<UInt8>, _ place: Range<Int>) -> String? {

@@ -25,6 +25,7 @@ final class ProxyOwner: WorkOwner {
     private let observer: RequestObserver
     private let metrics: GatewayMetrics
     private var sequence: RequestID?
+    private var note = AccessNote()
     /// How the answer goes on elsewhere; made when an engine is lost.
     private var plan: ProxyContinuation.Plan?
     private var streamStarted = false
@@ -42,7 +43,8 @@ final class ProxyOwner: WorkOwner {
         let target = exchange.request.path + (exchange.request.query.map { "?\($0)" } ?? "")
         request = HTTPClientRequest(
             method: exchange.request.method, target: target,
-            headers: ProxyHeaders.ofRequest(exchange.request.headers, id: exchange.id, authorization: authorization),
+            headers: ProxyHeaders.ofRequest(
+                exchange.request.headers, id: exchange.id, trace: exchange.trace, authorization: authorization),
             body: exchange.request.body)
         self.fields = fields
         record = ProxyRecord(kind: kind, choices: fields.choices)
@@ -51,14 +53,25 @@ final class ProxyOwner: WorkOwner {
         self.continues = continues
         self.observer = observer
         self.metrics = metrics
+        note.trace = exchange.trace
+        note.model = fields.model
     }
 
     func start() {
         observer.admitted()
+        responder.describe { [weak self] in self?.describe() ?? AccessNote() }
         responder.onClose { [weak self] in self?.clientGone() }
         responder.onWritabilityChange { [weak self] in self?.writabilityChanged($0) }
         let id = dispatcher.start(owner: self, choice: 0)
         if ended { dispatcher.cancel(id) } else { sequence = id }
+    }
+
+    func placed(choice: Int, on engine: UInt64) { note.engine = engine }
+
+    private func describe() -> AccessNote {
+        var note = note
+        if record.tokens > 0 { note.generatedTokens = record.tokens }
+        return note
     }
 
     // MARK: - Sequence
@@ -88,11 +101,12 @@ final class ProxyOwner: WorkOwner {
 
     func maySubmitAgain(choice: Int) -> Bool {
         guard record.hasContent else { return true }
-        let cause = "lost"
-        guard continues else { return refuse(.notAllowed, cause) }
+        let cause = record.cause.rawValue
+        record.cause = .lost
+        guard continues else { return refuse(.notAllowed) }
         switch ProxyContinuation.plan(request.body, record: record) {
         case .cannot(let obstacle):
-            return refuse(obstacle, cause)
+            return refuse(obstacle)
         case .ended:
             plan = .ended
             return false
@@ -106,7 +120,7 @@ final class ProxyOwner: WorkOwner {
         }
     }
 
-    private func refuse(_ obstacle: Obstacle, _ cause: String) -> Bool {
+    private func refuse(_ obstacle: Obstacle) -> Bool {
         plan = .cannot(obstacle)
         return false
     }
@@ -150,6 +164,7 @@ final class ProxyOwner: WorkOwner {
 
     private func fail(_ error: APIError) {
         ended = true
+        note.hasFailed = true
         if let id = sequence { dispatcher.cancel(id) }
         sequence = nil
         guard streamStarted else {

@@ -46,6 +46,13 @@ final class ProxyRecord {
     var isDone = false
     /// Why an answer that has begun cannot go on elsewhere.
     var obstacle: Obstacle?
+    /// How the last engine failed.
+    var cause = Cause.lost
+
+    /// How an engine fails in the middle of an answer. The names are labels of a metric.
+    enum Cause: String {
+        case lost, silent, malformed, reported
+    }
 
     init(kind: Kind, choices: Int) {
         self.kind = kind

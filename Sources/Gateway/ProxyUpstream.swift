@@ -8,6 +8,7 @@ import Routing
 /// An external engine, spoken to over HTTP.
 final class ProxyUpstream: Upstream {
     let engine: EngineID
+    let routingKey: UInt64
     private let client: HTTPClient
     private let dispatcher: ProxyDispatcher
     /// Told when the engine could not be reached, or broke off.
@@ -16,11 +17,13 @@ final class ProxyUpstream: Upstream {
     /// Grows with everything that comes from the engine.
     fileprivate(set) var received: UInt64 = 0
 
+    /// - Parameter index: its place among the endpoints.
     init(
-        engine: EngineID, client: HTTPClient, dispatcher: ProxyDispatcher,
+        engine: EngineID, index: Int, client: HTTPClient, dispatcher: ProxyDispatcher,
         onTrouble: @escaping (HTTPClientError) -> Void
     ) {
         self.engine = engine
+        routingKey = UInt64(index)
         self.client = client
         self.dispatcher = dispatcher
         self.onTrouble = onTrouble
@@ -151,13 +154,15 @@ private final class ProxyCall: HTTPResponseReceiver {
             guard case .events = mode else { return }
             mode = .over
             exchange?.cancel()
+            record.cause = .reported
             end(.failed(RequestFailure(kind: .engine, message: failure)))
         } else if record.isDone {
             mode = .over
             exchange?.release()
             upstream.report(
                 ProxyOutput(
-                    id: id, newTokens: batch.tokens, end: .finished, part: batch.events.map { .events($0) } ?? .nothing))
+                    id: id, newTokens: batch.tokens, end: .finished,
+                    part: batch.events.map { .events($0) } ?? .nothing))
         } else {
             pass(batch)
         }
@@ -214,10 +219,12 @@ private final class ProxyCall: HTTPResponseReceiver {
         mode = .over
         switch error.kind {
         case .unreachable, .cut:
+            record.cause = .lost
             // First, so that the request is not sent there again before it is known whether the engine lives.
             upstream.trouble(error)
             end(.lost(error.message))
         case .malformed, .silent:
+            record.cause = error.kind == .silent ? .silent : .malformed
             upstream.trouble(error)
             end(.failed(RequestFailure(kind: .engine, message: error.message)))
         }

@@ -22,7 +22,8 @@ struct ProxyWork: DispatchedWork {
     var hints: RoutingHints {
         RoutingHints(
             prefix: fields.prompt.map { PromptChunks.hashes(of: body, in: $0, model: fields.model) } ?? [],
-            blockSize: PromptChunks.tokens, session: fields.session)
+            blockSize: PromptChunks.tokens,
+            session: SessionKey.session(request.headers, name: fields.sessionName))
     }
 }
 
@@ -55,10 +56,15 @@ enum ProxyHeaders {
 
     /// Of a client's request.
     ///
-    /// - Parameter authorization: what the engine gets to see.
-    static func ofRequest(_ headers: HTTPHeaders, id: String, authorization: String?) -> HTTPHeaders {
+    /// - Parameters:
+    ///   - trace: our span in the client's trace; without one the client's header passes as it is.
+    ///   - authorization: what the engine gets to see.
+    static func ofRequest(
+        _ headers: HTTPHeaders, id: String, trace: TraceContext?, authorization: String?
+    ) -> HTTPHeaders {
         var passed = filtered(headers, without: requestFields)
         passed.add("X-Request-Id", id)
+        if let trace { passed.set(TraceContext.header, trace.traceparent) }
         if let authorization { passed.add("Authorization", authorization) }
         return passed
     }

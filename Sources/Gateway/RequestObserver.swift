@@ -42,8 +42,11 @@ final class RequestObserver {
 
     /// A choice got tokens.
     func produced(tokens: Int, choice: Int) {
+        produced(tokens: tokens, choice: choice, at: clock())
+    }
+
+    func produced(tokens: Int, choice: Int, at now: NIODeadline) {
         guard tokens > 0 else { return }
-        let now = clock()
         metrics.generationTokens.add(UInt64(tokens))
         if let before = latest[choice] {
             metrics.interTokenLatency.observe(seconds(now - before) / Double(tokens), times: UInt64(tokens))
@@ -90,9 +93,26 @@ final class RequestObserver {
         metrics.success("abort").add(UInt64(max(0, unfinished)))
     }
 
-    /// Turns tokens into text, on the gateway's account.
-    func detokenizing<Value>(_ body: () -> Value) -> Value {
-        metrics.hostTimes.measure(metrics.hostTimes.detokenize, body)
+    /// The client did not take what it was sent.
+    func gaveUpSlowClient() {
+        metrics.slowClients.add()
+        aborted()
+    }
+
+    func now() -> NIODeadline { clock() }
+
+    /// Tokens were turned into text, on the gateway's account.
+    ///
+    /// - Returns: now.
+    func detokenized(since began: NIODeadline) -> NIODeadline {
+        let now = clock()
+        HostTimes.add(now - began, to: metrics.hostTimes.detokenize)
+        return now
+    }
+
+    /// Something was written to the client, on the gateway's account.
+    func wrote(since began: NIODeadline) {
+        HostTimes.add(clock() - began, to: metrics.hostTimes.write)
     }
 
     /// Writes to the client, on the gateway's account.

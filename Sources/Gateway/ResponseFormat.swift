@@ -14,6 +14,9 @@ struct ResponseFormat: AnswerFormat {
     /// `{"id":…,"object":…,"created":…,"model":…,"choices":[`
     private let chunkHead: [UInt8]
     private let wholeHead: [UInt8]
+    /// What stands around the text of the first choice's chunks that show nothing else: nearly all chunks there are.
+    private let plainHead: [UInt8]
+    private let plainTail: [UInt8]
 
     /// - Parameters:
     ///   - id: `cmpl-…` or `chatcmpl-…`.
@@ -42,6 +45,13 @@ struct ResponseFormat: AnswerFormat {
         }
         chunkHead = head(kind == .chat ? "chat.completion.chunk" : "text_completion")
         wholeHead = head(kind == .chat ? "chat.completion" : "text_completion")
+        let (before, after) =
+            switch kind {
+            case .completion: (#""text":""#, #"","logprobs":null,"finish_reason":null,"stop_reason":null}]"#)
+            case .chat: (#""delta":{"content":""#, #""},"logprobs":null,"finish_reason":null}]"#)
+            }
+        plainHead = Array("data: ".utf8) + chunkHead + Array((#"{"index":0,"# + before).utf8)
+        plainTail = Array((after + (usageField ? #","usage":null"# : "") + "}\n\n").utf8)
     }
 
     // MARK: Chunks
@@ -56,6 +66,12 @@ struct ResponseFormat: AnswerFormat {
     }
 
     func add(_ piece: ChoicePiece, choice: Int, usage: Usage, into bytes: inout [UInt8]) {
+        if choice == 0, !showsUsageAlways, piece.isPlainText {
+            bytes += plainHead
+            JSONWriter.appendEscaped(piece.text.utf8, to: &bytes)
+            bytes += plainTail
+            return
+        }
         let usage = showsUsageAlways ? usage : nil
         if piece.hasContent || (piece.finish != nil && kind == .completion) {
             contentChunk(choice: choice, piece, usage: usage, into: &bytes)

@@ -11,10 +11,19 @@ protocol Upstream<Work>: AnyObject {
     var engine: EngineID { get }
     /// How a sequence that this engine lost can go on elsewhere.
     var resumeCapability: ResumeCapability { get }
+    /// How the router learns what it has in its prefix cache.
+    var prefixKnowledge: PrefixKnowledge { get }
+    /// The same on every event loop, and for an engine that comes back under another id.
+    var routingKey: UInt64 { get }
     func start(_ work: Work)
     func cancel(_ id: RequestID)
     func pause(_ id: RequestID)
     func resume(_ id: RequestID)
+}
+
+extension Upstream {
+    var prefixKnowledge: PrefixKnowledge { .guessed }
+    var routingKey: UInt64 { engine.rawValue }
 }
 
 /// What an engine accepts as the state of a sequence that another one began.
@@ -30,17 +39,22 @@ enum ResumeCapability {
 /// An engine behind an engine link.
 final class LinkUpstream: Upstream {
     let engine: EngineID
+    /// Where it stands in the roster.
+    let index: UInt32
     let hello: EngineHello
     private let send: (LinkMessage) -> Void
 
     /// - Parameter send: hands a message to the link; a broken link drops it and reports its loss separately.
-    init(engine: EngineID, hello: EngineHello, send: @escaping (LinkMessage) -> Void) {
+    init(engine: EngineID, index: UInt32, hello: EngineHello, send: @escaping (LinkMessage) -> Void) {
         self.engine = engine
+        self.index = index
         self.hello = hello
         self.send = send
     }
 
     var resumeCapability: ResumeCapability { .tokens }
+    var prefixKnowledge: PrefixKnowledge { .told }
+    var routingKey: UInt64 { UInt64(index) }
 
     func start(_ request: EngineRequest) { send(.submit(request)) }
     func cancel(_ id: RequestID) { send(.cancel(id)) }

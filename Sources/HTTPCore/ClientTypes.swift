@@ -22,7 +22,9 @@ public struct HTTPEndpoint: Sendable, Hashable, CustomStringConvertible {
         guard !ASCII.equalIgnoringCase(text.prefix(8), "https://") else {
             throw wrong("engines are reached without TLS; give an http:// address")
         }
-        guard ASCII.equalIgnoringCase(text.prefix(scheme.count), scheme) else { throw wrong("it must begin with http://") }
+        guard ASCII.equalIgnoringCase(text.prefix(scheme.count), scheme) else {
+            throw wrong("it must begin with http://")
+        }
         let rest = text.dropFirst(scheme.count)
         guard rest.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }), !rest.contains(where: { "?#@\\".contains($0) }) else {
             throw wrong("it may have a host, a port and a path, and nothing else")

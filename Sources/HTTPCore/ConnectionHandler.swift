@@ -11,8 +11,8 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     typealias OutboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
-    /// The request in hand.
-    private struct Exchange {
+    /// The request in hand. A class, so that looking at it copies nothing.
+    private final class Exchange {
         let id: UInt64
         let method: HTTPMethod
         let path: String
@@ -23,15 +23,32 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         var status: HTTPStatus?
         var framing = ResponseFraming.none
         var bodyBytes = 0
+        var firstByte: NIODeadline?
+        var describe: (() -> any Sendable)?
         var onClose: (() -> Void)?
         var onWritabilityChange: ((Bool) -> Void)?
+
+        init(id: UInt64, head: RequestHead, began: NIODeadline) {
+            self.id = id
+            method = head.method
+            path = head.path
+            isHTTP11 = head.isHTTP11
+            self.began = began
+            keepAlive = head.wantsKeepAlive
+            requestID = head.headers["X-Request-Id"]
+        }
     }
 
     /// A large body leaves in pieces of this size, so that progress on it is seen.
     private static let maximumWriteBytes = 256 * 1024
+    /// Bytes of a stream that are sent without being told when the system took them: that costs as much as the rest.
+    private static let maximumUnconfirmedBytes = 4096
+    private static let usualHeadBytes = 256
+    /// A larger buffer is not kept for the next turn.
+    private static let keptBufferBytes = 4096
 
     private let shared: ConnectionContext
-    private var limits: HTTPLimits { shared.configuration.limits }
+    private let limits: HTTPLimits
     private var machine: ConnectionMachine
     private var context: ChannelHandlerContext?
     private var isRegistered = false
@@ -40,13 +57,19 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     private var isProcessing = false
     private var isReadPending = false
     private var outbound = ByteBuffer()
+    private var flushQueue: FlushQueue?
     private var isFlushScheduled = false
+    /// Sent after the last write whose end is told.
+    private var unconfirmedBytes = 0
     private var isOutputClosed = false
+    /// The server gave the connection up, not the client.
+    private var isCut = false
     private var isBackedUp = false
     private var timer: (deadline: NIODeadline, task: Scheduled<Void>)?
 
     init(context: ConnectionContext) {
         shared = context
+        limits = context.configuration.limits
         machine = ConnectionMachine(limits: context.configuration.limits, now: .now())
     }
 
@@ -54,6 +77,8 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
+        flushQueue = shared.flushQueues.queue(
+            of: context.eventLoop, observer: shared.configuration.writeObserver)
         machine = ConnectionMachine(limits: limits, now: context.eventLoop.now)
         if context.channel.isActive { begin(context) }
     }
@@ -122,7 +147,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         outbound = ByteBuffer()
         // Taken out first: the callback may come back to us.
         if let ended = exchange.take() {
-            log(ended, isComplete: false)
+            log(ended, isCut ? .cut : .cancelled)
             ended.onClose?()
         }
     }
@@ -154,9 +179,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
 
     private func handOut(_ head: RequestHead, _ body: ByteBuffer, _ context: ChannelHandlerContext) {
         exchangeCount += 1
-        exchange = Exchange(
-            id: exchangeCount, method: head.method, path: head.path, isHTTP11: head.isHTTP11,
-            began: context.eventLoop.now, keepAlive: head.wantsKeepAlive, requestID: head.headers["X-Request-Id"])
+        exchange = Exchange(id: exchangeCount, head: head, began: context.eventLoop.now)
         let request = HTTPRequest(
             method: head.method, path: head.path, query: head.query, headers: head.headers, body: body,
             remoteAddress: context.remoteAddress)
@@ -169,7 +192,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         shared.configuration.accessLog?(
             AccessLogEntry(
                 method: head?.method, path: head?.path, requestID: head?.headers["X-Request-Id"],
-                status: rejection.status, bodyBytes: bodyBytes, duration: .zero, isComplete: true,
+                status: rejection.status, bodyBytes: bodyBytes, duration: .zero, timeToFirstByte: .zero, outcome: .complete,
                 remoteAddress: context?.remoteAddress))
     }
 
@@ -188,56 +211,83 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     /// The answer in hand is complete.
     private func endExchange() {
         guard let context, let ended = exchange.take() else { return }
-        log(ended, isComplete: true)
+        log(ended, .complete)
+        if unconfirmedBytes > 0 { scheduleFlush() }
         _ = machine.responseEnded(keepAlive: ended.keepAlive, now: context.eventLoop.now)
         closeOutputIfDone()
         process()
     }
 
-    private func log(_ exchange: Exchange, isComplete: Bool) {
+    private func log(_ exchange: Exchange, _ outcome: ExchangeOutcome) {
         guard let accessLog = shared.configuration.accessLog, let context else { return }
         accessLog(
             AccessLogEntry(
                 method: exchange.method, path: exchange.path, requestID: exchange.requestID, status: exchange.status,
                 bodyBytes: exchange.bodyBytes, duration: context.eventLoop.now - exchange.began,
-                isComplete: isComplete, remoteAddress: context.remoteAddress))
+                timeToFirstByte: exchange.firstByte.map { $0 - exchange.began }, outcome: outcome,
+                remoteAddress: context.remoteAddress, note: exchange.describe?()))
     }
 
     // MARK: - Sending
 
-    private func send(_ append: (inout ByteBuffer) -> Void) {
+    /// - Parameter count: about how many bytes.
+    private func send(_ count: Int = ConnectionHandler.usualHeadBytes, _ append: (inout ByteBuffer) -> Void) {
         guard let context, !isOutputClosed else { return }
         let before = outbound.readableBytes
+        outbound.reserveCapacity(minimumWritableBytes: count + ResponseHead.chunkFramingBytes)
         append(&outbound)
         machine.outboundQueued(outbound.readableBytes - before, now: context.eventLoop.now)
-        scheduleFlush(context)
+        scheduleFlush()
         updateWritability()
     }
 
-    private func scheduleFlush(_ context: ChannelHandlerContext) {
+    private func scheduleFlush() {
         guard !isFlushScheduled else { return }
         isFlushScheduled = true
-        context.eventLoop.execute { self.flush() }
+        flushQueue?.add(self)
     }
 
-    private func flush() {
+    /// Called by the queue at the end of a turn.
+    func flush() {
         isFlushScheduled = false
-        guard let context, !isOutputClosed, outbound.readableBytes > 0 else { return }
-        let observer = shared.configuration.writeObserver
-        let began = observer == nil ? nil : NIODeadline.now()
+        guard let context, !isOutputClosed, outbound.readableBytes > 0 || (exchange == nil && unconfirmedBytes > 0)
+        else { return }
+        unconfirmedBytes += outbound.readableBytes
+        if exchange != nil, unconfirmedBytes <= min(Self.maximumUnconfirmedBytes, limits.outboundLowWater / 2) {
+            context.writeAndFlush(wrapOutboundOut(outbound), promise: nil)
+        } else {
+            writeConfirmed(context)
+        }
+        // The system nearly always takes all of it at once, and the buffer is ours again.
+        if outbound.capacity <= Self.keptBufferBytes { outbound.clear() } else { outbound = ByteBuffer() }
+        armTimer()
+    }
+
+    private func writeConfirmed(_ context: ChannelHandlerContext) {
         var bytes = outbound
-        outbound = ByteBuffer()
-        while let piece = bytes.readSlice(length: min(bytes.readableBytes, Self.maximumWriteBytes)),
-            piece.readableBytes > 0
-        {
-            let count = piece.readableBytes
+        var before = unconfirmedBytes - bytes.readableBytes
+        unconfirmedBytes = 0
+        // Nothing at all is a write, too, whose end tells of those before it.
+        repeat {
+            guard let piece = bytes.readSlice(length: min(bytes.readableBytes, Self.maximumWriteBytes)) else { break }
+            let count = before + piece.readableBytes
+            before = 0
             let promise = context.eventLoop.makePromise(of: Void.self)
             promise.futureResult.whenSuccess { self.written(count) }
             context.write(wrapOutboundOut(piece), promise: promise)
-        }
+        } while bytes.readableBytes > 0
         context.flush()
-        if let observer, let began { observer(.now() - began) }
-        armTimer()
+    }
+
+    /// Asks whether the system took what was sent last, where nobody tells.
+    private func confirm(_ context: ChannelHandlerContext) {
+        guard unconfirmedBytes > 0,
+            let waiting = try? context.channel.syncOptions?.getOption(.bufferedWritableBytes), waiting == 0
+        else { return }
+        let count = unconfirmedBytes
+        unconfirmedBytes = 0
+        machine.outboundWritten(count, now: context.eventLoop.now)
+        updateWritability()
     }
 
     private func written(_ count: Int) {
@@ -270,6 +320,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     private func cut() {
         guard let context, !isOutputClosed else { return }
         isOutputClosed = true
+        isCut = true
         outbound = ByteBuffer()
         context.eventLoop.execute { self.context?.close(promise: nil) }
     }
@@ -289,6 +340,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     private func timerFired() {
         timer = nil
         guard let context else { return }
+        confirm(context)
         switch machine.expire(now: context.eventLoop.now) {
         case .nothing: break
         case .close: context.close(promise: nil)
@@ -297,6 +349,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
             shared.configuration.incidentLog?(
                 .responseStalled(
                     path: exchange?.path ?? "", requestID: exchange?.requestID, waitingBytes: machine.waitingBytes))
+            isCut = true
             context.close(promise: nil)
         }
         armTimer()
@@ -335,23 +388,27 @@ extension ConnectionHandler {
         sendHead(status: status, headers: headers, framing: framing)
     }
 
-    func write(_ bytes: ByteBuffer, exchange id: UInt64) {
-        guard isCurrent(exchange: id), let current = exchange, current.status != nil, current.method != .head,
+    func write(_ bytes: Span<UInt8>, exchange id: UInt64) {
+        guard let current = exchange, current.id == id, current.status != nil, current.method != .head,
             !isOutputClosed
         else { return }
         guard machine.waitingBytes < limits.maximumOutboundBytes else {
-            shared.configuration.incidentLog?(
-                .outboundOverflow(
-                    path: current.path, requestID: current.requestID, waitingBytes: machine.waitingBytes))
-            cut()
+            overflow(current)
             return
         }
-        exchange?.bodyBytes += bytes.readableBytes
+        current.bodyBytes += bytes.count
         switch current.framing {
         case .none, .length: return
-        case .untilClose: send { $0.writeImmutableBuffer(bytes) }
-        case .chunked: send { ResponseHead.appendChunk(bytes, to: &$0) }
+        case .untilClose: send(bytes.count) { $0.writeBytes(bytes.bytes) }
+        case .chunked: send(bytes.count) { ResponseHead.appendChunk(bytes, to: &$0) }
         }
+    }
+
+    private func overflow(_ current: Exchange) {
+        if unconfirmedBytes > 0, let context { confirm(context) }
+        shared.configuration.incidentLog?(
+            .outboundOverflow(path: current.path, requestID: current.requestID, waitingBytes: machine.waitingBytes))
+        cut()
     }
 
     /// - Returns: whether the stream was ended by this call.
@@ -366,8 +423,12 @@ extension ConnectionHandler {
 
     func abort(exchange id: UInt64) {
         guard isCurrent(exchange: id), let ended = exchange.take() else { return }
-        log(ended, isComplete: false)
+        log(ended, .cut)
         cut()
+    }
+
+    func describe(_ note: @escaping () -> any Sendable, exchange id: UInt64) {
+        if isCurrent(exchange: id) { exchange?.describe = note }
     }
 
     func onClose(_ action: @escaping () -> Void, exchange id: UInt64) {
@@ -405,6 +466,7 @@ extension ConnectionHandler {
         let keepAlive = exchange?.keepAlive == true && !saysClose && !isUntilClose && !machine.isDraining
         exchange?.keepAlive = keepAlive
         exchange?.status = status
+        exchange?.firstByte = context?.eventLoop.now
         exchange?.framing = framing
         send { buffer in
             ResponseHead.append(

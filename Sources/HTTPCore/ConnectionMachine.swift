@@ -148,8 +148,8 @@ struct ConnectionMachine {
     // MARK: - Outbound
 
     /// Bytes were given to the connection.
-    mutating func outboundQueued(_ count: Int, now: NIODeadline) {
-        if waitingBytes == 0 { lastOutboundProgress = now }
+    mutating func outboundQueued(_ count: Int, now: @autoclosure () -> NIODeadline) {
+        if waitingBytes == 0 { lastOutboundProgress = now() }
         waitingBytes += count
     }
 

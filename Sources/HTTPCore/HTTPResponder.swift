@@ -80,13 +80,18 @@ public final class HTTPResponder: Sendable {
     /// Sends a piece of the stream. What is written in one turn of the event loop leaves in one system call, so there
     /// is no need to gather small pieces and no need to flush.
     public func write(_ bytes: ByteBuffer) {
-        eventLoop.preconditionInEventLoop()
-        connection.write(bytes, exchange: exchange)
+        write(bytes.readableBytesUInt8Span)
     }
 
     /// Sends a piece of the stream.
     public func write(_ bytes: [UInt8]) {
-        write(ByteBuffer(bytes: bytes))
+        write(bytes.span)
+    }
+
+    /// Sends a piece of the stream.
+    public func write(_ bytes: Span<UInt8>) {
+        eventLoop.preconditionInEventLoop()
+        connection.write(bytes, exchange: exchange)
     }
 
     /// Ends the stream.
@@ -100,6 +105,13 @@ public final class HTTPResponder: Sendable {
         eventLoop.preconditionInEventLoop()
         isComplete.store(true, ordering: .relaxed)
         connection.abort(exchange: exchange)
+    }
+
+    /// Sets what is asked for ``AccessLogEntry/note`` when the exchange ends, on the event loop, and only if it is logged.
+    /// Capture the responder weakly, as in ``onClose(_:)``.
+    public func describe(_ note: @escaping () -> any Sendable) {
+        eventLoop.preconditionInEventLoop()
+        connection.describe(note, exchange: exchange)
     }
 
     /// Sets what is called, once, if the connection ends before the answer is complete; called at once if it has ended.

@@ -74,6 +74,7 @@ public final class HTTPServer: Sendable {
             .childChannelOption(.maxMessagesPerRead, value: 4)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
+                    limitUnsent(of: channel)
                     try channel.pipeline.syncOperations.addHandler(ConnectionHandler(context: context))
                 }
             }
@@ -95,6 +96,17 @@ public final class HTTPServer: Sendable {
                 }
             throw HTTPServerError(listener: name, reason: "\(error)")
         }
+    }
+
+    /// Bytes that the kernel holds of an answer beside those that are on their way.
+    private static let maximumUnsentBytes = 64 * 1024
+
+    /// Keeps the kernel from taking megabytes for a client that does not read, so that it is seen early that it does not.
+    /// A kernel that lacks the option holds what it likes.
+    private static func limitUnsent(of channel: any Channel) {
+        // TCP_NOTSENT_LOWAT, see tcp(7).
+        let option = ChannelOptions.Types.SocketOption(level: .tcp, name: NIOBSDSocket.Option(rawValue: 25))
+        try? channel.syncOptions?.setOption(option, value: maximumUnsentBytes)
     }
 
     /// Accepts from a socket that somebody else made.
@@ -155,6 +167,7 @@ struct ConnectionContext: Sendable {
     let handler: any HTTPRequestHandler
     let connections: ConnectionRegistry
     let clock = DateHeaderClock()
+    let flushQueues = FlushQueues()
 
     init(configuration: HTTPServerConfiguration, handler: any HTTPRequestHandler, connections: ConnectionRegistry) {
         self.configuration = configuration

@@ -39,9 +39,25 @@ public struct AccessLogEntry: Sendable {
     public var bodyBytes: Int
     /// From the end of the request to the end of the answer.
     public var duration: TimeAmount
-    /// Whether the answer was given whole; false if the client left before or the answer was cut.
-    public var isComplete: Bool
+    /// From the end of the request to the head of the answer; nil if none was begun.
+    public var timeToFirstByte: TimeAmount?
+    public var outcome: ExchangeOutcome
     public var remoteAddress: SocketAddress?
+    /// What the handler said of the exchange; see ``HTTPResponder/describe(_:)``.
+    public var note: (any Sendable)?
+
+    /// Whether the answer was given whole; false if the client left before or the answer was cut.
+    public var isComplete: Bool { outcome == .complete }
+}
+
+/// How an exchange ended.
+public enum ExchangeOutcome: String, Sendable {
+    /// The answer was given whole to the connection.
+    case complete
+    /// The client left before that.
+    case cancelled
+    /// The server gave up: the answer is not whole, or the client did not take it.
+    case cut
 }
 
 /// Something that went wrong on the server's side.

@@ -49,14 +49,24 @@ enum ResponseHead {
         buffer.writeStaticString("\r\n\r\n")
     }
 
+    /// Bytes around a chunk: at most sixteen digits and two line ends.
+    static let chunkFramingBytes = 20
+
     /// Appends a chunk (RFC 9112, section 7.1); an empty one would end the body and is left out.
-    static func appendChunk(_ bytes: ByteBuffer, to buffer: inout ByteBuffer) {
-        guard bytes.readableBytes > 0 else { return }
-        buffer.writeString(String(bytes.readableBytes, radix: 16))
-        buffer.writeStaticString("\r\n")
-        buffer.writeImmutableBuffer(bytes)
-        buffer.writeStaticString("\r\n")
+    static func appendChunk(_ bytes: Span<UInt8>, to buffer: inout ByteBuffer) {
+        guard bytes.count > 0 else { return }
+        let digits = (bytes.count.bitWidth - bytes.count.leadingZeroBitCount + 3) / 4
+        for digit in (0..<digits).reversed() {
+            let value = UInt8(truncatingIfNeeded: bytes.count >> (4 * digit)) & 15
+            buffer.writeInteger(value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10)
+        }
+        buffer.writeInteger(lineEnd)
+        buffer.writeBytes(bytes.bytes)
+        buffer.writeInteger(lineEnd)
     }
+
+    /// A carriage return and a line feed.
+    private static let lineEnd: UInt16 = 0x0D0A
 
     /// Fields the server decides on, and names that are none.
     private static func isReserved(_ name: String) -> Bool {

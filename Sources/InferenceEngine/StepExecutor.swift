@@ -14,7 +14,10 @@ public import LanguageModel
 public protocol StepExecutor: AnyObject {
     var capabilities: ExecutorCapabilities { get }
 
-    /// Allocates buffers and the KV blocks. Called once, first.
+    /// Gives a counter to advance within steps that may take long. Called once, before anything else.
+    func report(to progress: StepProgress)
+
+    /// Allocates buffers and the KV blocks. Called once, before the first step.
     ///
     /// - Parameters:
     ///   - limits: what plans may contain at most.
@@ -43,6 +46,10 @@ public protocol StepExecutor: AnyObject {
 
     /// Stops the device's threads and frees its memory. Nothing is called afterwards.
     func shutdown()
+}
+
+extension StepExecutor {
+    public func report(to progress: StepProgress) {}
 }
 
 /// Names a submitted step.

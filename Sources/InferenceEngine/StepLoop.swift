@@ -72,6 +72,8 @@ public final class StepLoop: Sendable {
     private let inbox: CommandInbox<StepCommand>
     private let ended: CommandInbox<Void>
     public let description: StepLoopDescription
+    /// Whether the thread gets anywhere.
+    public let progress: StepProgress
 
     /// Starts the thread and prepares the executor on it.
     ///
@@ -94,9 +96,12 @@ public final class StepLoop: Sendable {
         let started = CommandInbox<Result<StepLoopDescription, ExecutorError>>()
         self.inbox = inbox
         self.ended = ended
+        let progress = StepProgress()
+        self.progress = progress
         let start = ThreadStart(
             executor: executor, configuration: configuration, keyValueBytes: keyValueBytes, groups: groups,
-            options: options, now: now, handlers: handlers, inbox: inbox, ended: ended, started: started)
+            options: options, progress: progress, now: now, handlers: handlers, inbox: inbox, ended: ended,
+            started: started)
         guard start.spawn() else {
             throw ExecutorError(kind: .retry, message: "the step thread could not be started: too many threads")
         }
@@ -147,6 +152,7 @@ private final class ThreadStart: @unchecked Sendable {
     private let keyValueBytes: Int
     private let groups: [KeyValueGroup]
     private let options: StepLoopOptions
+    private let progress: StepProgress
     private let now: @Sendable () -> UInt64
     private let handlers: StepLoopHandlers
     private let inbox: CommandInbox<StepCommand>
@@ -159,6 +165,7 @@ private final class ThreadStart: @unchecked Sendable {
         keyValueBytes: Int,
         groups: [KeyValueGroup],
         options: StepLoopOptions,
+        progress: StepProgress,
         now: @escaping @Sendable () -> UInt64,
         handlers: StepLoopHandlers,
         inbox: CommandInbox<StepCommand>,
@@ -170,6 +177,7 @@ private final class ThreadStart: @unchecked Sendable {
         self.keyValueBytes = keyValueBytes
         self.groups = groups
         self.options = options
+        self.progress = progress
         self.now = now
         self.handlers = handlers
         self.inbox = inbox
@@ -203,7 +211,7 @@ private final class ThreadStart: @unchecked Sendable {
         do throws(ExecutorError) {
             worker = try StepWorker(
                 executor: executor, configuration: configuration, keyValueBytes: keyValueBytes, groups: groups,
-                options: options, now: now, handlers: handlers)
+                options: options, progress: progress, now: now, handlers: handlers)
         } catch {
             executor.shutdown()
             started.send(CollectionOfOne(.failure(error)))

@@ -16,6 +16,7 @@ final class StepWorker {
 
     private let executor: any StepExecutor
     private let options: StepLoopOptions
+    private let progress: StepProgress
     private let handlers: StepLoopHandlers
 
     let description: StepLoopDescription
@@ -44,11 +45,14 @@ final class StepWorker {
         keyValueBytes: Int,
         groups: [KeyValueGroup],
         options: StepLoopOptions,
+        progress: StepProgress = StepProgress(),
         now: @escaping @Sendable () -> UInt64,
         handlers: StepLoopHandlers
     ) throws(ExecutorError) {
         self.executor = executor
         self.options = options
+        self.progress = progress
+        executor.report(to: progress)
         self.handlers = handlers
         timer = StepTimer(now: now)
         vocabularySize = configuration.vocabularySize ?? 0
@@ -76,8 +80,12 @@ final class StepWorker {
         var commands: [StepCommand] = []
         var isIdle = true
         while true {
-            if isIdle { timer.enter(.idle) }
+            if isIdle {
+                timer.enter(.idle)
+                progress.setWorking(false)
+            }
             inbox.receive(into: &commands, wait: isIdle)
+            progress.setWorking(true)
             timer.enter(.schedule)
             for command in commands { apply(command) }
             if case .stopped = state { break }

@@ -35,31 +35,63 @@ public struct TokenCost: Sendable, Equatable {
 
 /// What is in flight on one engine: every sequence sent to it and not ended, and the tokens it still costs.
 ///
-/// The sums are kept exactly: each sequence is entered with its cost, is only ever reduced, and takes what is left of
-/// its cost along when it is removed. So nothing becomes negative, and an empty ledger costs nothing.
+/// The sums are kept exactly: each sequence is entered with its cost, and takes what is left of its cost along when it
+/// is removed. So nothing becomes negative, and an empty ledger costs nothing.
 public struct InFlightLedger: Sendable {
-    private var costs: [RequestID: TokenCost] = [:]
-    /// Tokens outstanding, over all sequences.
-    public private(set) var outstandingTokens = 0
+    private struct Entry: Sendable {
+        var prompt: Int
+        /// New tokens that it may still generate.
+        var allowed: Int
+        /// New tokens that were expected when it started, less those that came.
+        var expected: Int
+        /// New tokens that are still expected of a sequence that outlives all expectations.
+        var least: Int
+        /// New tokens that came.
+        var generated = 0
+        var limit: Int
+
+        var new: Int { min(allowed, max(expected, least)) }
+    }
+
+    private var entries: [RequestID: Entry] = [:]
+    /// Prompt tokens outstanding, over all sequences.
+    public private(set) var promptTokens = 0
+    /// New tokens outstanding, over all sequences.
+    public private(set) var newTokens = 0
 
     public init() {}
 
+    /// Tokens outstanding, over all sequences.
+    public var outstandingTokens: Int { promptTokens + newTokens }
+
     /// Sequences outstanding.
-    public var count: Int { costs.count }
+    public var count: Int { entries.count }
 
     /// What a sequence still costs; nil if it is not in flight here.
-    public func cost(of id: RequestID) -> TokenCost? { costs[id] }
+    public func cost(of id: RequestID) -> TokenCost? {
+        entries[id].map { TokenCost(prompt: $0.prompt, new: $0.new) }
+    }
 
     /// The sequences outstanding, in no order.
-    public var ids: [RequestID] { Array(costs.keys) }
+    public var ids: [RequestID] { Array(entries.keys) }
 
     /// Enters a sequence; one that is entered already gets the new cost in place of its old one.
-    public mutating func add(_ id: RequestID, cost: TokenCost) {
+    ///
+    /// - Parameters:
+    ///   - cost: its prompt tokens that have to be computed, and the most new tokens that it may generate.
+    ///   - expected: new tokens that it will likely generate; `nil` if all that it may. One that generates more is
+    ///     expected to go on for half of it, as lengths have long tails.
+    public mutating func add(_ id: RequestID, cost: TokenCost, expected: Int? = nil) {
         remove(id)
         // Bounded, so that no sum of costs that somebody made up can overflow.
-        let bounded = TokenCost(prompt: min(cost.prompt, Self.maximumTokens), new: min(cost.new, Self.maximumTokens))
-        costs[id] = bounded
-        outstandingTokens += bounded.total
+        let limit = min(cost.new, Self.maximumTokens)
+        let likely = min(limit, max(0, expected ?? limit))
+        let entry = Entry(
+            prompt: min(cost.prompt, Self.maximumTokens), allowed: limit, expected: likely, least: likely / 2,
+            limit: limit)
+        entries[id] = entry
+        promptTokens += entry.prompt
+        newTokens += entry.new
     }
 
     /// Reduces what a sequence costs by what its engine has done. Does nothing for a sequence that is not in flight.
@@ -67,19 +99,33 @@ public struct InFlightLedger: Sendable {
     /// - Parameters:
     ///   - promptTokens: prompt tokens computed (or found in the prefix cache) since the last call.
     ///   - newTokens: tokens generated since the last call; the first one means that the whole prompt is computed.
-    public mutating func progress(_ id: RequestID, promptTokens: Int = 0, newTokens: Int = 0) {
-        guard var cost = costs[id] else { return }
-        let before = cost.total
-        cost.prompt = newTokens > 0 ? 0 : cost.prompt - min(max(0, promptTokens), cost.prompt)
-        cost.new -= min(max(0, newTokens), cost.new)
-        costs[id] = cost
-        outstandingTokens -= before - cost.total
+    /// - Returns: whether these are its first new tokens.
+    @discardableResult
+    public mutating func progress(_ id: RequestID, promptTokens computed: Int = 0, newTokens generated: Int = 0) -> Bool
+    {
+        guard let index = entries.index(forKey: id) else { return false }
+        let before = entries.values[index]
+        var entry = before
+        entry.prompt = generated > 0 ? 0 : entry.prompt - min(max(0, computed), entry.prompt)
+        let generated = min(max(0, generated), Self.maximumTokens)
+        entry.allowed -= min(generated, entry.allowed)
+        entry.expected -= min(generated, entry.expected)
+        entry.generated = min(entry.generated + generated, Self.maximumTokens)
+        entries.values[index] = entry
+        promptTokens -= before.prompt - entry.prompt
+        newTokens -= before.new - entry.new
+        return before.generated == 0 && entry.generated > 0
     }
 
     /// Takes a sequence out. Does nothing for one that is not in flight.
-    public mutating func remove(_ id: RequestID) {
-        guard let cost = costs.removeValue(forKey: id) else { return }
-        outstandingTokens -= cost.total
+    ///
+    /// - Returns: how many new tokens it might generate, and how many it did; nil if it was not in flight.
+    @discardableResult
+    public mutating func remove(_ id: RequestID) -> (limit: Int, generated: Int)? {
+        guard let entry = entries.removeValue(forKey: id) else { return nil }
+        promptTokens -= entry.prompt
+        newTokens -= entry.new
+        return (entry.limit, entry.generated)
     }
 
     /// 2^40 tokens a part: more than any context, and 2^22 sequences of it fit in an `Int`.

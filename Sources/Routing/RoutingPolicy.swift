@@ -1,6 +1,6 @@
 // Tandem — Apache-2.0
 
-/// What a policy sees of one engine.
+/// What is to be seen of one engine in a router.
 public struct EngineView: Sendable, Equatable {
     /// Whether an engine may get new work.
     public enum State: Sendable, Equatable {
@@ -11,47 +11,67 @@ public struct EngineView: Sendable, Equatable {
 
     public var id: EngineID
     public var state: State
+    /// Sent there by this router and not ended.
     public var outstandingRequests: Int
+    /// What they are expected to cost still.
     public var outstandingTokens: Int
+    /// The same of others that send work there; see ``Router/setForeignLoad(_:requests:on:)``.
+    public var foreignRequests: Int
+    public var foreignTokens: Int
+    public var breaker: CircuitBreaker.State
 
-    public init(id: EngineID, state: State, outstandingRequests: Int = 0, outstandingTokens: Int = 0) {
+    public init(
+        id: EngineID, state: State, outstandingRequests: Int = 0, outstandingTokens: Int = 0, foreignRequests: Int = 0,
+        foreignTokens: Int = 0, breaker: CircuitBreaker.State = .closed
+    ) {
         self.id = id
         self.state = state
         self.outstandingRequests = outstandingRequests
         self.outstandingTokens = outstandingTokens
+        self.foreignRequests = foreignRequests
+        self.foreignTokens = foreignTokens
+        self.breaker = breaker
     }
 }
 
-/// How an engine is chosen for a request.
-public enum RoutingPolicy: Sendable {
-    /// The engine with the fewest outstanding tokens; among equals the one with the fewest requests; among equals any,
-    /// with equal probability.
-    case leastOutstandingTokens
+/// What counts how much when an engine is chosen. The numbers are chosen by simulation, see `docs/routing.md`.
+public struct RoutingPolicy: Sendable, Equatable {
+    /// What a token that is to be generated counts, in prompt tokens that are to be computed.
+    public var newTokenWeight = 1.0
+    /// What it counts for a session's own engine that it is, in prompt tokens.
+    public var sessionTokens = 256
+    /// What every request that an engine has in hand adds to the cost of computing a prompt there, as a share of it: they
+    /// wait meanwhile. So what is cached counts more where there is much to do.
+    public var interference = 0.05
+    /// While an engine is idle, so many requests in flight that begin with the same prefix halve what it counts to hold
+    /// it elsewhere: the more there are, the sooner it pays to have it there too.
+    public var popularity = 1.0
 
-    /// Chooses among the engines that serve and are not excluded.
-    ///
-    /// - Parameters:
-    ///   - excluded: engines that were tried for this request already.
-    ///   - generator: breaks ties; drawn from at most once, and only when there is a tie.
-    /// - Returns: nil if there is no such engine.
-    public func choose(
-        among engines: some Collection<EngineView>,
-        excluding excluded: Set<EngineID> = [],
-        using generator: inout some RandomNumberGenerator
-    ) -> EngineID? {
-        switch self {
-        case .leastOutstandingTokens:
-            var best: [EngineView] = []
-            for engine in engines where engine.state == .serving && !excluded.contains(engine.id) {
-                guard let first = best.first else {
-                    best = [engine]
-                    continue
-                }
-                let load = (engine.outstandingTokens, engine.outstandingRequests)
-                let leastLoad = (first.outstandingTokens, first.outstandingRequests)
-                if load < leastLoad { best = [engine] } else if load == leastLoad { best.append(engine) }
-            }
-            return best.count > 1 ? best.randomElement(using: &generator)?.id : best.first?.id
-        }
+    public init() {}
+}
+
+/// Where a request goes, and why.
+public struct RoutingDecision: Sendable, Equatable {
+    /// What distinguished the engine.
+    public enum Reason: String, Sendable, CaseIterable {
+        /// It holds part of the prompt.
+        case prefix
+        /// It is the session's own.
+        case session
+        /// It has the least to do.
+        case load
+        /// It is the only one that could be chosen.
+        case only
+    }
+
+    public var engine: EngineID
+    public var reason: Reason
+    /// Prompt tokens that it is expected to find in its prefix cache.
+    public var cachedTokens: Int
+
+    public init(engine: EngineID, reason: Reason, cachedTokens: Int) {
+        self.engine = engine
+        self.reason = reason
+        self.cachedTokens = cachedTokens
     }
 }

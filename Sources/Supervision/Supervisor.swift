@@ -84,7 +84,8 @@ private final class SupervisorLoop {
         let groups = EngineGroup.groups(configuration.models.map { ($0.name, $0.engines) })
         modelOfEngine = groups.enumerated().flatMap { model, group in group.engines.map { _ in model } }
         state = SupervisorState(
-            addresses: addresses, groups: groups, shutdownTimeout: configuration.shutdownTimeout)
+            addresses: addresses, groups: groups, shutdownTimeout: configuration.shutdownTimeout,
+            hangLimits: configuration.hangLimits)
     }
 
     deinit {
@@ -255,6 +256,8 @@ private final class SupervisorLoop {
         switch (message, child) {
         case (.gatewayReady, .gateway): events.append(.ready(child, detail: ""))
         case (.engineHello(let hello), .engine): events.append(.ready(child, detail: hello.device))
+        case (.heartbeat(let heartbeat), _):
+            events.append(.heartbeat(child, progress: heartbeat.progress, isWorking: heartbeat.isWorking))
         case (.error(let error), _): say(.warning, "\(child): \(error.message)")
         default: break
         }

@@ -37,6 +37,8 @@ public struct SupervisorConfiguration: Sendable {
     public var port: UInt16
     /// How long open requests may take to finish after a signal asked to stop.
     public var shutdownTimeout = Duration.seconds(30)
+    /// When children that hang are killed.
+    public var hangLimits = HangLimits()
     public var requiresKey = false
     /// When the program started, for the time until ready.
     public var startedAt = ContinuousClock.now

@@ -22,6 +22,8 @@ enum SupervisorEvent: Equatable {
     /// It serves. `detail` is what it says of itself, for people.
     case ready(Child, detail: String)
     case ended(Child, ChildExit)
+    /// It gave a sign of life.
+    case heartbeat(Child, progress: UInt64, isWorking: Bool)
     /// Time has passed; deadlines may be due.
     case timePassed
     case stopRequested(signal: Int32)
@@ -57,6 +59,8 @@ struct SupervisorState {
         case idle
         case starting
         case ready
+        /// It hangs and was killed; its end is still to come.
+        case killed
         case waiting(until: Duration)
     }
 
@@ -71,9 +75,16 @@ struct SupervisorState {
         var policy: RestartPolicy
         var isFailed = false
         var detail = ""
+        /// When it last gave a sign of life, and when its work last got anywhere.
+        var heardAt = Duration.zero
+        var progressAt = Duration.zero
+        var progress: UInt64 = 0
+        var isWorking = false
+        /// Why it was killed.
+        var hang: String?
 
         /// Whether there is a process, or one was just asked for.
-        var isAlive: Bool { condition == .starting || condition == .ready }
+        var isAlive: Bool { condition == .starting || condition == .ready || condition == .killed }
     }
 
     /// Deaths before the first answer after which a start counts as failed.
@@ -86,6 +97,7 @@ struct SupervisorState {
     /// Of each group, whether it counts as one that does not start. Until the announcement only.
     private var doesNotStart: [Bool]
     private let shutdownTimeout: Duration
+    private let hangLimits: HangLimits
     private var phase = Phase.serving
     private var phaseDeadline: Duration?
     private var wasAnnounced = false
@@ -98,7 +110,10 @@ struct SupervisorState {
     /// - Parameters:
     ///   - addresses: where the link of each engine is.
     ///   - groups: the models that these engines run.
-    init(addresses: [String], groups: [EngineGroup], shutdownTimeout: Duration) {
+    init(
+        addresses: [String], groups: [EngineGroup], shutdownTimeout: Duration, hangLimits: HangLimits = HangLimits()
+    ) {
+        self.hangLimits = hangLimits
         self.addresses = addresses
         self.groups = groups
         doesNotStart = groups.map { _ in false }
@@ -115,7 +130,8 @@ struct SupervisorState {
             if case .waiting(let until) = self[child].condition { return until }
             return nil
         }
-        return (restarts + [phaseDeadline].compactMap { $0 }).min()
+        let hangs = phase == .serving ? children.compactMap { hangDeadline(of: $0) } : []
+        return (restarts + hangs + [phaseDeadline].compactMap { $0 }).min()
     }
 
     /// The roster that was sent last.
@@ -136,7 +152,10 @@ struct SupervisorState {
             becameReady(child, detail, at: now, &actions)
         case .ended(let child, let exit):
             ended(child, exit, at: now, &actions)
+        case .heartbeat(let child, let progress, let isWorking):
+            heard(child, progress, isWorking, at: now)
         case .timePassed:
+            killHanging(at: now, &actions)
             timePassed(at: now, &actions)
         case .stopRequested(let signal):
             stop(signal, at: now, &actions)
@@ -152,6 +171,7 @@ struct SupervisorState {
         self[child].condition = .starting
         self[child].startedAt = now
         self[child].readyAt = nil
+        self[child].hang = nil
         actions.append(.start(child))
     }
 
@@ -162,6 +182,8 @@ struct SupervisorState {
         self[child].condition = .ready
         self[child].detail = detail
         self[child].readyAt = now
+        self[child].isWorking = false
+        self[child].heardAt = now
         self[child].isFailed = false
         if self[child].restarts > 0 {
             let seconds = Self.text(now - self[child].startedAt)
@@ -186,7 +208,7 @@ struct SupervisorState {
     ) {
         let served = self[child].readyAt.map { now - $0 } ?? .zero
         self[child].pid = 0
-        self[child].lastExit = exit.description
+        self[child].lastExit = self[child].hang.map { "was killed: \($0)" } ?? exit.description
         guard phase == .serving else {
             self[child].condition = .idle
             return
@@ -196,7 +218,7 @@ struct SupervisorState {
         self[child].restarts += 1
         self[child].isFailed = decision.isFailed
         if let reason = reasonToGiveUp(child, exit) {
-            actions.append(.log(.error, "\(title(child)) \(exit)"))
+            actions.append(.log(.error, "\(title(child)) \(self[child].lastExit)"))
             actions.append(.log(.error, reason))
             exitCode = 1
             killAll(&actions)
@@ -210,10 +232,10 @@ struct SupervisorState {
             actions.append(
                 .log(
                     .error,
-                    "\(title(child)) \(exit); it died \(self[child].policy.deathsInARow) times in a row and counts as "
+                    "\(title(child)) \(self[child].lastExit); it died \(self[child].policy.deathsInARow) times in a row and counts as "
                         + "failed, the next attempt is \(wait)"))
         } else {
-            actions.append(.log(.warning, "\(title(child)) \(exit); starting it again \(wait)"))
+            actions.append(.log(.warning, "\(title(child)) \(self[child].lastExit); starting it again \(wait)"))
         }
         announceIfDue(&actions)
         // Without a pause the start belongs to this moment.
@@ -269,6 +291,47 @@ struct SupervisorState {
             }
         default:
             break
+        }
+    }
+
+    // MARK: - Hanging
+
+    private mutating func heard(_ child: Child, _ progress: UInt64, _ isWorking: Bool, at now: Duration) {
+        self[child].heardAt = now
+        // Idle time is not time without progress.
+        if !self[child].isWorking || progress != self[child].progress { self[child].progressAt = now }
+        self[child].progress = progress
+        self[child].isWorking = isWorking
+    }
+
+    /// When a child that serves counts as hanging unless something is heard of it; null for one that is not watched.
+    private func hangDeadline(of child: Child) -> Duration? {
+        guard self[child].condition == .ready else { return nil }
+        let silence = hangLimits.silence > .zero ? self[child].heardAt + hangLimits.silence : nil
+        let watchesStep = hangLimits.step > .zero && self[child].isWorking
+        let step = watchesStep ? self[child].progressAt + hangLimits.step : nil
+        return [silence, step].compactMap { $0 }.min()
+    }
+
+    /// Kills children that hang: a frozen process answers to nothing less.
+    private mutating func killHanging(at now: Duration, _ actions: inout [SupervisorAction]) {
+        guard phase == .serving else { return }
+        for child in children {
+            guard let deadline = hangDeadline(of: child), deadline <= now else { continue }
+            guard now - deadline <= HangLimits.lateness else {
+                self[child].heardAt = now
+                self[child].progressAt = now
+                continue
+            }
+            let isSilent = hangLimits.silence > .zero && self[child].heardAt + hangLimits.silence <= now
+            let hang =
+                isSilent
+                ? "it gave no sign of life for \(Self.text(hangLimits.silence))"
+                : "its work got nowhere for \(Self.text(hangLimits.step))"
+            self[child].hang = hang
+            self[child].condition = .killed
+            actions.append(.log(.warning, "\(title(child)) hangs: \(hang); killing it"))
+            actions.append(.kill(child))
         }
     }
 
@@ -357,6 +420,7 @@ struct SupervisorState {
                 switch engine.condition {
                 case .starting: .starting
                 case .ready: .ready
+                case .killed: .restarting
                 case .waiting, .idle: engine.isFailed ? .failed : .restarting
                 }
             return RosterEntry(
@@ -369,7 +433,7 @@ struct SupervisorState {
         if gateway.pid != 0 { actions.append(.sendRoster(roster)) }
     }
 
-    private static func text(_ duration: Duration) -> String {
+    static func text(_ duration: Duration) -> String {
         let (seconds, attoseconds) = duration.components
         let tenths = seconds * 10 + (attoseconds + 50_000_000_000_000_000) / 100_000_000_000_000_000
         return tenths % 10 == 0 ? "\(tenths / 10) s" : "\(tenths / 10).\(tenths % 10) s"

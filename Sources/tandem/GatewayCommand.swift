@@ -115,7 +115,16 @@ struct GatewayCommand: ParsableCommand {
         configuration.holdTimeout = try server.time(server.holdTimeout, of: "--hold-timeout")
         configuration.eventLoops = server.threads
         configuration.maximumSequences = server.maxRequests
-        configuration.logsAccess = server.logLevel == .debug
+        configuration.engineSilenceTimeout = try server.time(
+            server.engineSilenceTimeout, of: "--engine-silence-timeout")
+        configuration.slowClientTimeout = try server.time(server.slowClientTimeout, of: "--slow-client-timeout")
+        switch server.accessLog {
+        case .text: configuration.accessLog = AccessLogSettings(format: .text) { Process.write($0, to: STDOUT_FILENO) }
+        case .json: configuration.accessLog = AccessLogSettings(format: .json) { Process.write($0, to: STDOUT_FILENO) }
+        case .off where server.logLevel == .debug:
+            configuration.accessLog = AccessLogSettings(format: .text) { Process.write($0, to: STDERR_FILENO) }
+        case .off: break
+        }
         configuration.apiKeys = server.apiKey
         if let key = Process.environment()["TANDEM_API_KEY"], !key.isEmpty { configuration.apiKeys.append(key) }
         return configuration

@@ -16,7 +16,8 @@ struct GatewayFlags: ParsableArguments {
     @Option(help: ArgumentHelp("Port to listen on; 0 takes any free one.", valueName: "number"))
     var port: UInt16 = 8000
 
-    @Option(help: ArgumentHelp("Key that clients must send, once a key; better given as TANDEM_API_KEY.", valueName: "key"))
+    @Option(
+        help: ArgumentHelp("Key that clients must send, once a key; better given as TANDEM_API_KEY.", valueName: "key"))
     var apiKey: [String] = []
 
     @Option(help: ArgumentHelp("Threads that serve connections.", valueName: "number"))
@@ -30,6 +31,18 @@ struct GatewayFlags: ParsableArguments {
 
     @Option(help: ArgumentHelp("How long open requests may take to finish at the end.", valueName: "time"))
     var shutdownTimeout = "30s"
+
+    @Option(
+        help: ArgumentHelp("How long an engine of Tandem may be silent before its work moves on.", valueName: "time"))
+    var engineSilenceTimeout = "2s"
+
+    @Option(
+        help: ArgumentHelp("How long a client may take nothing before its request is cancelled.", valueName: "time"))
+    var slowClientTimeout = "60s"
+
+    @Option(
+        help: ArgumentHelp("A line on the standard output for every request: off, text or json.", valueName: "format"))
+    var accessLog: AccessLogFormat = .off
 
     @Option(help: ArgumentHelp("debug, info, warning or error.", valueName: "level"))
     var logLevel: LogLevel = .info
@@ -100,7 +113,9 @@ struct EndpointFlags: ParsableArguments {
                 var endpoint = try HTTPEndpoint(address)
                 // Clients are given addresses with /v1, and so is this one.
                 if endpoint.prefix.hasSuffix("/v1") { endpoint.prefix.removeLast(3) }
-                guard !endpoints.contains(endpoint) else { throw HTTPEndpointError(address: address, reason: "it is given twice") }
+                guard !endpoints.contains(endpoint) else {
+                    throw HTTPEndpointError(address: address, reason: "it is given twice")
+                }
                 endpoints.append(endpoint)
             } catch {
                 throw ConfigurationError(source: "--endpoints", reason: "\(error)")

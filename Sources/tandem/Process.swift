@@ -36,8 +36,12 @@ enum Process {
 
     /// Writes all of `text`; what nobody reads is dropped.
     static func write(_ text: String, to descriptor: Int32) {
-        var text = text
-        text.withUTF8 { bytes in
+        write(Array(text.utf8), to: descriptor)
+    }
+
+    /// The same, of bytes.
+    static func write(_ bytes: [UInt8], to descriptor: Int32) {
+        bytes.withUnsafeBufferPointer { bytes in
             var rest = bytes[...]
             while !rest.isEmpty {
                 let piece = UnsafeBufferPointer(rebasing: rest)

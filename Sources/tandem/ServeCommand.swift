@@ -54,7 +54,9 @@ struct ServeCommand: ParsableCommand {
             },
             gatewayArguments: models.flatMap { ["--served-model", $0.gatewayModel.text] } + common + [
                 "--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))ms",
-                "--threads", "\(settings.gatewayThreads)",
+                "--threads", "\(settings.gatewayThreads)", "--access-log", settings.accessLog.rawValue,
+                "--engine-silence-timeout", "\(Self.milliseconds(settings.engineSilenceTimeout))ms",
+                "--slow-client-timeout", "\(Self.milliseconds(settings.slowClientTimeout))ms",
             ],
             // The hub's token is for fetching, which is done.
             environment: environment.filter { $0.key != "TANDEM_API_KEY" && $0.key != "HF_TOKEN" },
@@ -65,6 +67,7 @@ struct ServeCommand: ParsableCommand {
         configuration.requiresKey = settings.apiKey != nil
         configuration.shutdownTimeout = settings.shutdownTimeout
         configuration.startedAt = startedAt
+        configuration.hangLimits = HangLimits(silence: settings.heartbeatTimeout, step: settings.stepTimeout)
         let least: SupervisorOutput.Severity =
             switch settings.logLevel {
             case .debug, .info: .info

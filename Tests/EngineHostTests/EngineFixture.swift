@@ -186,6 +186,16 @@ struct TestGateway {
         throw Unexpected()
     }
 
+    /// The next heartbeat, or the next of an engine that works or does not, or the next with another progress.
+    func heartbeat(isWorking: Bool? = nil, beyond progress: UInt64? = nil) async throws -> Heartbeat {
+        while let event = await events.next() {
+            guard case .message(let message) = event, case .heartbeat(let heartbeat) = message else { continue }
+            let isWanted = heartbeat.isWorking == isWorking ?? heartbeat.isWorking && heartbeat.progress != progress
+            if isWanted { return heartbeat }
+        }
+        throw Unexpected()
+    }
+
     /// Outputs until `condition` holds of the sequences' answers.
     func answers(until condition: ([RequestID: Answer]) -> Bool) async throws -> [RequestID: Answer] {
         var answers: [RequestID: Answer] = [:]

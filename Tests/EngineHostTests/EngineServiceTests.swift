@@ -329,6 +329,38 @@ import Testing
         }
     }
 
+    @Test func heartbeatsShowADeviceThatHangs() async throws {
+        try await EngineFixture.run(isGated: true) { engine in
+            let gateway = TestGateway(engine.service.address)
+            _ = try await gateway.opened()
+            let idle = try await gateway.heartbeat()
+            #expect(!idle.isWorking)
+            gateway.client.send(.submit(testRequest(1)))
+            // The step thread waits for a result that does not come; the event loop goes on beating.
+            let stuck = try await gateway.heartbeat(isWorking: true)
+            let later = try await gateway.heartbeat()
+            #expect(later == stuck && later.progress != idle.progress)
+            engine.gate.allow(2)
+            _ = try await gateway.heartbeat(isWorking: true, beyond: stuck.progress)
+            engine.gate.open()
+            let done = try await gateway.heartbeat(isWorking: false)
+            let resting = try await gateway.heartbeat()
+            #expect(done == resting)
+        }
+    }
+
+    @Test func aPausedSequenceIsNoWork() async throws {
+        try await EngineFixture.run(isGated: true) { engine in
+            let gateway = TestGateway(engine.service.address)
+            _ = try await gateway.opened()
+            gateway.client.send(.submit(testRequest(1)))
+            _ = try await gateway.heartbeat(isWorking: true)
+            gateway.client.send(.pause(1))
+            engine.gate.open()
+            _ = try await gateway.heartbeat(isWorking: false)
+        }
+    }
+
     @Test func supervisorHearsHelloAndDrains() async throws {
         try await EngineFixture.run(hasSupervisor: true) { engine in
             var reader = LinkFrameReader()

@@ -174,6 +174,7 @@ extension SeededGenerator {
             .drain,
             .roster(roster()),
             .gatewayReady(port: integer()),
+            .heartbeat(Heartbeat(progress: integer(), isWorking: next() % 2 == 0)),
         ]
     }
 }

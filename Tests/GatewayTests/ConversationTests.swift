@@ -127,6 +127,21 @@ import Tokenization
         #expect(try Self.render(body, template: Self.unaware) == "[user]a\nb")
     }
 
+    @Test func theLastMessageMayBeContinued() throws {
+        let template =
+            "{% for m in messages %}<{{ m.role }}>{{ m.content|trim }}</>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+        func body(_ content: String, _ more: String = "") -> String {
+            #"{"messages":[\#(Self.user),{"role":"assistant","content":"\#(content)"}],"continue_final_message":true\#(more)}"#
+        }
+        #expect(try Self.render(body("b c "), template: template) == "<user>a</><assistant>b c ")
+        let off = #","add_generation_prompt":false"#
+        #expect(try Self.render(body("", off), template: template) == "<user>a</><assistant>")
+        #expect(try Self.refusal(body("b", #","add_generation_prompt":true"#)) == "continue_final_message")
+        let user = #"{"messages":[\#(Self.user)],"continue_final_message":true}"#
+        #expect(try Self.refusal(user) == "continue_final_message")
+        #expect(throws: APIError.self) { try Self.render(body("b"), template: "{{ messages|length }}") }
+    }
+
     @Test func templatesKnowTheDate() throws {
         #expect(try Self.render(Self.messages(Self.user), template: "{{ strftime_now('%d %b %Y') }}") == "07 Mar 2026")
     }

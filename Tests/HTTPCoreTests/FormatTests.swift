@@ -43,8 +43,8 @@ import Testing
 
     @Test func emptyChunkWouldEndTheBody() {
         var buffer = ByteBuffer()
-        ResponseHead.appendChunk(ByteBuffer(), to: &buffer)
-        ResponseHead.appendChunk(ByteBuffer(string: "0123456789abcdef"), to: &buffer)
+        ResponseHead.appendChunk(ByteBuffer().readableBytesUInt8Span, to: &buffer)
+        ResponseHead.appendChunk(ByteBuffer(string: "0123456789abcdef").readableBytesUInt8Span, to: &buffer)
         #expect(String(buffer: buffer) == "10\r\n0123456789abcdef\r\n")
     }
 

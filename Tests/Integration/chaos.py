@@ -2,12 +2,14 @@
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import random
 import signal
 import time
 import traceback
 
 import chaos_answers
+import chaos_external
 import chaos_faults
 import chaos_noise
 import chaos_requests
@@ -41,6 +43,9 @@ class Plan:
     kinds: tuple = None
     # After so many seconds nothing new is begun, however much is left.
     most_seconds: float = 1e9
+    # Whether the engines are servers of their own, behind `tandem gateway --endpoints`.
+    external: bool = False
+    gateway_options: tuple = ()
     sabotage: str = None
 
 
@@ -62,6 +67,8 @@ class Run:
         self.held = []
         self.aside = set()
         self.faults = []
+        # Of streams that external servers were to go on with.
+        self.outcomes = {}
         # Whether all faults have come.
         self.is_broken = False
         self.before, self.after, self.memory = {}, {}, None
@@ -71,7 +78,11 @@ class Run:
     # MARK: Preparing
 
     def start_server(self):
-        return serving.Server(*self.plan.options, engines=self.plan.engines).start()
+        return chaos_watch.TandemServer(*self.plan.options, engines=self.plan.engines).start()
+
+    def start_fleet(self):
+        return chaos_external.Fleet(
+            *self.plan.options, engines=self.plan.engines, gateway_options=self.plan.gateway_options).start()
 
     async def references(self):
         """The pool of bodies with their answers by a server that nobody disturbs."""
@@ -87,7 +98,8 @@ class Run:
         finally:
             server.discard()
         self.seconds["references"] = time.monotonic() - began
-        return pool
+        # What a gateway refuses itself it says in its own words.
+        return [body for body in pool if not self.plan.external or body.kind != "refused"]
 
     async def _in_parallel(self, items, work, clients=8):
         waiting = list(reversed(items))
@@ -133,7 +145,7 @@ class Run:
         refused = sum(1 for body in pool if body.expected["status"] != 200)
         self.say(
             f"{len(pool)} reference answers ({refused} of them refusals) in {self.seconds['references']:.0f} s")
-        self.server = self.start_server()
+        self.server = self.start_fleet() if self.plan.external else self.start_server()
         try:
             self.server.wait_for_all_engines()
             await self._warm_up(pool)
@@ -169,7 +181,7 @@ class Run:
 
     async def _at_rest(self):
         await asyncio.sleep(1)
-        return chaos_watch.holdings(self.server.process.pid)
+        return self.server.holdings()
 
     async def _disturb(self, pool):
         plan = self.plan
@@ -180,10 +192,13 @@ class Run:
             self.say("links cannot be cut here: reaching into another process's sockets is not permitted")
             kinds = [kind for kind in kinds or [*chaos_faults.KINDS, "gateway"] if kind not in chaos_faults.CUTTING]
         self.faults = chaos_faults.faults(
-            plan.seed, plan.faults, plan.requests, plan.engines, plan.gap, plan.longest_freeze, kinds)
-        self.injector = chaos_faults.Injector(self.server, self.say)
+            plan.seed, plan.faults, plan.requests, plan.engines, plan.gap, plan.longest_freeze, kinds,
+            chaos_external.KINDS if plan.external else chaos_faults.KINDS)
+        injector = chaos_external.FleetInjector if plan.external else chaos_faults.Injector
+        self.injector = injector(self.server, self.say)
         self.watch = chaos_watch.Watch(self.server)
         watch = asyncio.ensure_future(self.watch.run(1))
+        keeper = asyncio.ensure_future(self.server.keep() if plan.external else asyncio.sleep(0))
         work = [asyncio.ensure_future(self._client(requests)) for _ in range(plan.clients)]
         work.append(asyncio.ensure_future(self._break()))
         try:
@@ -192,7 +207,7 @@ class Run:
             while self.aside:
                 await asyncio.wait(self.aside)
         finally:
-            tasks = [watch, *work, *self.aside]
+            tasks = [watch, keeper, *work, *self.aside]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -270,6 +285,9 @@ class Run:
 
     async def _serve(self, request, kept):
         """Sends a request until it is answered. Gives the connection for the next one, if it can be used again."""
+        if request.behaviour == "flood" and self.plan.external:
+            # Would be for its servers to refuse, which may take it.
+            return kept
         if request.behaviour not in chaos_noise.BEHAVIOURS:
             return await self._ask(request, kept)
         await chaos_noise.BEHAVIOURS[request.behaviour](self, request)
@@ -333,27 +351,26 @@ class Run:
         raise Failed("12 attempts, each broken by the death of a gateway or refused as too much")
 
     async def _exchange(self, request, connection, reply):
-        pace = stop = None
-        if request.behaviour == "slow":
-            pauses = self.random.sample(range(1, 30), 2)
-            count = 0
+        pauses = self.random.sample(range(1, 30), 2)
+        reads = itertools.count(1)
 
-            async def pace():
-                nonlocal count
-                count += 1
-                if count in pauses:
-                    await asyncio.sleep(request.amount * 2)
+        async def pace():
+            if next(reads) in pauses:
+                await asyncio.sleep(request.amount * 2)
 
-        if request.behaviour == "cancel":
-            def stop(reply):
-                return len(reply.events) > request.amount
+        def has_enough(reply):
+            return len(reply.events) > request.amount
 
-        await connection.ask("POST", request.body.path, request.body.data, stop, reply, pace)
+        await connection.ask(
+            "POST", request.body.path, request.body.data, has_enough if request.behaviour == "cancel" else None, reply,
+            pace if request.behaviour == "slow" else None)
 
     def _check(self, request, reply):
         if self.plan.sabotage == "lost" and request.number >= self.plan.requests // 2 and not self.failed:
             raise Failed("its answer was thrown away by --sabotage lost")
         try:
+            if self.plan.external and reply.is_stream:
+                return self._check_passed_on(request, reply)
             got = chaos_answers.answer(reply)
         except Malformed as error:
             return self._note("WRONG", self.wrong, request, str(error))
@@ -361,6 +378,26 @@ class Run:
             got = _corrupted(got)
         if found := chaos_answers.difference(request.body.expected, got):
             self._note("WRONG", self.wrong, request, found)
+
+    def _check_passed_on(self, request, reply):
+        """Of a stream whose server was broken: it may end with an error, or go on from its text."""
+        broken = [
+            fault.at for fault in self.faults
+            if fault.at and fault.at <= reply.ended and fault.at + fault.amount + 5 >= reply.began]
+        try:
+            if not chaos_answers.difference(request.body.expected, chaos_answers.answer(reply)):
+                return
+            outcome = "went on otherwise"
+        except Failed:
+            outcome = "ended with an error"
+            if not broken:
+                raise
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        if not broken:
+            found = chaos_answers.difference(request.body.expected, chaos_answers.answer(reply))
+            return self._note("WRONG", self.wrong, request, found)
+        said = [event for event in reply.events if event[0] <= min(broken)]
+        self._check_beginning(request, dataclasses.replace(reply, events=said))
 
     def _check_beginning(self, request, reply):
         if not reply.events:
@@ -385,7 +422,7 @@ class Run:
         # Sooner than the server would close a connection that rests.
         while time.monotonic() - began < 20:
             state = await self._in_flight()
-            after = chaos_watch.holdings(supervisor)
+            after = self.server.holdings()
             over = [
                 f"{name} holds {after[name]}, {before[name]} before" for name in before
                 if name in after and (
@@ -401,11 +438,15 @@ class Run:
             self.leaked.append(f"processes are missing: {missing}")
         if old := [pid for pid, times in self.watch.zombies_seen.items() if times > 2]:
             self.leaked.append(f"zombies: {old}")
-        named = {name for name in chaos_watch.children(supervisor).values()}
+        named = {name for name in self.server.children().values()}
         strays = [p for p in self.server.processes() if p.pid not in named and p.pid != supervisor]
         if strays:
             self.leaked.append(f"stray processes: {strays}")
         self._judge_memory()
+        if self.leaked:
+            # What helps to find the cause.
+            self.say(f"files: {sorted(str(path) for path in self.server.runtime.rglob('*'))}")
+            self.say(await chaos_watch.exposition(self.server.port))
 
     def _judge_memory(self):
         """Pages that are in use once stay in use, so memory grows to what the most requests at once need and no
@@ -419,9 +460,9 @@ class Run:
         load = (await asyncio.to_thread(self.server.get, "/load")).json["server_load"]
         return {
             "/load": load, "unfinished sequences": found.total("tandem_gateway_unfinished_sequences"),
-            "running sequences": found.total("vllm:num_requests_running"),
-            "waiting sequences": found.total("vllm:num_requests_waiting"),
-            "share of blocks in use": found.total("vllm:kv_cache_usage_perc"),
+            "running sequences": sum(found.all("vllm:num_requests_running").values()),
+            "waiting sequences": sum(found.all("vllm:num_requests_waiting").values()),
+            "share of blocks in use": sum(found.all("vllm:kv_cache_usage_perc").values()),
         }
 
     def _stop(self):
@@ -433,6 +474,8 @@ class Run:
             if server.process.returncode != 0:
                 self.leaked.append(f"the server ended with {server.process.returncode}")
             server.check_nothing_is_left()
+            if self.plan.external:
+                server.stop_in_good_order()
         except AssertionError as error:
             self.leaked.append(f"at the end: {error}")
 

@@ -114,6 +114,8 @@ def _responses(events):
     result = {"status": 200, "terminators": 0, "texts": {}, "final": None}
     for number, (name, text) in enumerate(events):
         event = chaos_client.parse(text)
+        if "error" in event and "type" not in event:
+            raise Failed(f"in a stream: {text[:300]}")
         if result["terminators"]:
             raise Malformed(f"an event after the last: {text[:200]}")
         if event["type"] != name or event["sequence_number"] != number:

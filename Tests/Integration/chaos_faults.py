@@ -13,7 +13,6 @@ import socket
 import time
 
 import chaos_relay
-import chaos_watch
 
 # Weights of the kinds; the gateway's is used in the first part of a run only, so that one gateway lives through the
 # rest, whose memory can be followed.
@@ -42,11 +41,11 @@ class Fault:
     note: str = ""
 
 
-def faults(seed, count, requests, engines, gap, longest_freeze=8.0, kinds=None):
-    """The sequence of faults: the same for the same seed."""
+def faults(seed, count, requests, engines, gap, longest_freeze=8.0, kinds=None, table=KINDS):
+    """The sequence of faults: the same for the same seed. `table` has the weights of what there is."""
     draw = random.Random(f"faults {seed}")
     positions = sorted(draw.uniform(0.02, 0.96) for _ in range(count))
-    weights = {kind: weight for kind, weight in KINDS.items() if kinds is None or kind in kinds}
+    weights = {kind: weight for kind, weight in table.items() if kinds is None or kind in kinds}
     if longest_freeze <= 1:
         weights.pop("long freeze", None)
     result = []
@@ -54,7 +53,7 @@ def faults(seed, count, requests, engines, gap, longest_freeze=8.0, kinds=None):
         kind = draw.choices(list(weights), list(weights.values()))[0]
         # Drawn in any case, so that a choice of kinds changes nothing else.
         gateway = draw.random() < GATEWAY_SHARE and place < GATEWAY_PART
-        if gateway and (kinds is None or "gateway" in kinds):
+        if gateway and table is KINDS and (kinds is None or "gateway" in kinds):
             kind = "gateway"
         victims = draw.sample(range(engines), min(2, engines))
         fault = Fault(number, kind, int(place * requests), draw.expovariate(1 / gap), victims)
@@ -74,7 +73,7 @@ def faults(seed, count, requests, engines, gap, longest_freeze=8.0, kinds=None):
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _descriptor_of(pidfd, descriptor):
+def descriptor_of(pidfd, descriptor):
     """A duplicate of another process's descriptor."""
     # pidfd_getfd has this number on all of Linux.
     result = _libc.syscall(438, pidfd, descriptor, 0)
@@ -105,7 +104,7 @@ def cut_links(pid, path):
                 target = os.readlink(f"/proc/{pid}/fd/{entry}")
                 if not target.startswith("socket:[") or target[8:-1] not in inodes:
                     continue
-                duplicate = _descriptor_of(pidfd, int(entry))
+                duplicate = descriptor_of(pidfd, int(entry))
             except FileNotFoundError:
                 continue
             with socket.socket(fileno=duplicate) as link, contextlib.suppress(OSError):
@@ -120,7 +119,7 @@ def can_cut_links():
     """Whether this system lets us reach into our children's sockets."""
     pidfd = os.pidfd_open(os.getpid())
     try:
-        os.close(_descriptor_of(pidfd, 0))
+        os.close(descriptor_of(pidfd, 0))
         return True
     except OSError:
         return False
@@ -165,7 +164,7 @@ class Injector:
 
     def process_of(self, engine):
         """An engine's process id; none before it has a socket."""
-        pid = chaos_watch.children(self.server.process.pid).get(f"engine {engine}")
+        pid = self.server.children().get(f"engine {engine}")
         return pid if pid and self.socket_of(engine).exists() else None
 
     async def living(self, engine, seconds=60):
@@ -220,7 +219,7 @@ class Injector:
         task.add_done_callback(self.tasks.discard)
 
     async def _kill_gateway(self, fault):
-        while not (pid := chaos_watch.children(self.server.process.pid).get("gateway")):
+        while not (pid := self.server.children().get("gateway")):
             await asyncio.sleep(0.01)
         self._mark(fault)
         self._signal(pid, signal.SIGKILL)
@@ -260,16 +259,20 @@ class Injector:
         self._later(end())
 
     async def _relay(self, fault, engine):
-        if engine in self.relays:
-            # The one before has not had its chance yet.
-            self.relays.pop(engine).restore(lambda: self.process_of(engine) is not None)
-            await asyncio.sleep(0)
+        # One that stands there gives the name back first.
+        while engine in self.relays and self.relays[engine].server is not None:
+            await asyncio.sleep(0.05)
         pid = await self.living(engine)
         relay = chaos_relay.Relay(self.socket_of(engine), fault.detail)
+        pidfd = None
         try:
+            # Asked of the process itself: the list of a process's children may lack some while others end.
+            pidfd = os.pidfd_open(pid)
             await relay.install()
         except OSError:
             # The engine died at this moment; its successor takes the name.
+            if pidfd is not None:
+                os.close(pidfd)
             self._mark(fault)
             fault.note = "missed"
             return
@@ -278,7 +281,7 @@ class Injector:
         cut_links(pid, self.socket_of(engine))
 
         def same_engine():
-            return chaos_watch.children(self.server.process.pid).get(f"engine {engine}") == pid
+            return not select.select([pidfd], [], [], 0)[0]
 
         async def end():
             with contextlib.suppress(asyncio.TimeoutError):
@@ -288,6 +291,7 @@ class Injector:
                 await asyncio.wait_for(relay.done.wait(), 20)
                 fault.at = time.monotonic() if fault.kind != "delay" else fault.at
             relay.restore(same_engine)
+            os.close(pidfd)
             if self.relays.get(engine) is relay:
                 del self.relays[engine]
             fault.note = str(fault.detail)

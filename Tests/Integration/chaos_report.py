@@ -41,6 +41,10 @@ def report(run):
     lines.append(
         f"{run.watch.retries:.0f} sequences were submitted again; {sum(run.retried.values())} requests were sent again "
         f"because the gateway died; {run.busy} were told to come back (429)")
+    if run.outcomes:
+        lines.append(
+            "streams of servers that were lost: "
+            + ", ".join(f"{count} {outcome}" for outcome, count in sorted(run.outcomes.items())))
     if notes:
         lines.append("starved engines: " + ", ".join(f"{count} {note}" for note, count in sorted(notes.items())))
     lines.append(

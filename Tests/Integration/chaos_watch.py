@@ -8,6 +8,7 @@ import statistics
 import time
 
 import chaos_client
+import serving
 from serving import Metrics
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -57,19 +58,29 @@ class Holdings:
         return Holdings(len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task")))
 
 
-def holdings(supervisor):
-    found = {"supervisor": Holdings.of(supervisor)}
-    for name, pid in children(supervisor).items():
-        with contextlib.suppress(OSError):
-            found[name] = Holdings.of(pid)
-    return found
+class TandemServer(serving.Server):
+    """A server that knows its processes cheaply."""
+
+    def children(self):
+        return children(self.process.pid)
+
+    def holdings(self):
+        found = {"supervisor": Holdings.of(self.process.pid)}
+        for name, pid in self.children().items():
+            with contextlib.suppress(OSError):
+                found[name] = Holdings.of(pid)
+        return found
 
 
 async def metrics(port):
+    return Metrics(await exposition(port))
+
+
+async def exposition(port):
     connection = await chaos_client.Connection(port).open()
     try:
         reply = await asyncio.wait_for(connection.ask("GET", "/metrics"), 20)
-        return Metrics(reply.body.decode())
+        return reply.body.decode()
     finally:
         await connection.closed()
 
@@ -94,7 +105,7 @@ class Watch:
 
     async def sample(self):
         supervisor = self.server.process.pid
-        pid = children(supervisor).get("gateway")
+        pid = self.server.children().get("gateway")
         now = time.monotonic()
         with contextlib.suppress(OSError):
             if pid:

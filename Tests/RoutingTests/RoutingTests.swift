@@ -6,7 +6,6 @@ import Testing
 
 @testable import Routing
 
-/// The generator of SplitMix64; every test is the same in every run.
 /// Counts draws.
 struct CountingGenerator: RandomNumberGenerator {
     var draws = 0
@@ -86,21 +85,40 @@ struct CountingGenerator: RandomNumberGenerator {
     }
 }
 
-@Suite struct RoutingPolicyTests {
+@Suite struct ChoiceTests {
+    /// A router whose engines have so many requests of so many tokens.
+    private func router(_ loads: [(requests: Int, tokens: Int)]) -> Router {
+        var router = Router()
+        var id: RequestID = 1
+        for (index, load) in loads.enumerated() {
+            let engine = EngineID(UInt64(index))
+            router.engineAppeared(engine)
+            router.setServing(engine, true)
+            for request in 0..<load.requests {
+                let tokens = request == 0 ? load.tokens : 0
+                router.started(id, on: engine, cost: TokenCost(prompt: tokens, new: 0))
+                id += 1
+            }
+        }
+        return router
+    }
+
     @Test(arguments: UInt64(1)...20) func choosesALeastLoadedServingEngineThatIsNotExcluded(seed: UInt64) {
         var generator = SeededGenerator(seed: seed)
         for _ in 0..<200 {
-            let engines = (0..<UInt64.random(in: 0...6, using: &generator)).map { index in
-                EngineView(
-                    id: EngineID(index),
-                    state: Bool.random(using: &generator) ? .serving : .notServing,
-                    outstandingRequests: .random(in: 0...2, using: &generator),
-                    outstandingTokens: .random(in: 0...3, using: &generator))
+            let loads = (0..<Int.random(in: 0...6, using: &generator)).map { _ in
+                let requests = Int.random(in: 0...2, using: &generator)
+                return (requests: requests, tokens: Int.random(in: 0...3, using: &generator))
             }
+            var router = router(loads)
+            for index in loads.indices where Bool.random(using: &generator) {
+                router.setServing(EngineID(UInt64(index)), false)
+            }
+            let engines = router.views
             let excluded = Set(engines.map(\.id).filter { _ in Int.random(in: 0..<4, using: &generator) == 0 })
             let candidates = engines.filter { $0.state == .serving && !excluded.contains($0.id) }
-            let choice = RoutingPolicy.leastOutstandingTokens.choose(
-                among: engines, excluding: excluded, using: &generator)
+            let choice = router.choose(
+                for: TokenCost(prompt: 0, new: 10), excluding: excluded, using: &generator)
             guard let chosen = candidates.first(where: { $0.id == choice }) else {
                 #expect(choice == nil && candidates.isEmpty)
                 continue
@@ -114,26 +132,32 @@ struct CountingGenerator: RandomNumberGenerator {
     }
 
     @Test func tiesAreBrokenUniformly() {
-        let engines = (0..<4).map { EngineView(id: EngineID($0), state: .serving, outstandingTokens: $0 == 3 ? 1 : 0) }
+        var router = router([(1, 5), (1, 5), (1, 5), (1, 6), (2, 5)])
         var generator = SeededGenerator(seed: 1)
         var counts: [EngineID: Int] = [:]
-        for _ in 0..<30_000 {
-            let choice = RoutingPolicy.leastOutstandingTokens.choose(among: engines, using: &generator)
-            counts[choice ?? EngineID(.max), default: 0] += 1
-        }
+        for _ in 0..<30_000 { counts[router.choose(using: &generator) ?? EngineID(.max), default: 0] += 1 }
         // Six standard deviations of a binomial distribution with p = 1/3 are 490.
         for id in 0..<3 { #expect((9_510...10_490).contains(counts[EngineID(UInt64(id))] ?? 0)) }
         #expect(counts.count == 3)
     }
 
     @Test func drawsNothingWithoutATie() {
-        let engines = [
-            EngineView(id: EngineID(0), state: .serving, outstandingTokens: 5),
-            EngineView(id: EngineID(1), state: .serving, outstandingTokens: 4),
-        ]
+        var router = router([(1, 5), (1, 4)])
         var generator = CountingGenerator()
-        #expect(RoutingPolicy.leastOutstandingTokens.choose(among: engines, using: &generator) == EngineID(1))
+        #expect(router.choose(using: &generator) == EngineID(1))
         #expect(generator.draws == 0)
+    }
+
+    @Test func whatOthersHaveInFlightCounts() {
+        var router = router([(1, 50), (1, 60)])
+        var generator = SeededGenerator(seed: 1)
+        router.setForeignLoad(20, requests: 3, on: EngineID(0))
+        #expect(router.choose(using: &generator) == EngineID(1))
+        #expect(router.views.map(\.foreignTokens) == [20, 0] && router.views.map(\.foreignRequests) == [3, 0])
+        #expect(router.views.map(\.outstandingTokens) == [50, 60])
+        router.setForeignLoad(-5, requests: -5, on: EngineID(0))
+        #expect(router.choose(using: &generator) == EngineID(0))
+        #expect(router.views.map(\.foreignTokens) == [0, 0])
     }
 }
 

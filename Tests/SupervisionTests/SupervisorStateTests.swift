@@ -12,10 +12,11 @@ private struct Harness {
     var nextPid: Int32 = 100
 
     /// - Parameter models: how many engines each has.
-    init(models: [Int] = [2]) {
+    init(models: [Int] = [2], hangLimits: HangLimits = HangLimits(silence: .zero, step: .zero)) {
         let groups = EngineGroup.groups(models.enumerated().map { ("m\($0)", $1) })
         state = SupervisorState(
-            addresses: (0..<models.reduce(0, +)).map { "a\($0)" }, groups: groups, shutdownTimeout: .seconds(30))
+            addresses: (0..<models.reduce(0, +)).map { "a\($0)" }, groups: groups, shutdownTimeout: .seconds(30),
+            hangLimits: hangLimits)
     }
 
     mutating func send(_ event: SupervisorEvent) -> [SupervisorAction] {
@@ -36,8 +37,8 @@ private struct Harness {
     }
 
     /// All three processes serve.
-    static func serving() -> Harness {
-        var harness = Harness()
+    static func serving(hangLimits: HangLimits = HangLimits(silence: .zero, step: .zero)) -> Harness {
+        var harness = Harness(hangLimits: hangLimits)
         _ = harness.send(.begin)
         _ = harness.send(.ready(.gateway, detail: ""))
         _ = harness.send(.ready(.engine(0), detail: "cpu"))
@@ -71,6 +72,87 @@ extension [SupervisorAction] {
         #expect(actions.rosters.last?.engines.map(\.state) == [.starting, .starting])
         #expect(actions.rosters.last?.engines.map(\.pid) == [102, 103])
         #expect(harness.state.nextDeadline == nil)
+    }
+
+    // MARK: - Hanging
+
+    @Test func aSilentEngineIsKilledAndStartedAgain() {
+        var harness = Harness.serving(hangLimits: HangLimits())
+        #expect(harness.state.nextDeadline == .seconds(10))
+        harness.now = .seconds(4)
+        for child in [Child.gateway, .engine(0)] {
+            #expect(harness.send(.heartbeat(child, progress: 1, isWorking: false)).isEmpty)
+        }
+        let actions = harness.sendDeadline()
+        #expect(harness.now == .seconds(10))
+        #expect(actions.effects == [.kill(.engine(1))])
+        #expect(actions.logs == ["engine 1 hangs: it gave no sign of life for 10 s; killing it"])
+        // No requests for it while the kernel is at it, and no second kill.
+        #expect(actions.rosters.last?.engines.map(\.state) == [.ready, .restarting])
+        #expect(harness.state.nextDeadline == .seconds(14))
+        let ended = harness.send(.ended(.engine(1), .killed(signal: 9)))
+        #expect(
+            ended.logs == ["engine 1 was killed: it gave no sign of life for 10 s; starting it again in 0.1 s"])
+        #expect(ended.rosters.last?.engines[1].reason == "was killed: it gave no sign of life for 10 s")
+        #expect(harness.sendDeadline().effects == [.start(.engine(1))])
+    }
+
+    @Test func aSilentGatewayIsKilledAndStartedAgainAtOnce() {
+        var harness = Harness.serving(hangLimits: HangLimits())
+        harness.now = .seconds(9)
+        for index in 0...1 { _ = harness.send(.heartbeat(.engine(index), progress: 1, isWorking: false)) }
+        #expect(harness.sendDeadline().effects == [.kill(.gateway)])
+        #expect(harness.send(.ended(.gateway, .killed(signal: 9))).effects == [.start(.gateway)])
+    }
+
+    @Test func anEngineWhoseWorkStandsStillIsKilled() {
+        var harness = Harness.serving(hangLimits: HangLimits())
+        func beat(_ harness: inout Harness, second: Int, _ progress: UInt64, _ isWorking: Bool) -> [SupervisorAction] {
+            harness.now = .seconds(second)
+            return harness.send(.heartbeat(.gateway, progress: progress, isWorking: false))
+                + harness.send(.heartbeat(.engine(1), progress: 0, isWorking: false))
+                + harness.send(.heartbeat(.engine(0), progress: progress, isWorking: isWorking))
+                + harness.send(.timePassed)
+        }
+        // It may idle for as long as it likes.
+        let idle = (1...300).flatMap { beat(&harness, second: $0, 7, false) }
+        let working = (301...305).flatMap { beat(&harness, second: $0, UInt64($0), true) }
+        let stuck = (306...424).flatMap { beat(&harness, second: $0, 305, true) }
+        #expect((idle + working + stuck).isEmpty)
+        let actions = beat(&harness, second: 425, 305, true)
+        #expect(actions.effects == [.kill(.engine(0))])
+        #expect(actions.logs == ["engine 0 hangs: its work got nowhere for 120 s; killing it"])
+    }
+
+    @Test func nobodyIsBlamedWhileTheSupervisorDidNotRun() {
+        var harness = Harness.serving(hangLimits: HangLimits())
+        harness.now = .seconds(3600)
+        #expect(harness.send(.timePassed).isEmpty)
+        #expect(harness.state.nextDeadline == .seconds(3610))
+        for child in [Child.gateway, .engine(0), .engine(1)] {
+            _ = harness.send(.heartbeat(child, progress: 0, isWorking: false))
+        }
+        harness.now = .seconds(3610)
+        #expect(harness.send(.timePassed).effects.count == 3)
+    }
+
+    @Test func watchingCanBeTurnedOff() {
+        var harness = Harness()
+        _ = harness.send(.begin)
+        for child in [Child.gateway, .engine(0), .engine(1)] { _ = harness.send(.ready(child, detail: "")) }
+        _ = harness.send(.heartbeat(.engine(0), progress: 1, isWorking: true))
+        #expect(harness.state.nextDeadline == nil)
+    }
+
+    @Test func childrenThatStartOrDrainAreNotWatched() {
+        var harness = Harness(hangLimits: HangLimits())
+        _ = harness.send(.begin)
+        #expect(harness.state.nextDeadline == nil, "packing weights takes what it takes")
+        for child in [Child.gateway, .engine(0), .engine(1)] { _ = harness.send(.ready(child, detail: "")) }
+        _ = harness.send(.stopRequested(signal: 15))
+        #expect(harness.state.nextDeadline == .seconds(35))
+        harness.now = .seconds(20)
+        #expect(harness.send(.timePassed).isEmpty)
     }
 
     @Test func announcesOnceWithTheFirstEngine() {
