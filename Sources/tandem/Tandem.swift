@@ -20,6 +20,7 @@ struct Tandem: ParsableCommand {
         version: version,
         subcommands: [
             ServeCommand.self, GenerateCommand.self, PullCommand.self, EngineCommand.self, GatewayCommand.self,
+            DoctorCommand.self,
         ]
     )
 }
