@@ -37,7 +37,10 @@ final class ControllerFixture: Sendable {
         }
     }
 
-    init(_ fake: FakeMPS, ownership: DaemonOwnership = .own, adjust: (inout MPSController.Configuration) -> Void = { _ in })
+    init(
+        _ fake: FakeMPS, ownership: DaemonOwnership = .own,
+        adjust: (inout MPSController.Configuration) -> Void = { _ in }
+    )
         throws
     {
         self.fake = fake
