@@ -93,7 +93,8 @@ let package = Package(
             name: "tandem",
             dependencies: [
                 "CPUExecutor", "Configuration", "EngineHost", "EngineLink", "Gateway", "Grammar", "HTTPCore",
-                "InferenceEngine", "JSON", "LanguageModel", "MPS", "ModelStore", "Requests", "Supervision", "TerminalView",
+                "InferenceEngine", "JSON", "LanguageModel", "MPS", "ModelStore", "Requests", "Supervision",
+                "TerminalView",
                 "Tokenization", "Weights", "CTandemSystem", product("ArgumentParser", "swift-argument-parser"),
             ] + nio,
             swiftSettings: swiftSettings
