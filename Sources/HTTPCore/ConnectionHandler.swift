@@ -192,7 +192,8 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         shared.configuration.accessLog?(
             AccessLogEntry(
                 method: head?.method, path: head?.path, requestID: head?.headers["X-Request-Id"],
-                status: rejection.status, bodyBytes: bodyBytes, duration: .zero, timeToFirstByte: .zero, outcome: .complete,
+                status: rejection.status, bodyBytes: bodyBytes, duration: .zero, timeToFirstByte: .zero,
+                outcome: .complete,
                 remoteAddress: context?.remoteAddress))
     }
 
@@ -253,18 +254,24 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         guard let context, !isOutputClosed, outbound.readableBytes > 0 || (exchange == nil && unconfirmedBytes > 0)
         else { return }
         unconfirmedBytes += outbound.readableBytes
+        // Taken out, since writers that are told of the end of this write may write at once.
+        var sent = ByteBuffer()
+        swap(&sent, &outbound)
         if exchange != nil, unconfirmedBytes <= min(Self.maximumUnconfirmedBytes, limits.outboundLowWater / 2) {
-            context.writeAndFlush(wrapOutboundOut(outbound), promise: nil)
+            context.writeAndFlush(wrapOutboundOut(sent), promise: nil)
         } else {
-            writeConfirmed(context)
+            writeConfirmed(sent, context)
         }
         // The system nearly always takes all of it at once, and the buffer is ours again.
-        if outbound.capacity <= Self.keptBufferBytes { outbound.clear() } else { outbound = ByteBuffer() }
+        if outbound.capacity == 0, sent.capacity <= Self.keptBufferBytes {
+            sent.clear()
+            outbound = sent
+        }
         armTimer()
     }
 
-    private func writeConfirmed(_ context: ChannelHandlerContext) {
-        var bytes = outbound
+    private func writeConfirmed(_ bytes: ByteBuffer, _ context: ChannelHandlerContext) {
+        var bytes = bytes
         var before = unconfirmedBytes - bytes.readableBytes
         unconfirmedBytes = 0
         // Nothing at all is a write, too, whose end tells of those before it.

@@ -1,0 +1,163 @@
+// Tandem — Apache-2.0
+
+import NIOCore
+import Synchronization
+import Testing
+
+@testable import HTTPCore
+
+/// Puts what came of a request into words.
+private final class Collector: HTTPResponseReceiver {
+    private let result: EventLoopPromise<String>
+    private var text = ""
+
+    init(_ result: EventLoopPromise<String>) {
+        self.result = result
+    }
+
+    func received(_ head: HTTPResponseHead) { text += "\(head.status.code) " }
+    func received(_ body: ByteBuffer) { text += String(buffer: body) }
+    func ended() { result.succeed(text) }
+    func failed(_ error: HTTPClientError) { result.succeed(text + "\(error.kind)") }
+}
+
+/// A client on an event loop of the tests.
+private struct Bench {
+    let loop = TestServer.clientGroup.any()
+    let client: NIOLoopBoundBox<HTTPClient>
+
+    init(port: Int, limits: HTTPClientLimits = HTTPClientLimits()) {
+        client = .makeBoxSendingValue(
+            HTTPClient(
+                endpoint: HTTPEndpoint(host: "127.0.0.1", port: port, prefix: "/p"), eventLoop: loop, limits: limits),
+            eventLoop: loop)
+    }
+
+    /// What comes of a request; `then` may do something with it as soon as it is sent.
+    func ask(
+        _ target: String, method: HTTPMethod = .post, body: String = "",
+        then: @escaping @Sendable (HTTPClientExchange) -> Void = { _ in }
+    ) async throws -> String {
+        let (loop, client) = (loop, client)
+        return try await loop.flatSubmit {
+            let result = loop.makePromise(of: String.self)
+            let request = HTTPClientRequest(
+                method: method, target: target, headers: ["A": "b", "Host": "no"], body: ByteBuffer(string: body))
+            then(client.value.send(request, to: Collector(result)))
+            return result.futureResult
+        }.get()
+    }
+
+    func openConnections() async throws -> Int {
+        let client = client
+        return try await loop.submit { client.value.openConnections }.get()
+    }
+
+    func shutdown() async throws {
+        let client = client
+        try await loop.submit { client.value.shutdown() }.get()
+    }
+}
+
+@Suite struct HTTPClientTests {
+    @Test func requestsShareAConnection() async throws {
+        try await TestServer.run { server async throws in
+            let bench = Bench(port: server.port ?? 0)
+            #expect(try await bench.ask("/x?y", body: "abc") == "200 POST /p/x y abc")
+            #expect(try await bench.ask("/x", method: .head) == "200 ")
+            let long = String(repeating: "z", count: 300_000)
+            #expect(try await bench.ask("/x", body: long) == "200 POST /p/x - \(long)")
+            #expect(try await bench.ask("/x", method: .get) == "200 GET /p/x - ")
+            #expect(try await bench.openConnections() == 1 && server.connectionCount == 1)
+            async let first = bench.ask("/1")
+            async let second = bench.ask("/2")
+            #expect(try await [first, second] == ["200 POST /p/1 - ", "200 POST /p/2 - "])
+            #expect(try await bench.openConnections() <= 2)
+            try await bench.shutdown()
+        }
+    }
+
+    @Test func streamsComeWhole() async throws {
+        let handler = ClosureHandler { _, responder in
+            responder.startStream(status: .ok)
+            for index in 0..<100 { responder.write(Array("\(index),".utf8)) }
+            responder.finish()
+        }
+        try await TestServer.run(handler: handler) { server async throws in
+            let bench = Bench(port: server.port ?? 0)
+            #expect(try await bench.ask("/") == "200 " + (0..<100).map { "\($0)," }.joined())
+            try await bench.shutdown()
+        }
+    }
+
+    @Test func nobodyListens() async throws {
+        var port = 0
+        try await TestServer.run { port = $0.port ?? 0 }
+        #expect(try await Bench(port: port).ask("/") == "unreachable")
+    }
+
+    @Test func silenceIsTimed() async throws {
+        let left = Signal()
+        let held = Mutex<[HTTPResponder]>([])
+        let handler = ClosureHandler { request, responder in
+            if request.path == "/p/half" {
+                responder.startStream(status: .ok)
+                responder.write(Array("half ".utf8))
+            }
+            responder.onClose { left.fire() }
+            held.withLock { $0.append(responder) }
+        }
+        var limits = HTTPClientLimits()
+        limits.firstByteTimeout = .milliseconds(50)
+        try await TestServer.run(handler: handler) { [limits] server async throws in
+            let bench = Bench(port: server.port ?? 0, limits: limits)
+            #expect(try await bench.ask("/none") == "silent")
+            // The server sees that nobody waits any more.
+            try await left.wait()
+            var limits = limits
+            limits.firstByteTimeout = .minutes(10)
+            limits.silenceTimeout = .milliseconds(50)
+            #expect(try await Bench(port: server.port ?? 0, limits: limits).ask("/half") == "200 half silent")
+        }
+    }
+
+    @Test func aCancelledRequestEndsAtTheServer() async throws {
+        let (arrived, left) = (Signal(), Signal())
+        let held = Mutex<[HTTPResponder]>([])
+        let handler = ClosureHandler { _, responder in
+            responder.onClose { left.fire() }
+            held.withLock { $0.append(responder) }
+            arrived.fire()
+        }
+        try await TestServer.run(handler: handler) { server async throws in
+            let bench = Bench(port: server.port ?? 0)
+            let (loop, client) = (bench.loop, bench.client)
+            let exchange = try await loop.submit {
+                let result = loop.makePromise(of: String.self)
+                let exchange = client.value.send(
+                    HTTPClientRequest(method: .get, target: "/"), to: Collector(result))
+                // It never comes.
+                result.succeed("")
+                return NIOLoopBound(exchange, eventLoop: loop)
+            }.get()
+            try await arrived.wait()
+            try await loop.submit { exchange.value.cancel() }.get()
+            try await left.wait()
+            #expect(held.withLock { $0.count } == 1)
+        }
+    }
+
+    /// The connection ends between two requests, without the client's knowledge or with it.
+    @Test func aConnectionThatWasClosedIsReplaced() async throws {
+        let handler = ClosureHandler { request, responder in
+            TestServer.echo(request, responder)
+        }
+        var limits = TestServer.patient
+        limits.keepAliveTimeout = .milliseconds(1)
+        try await TestServer.run(limits: limits, handler: handler) { server async throws in
+            let bench = Bench(port: server.port ?? 0)
+            for index in 0..<20 { #expect(try await bench.ask("/\(index)") == "200 POST /p/\(index) - ") }
+            try await bench.shutdown()
+        }
+    }
+}
