@@ -146,6 +146,7 @@ import Tokenization
         expected.addSpecialTokens = false
         expected.priority = 2
         expected.cacheSalt = "s"
+        expected.session = "u"
         expected.requestedModel = "toy"
         expected.promptField = "input"
         #expect(request.generation == expected)
