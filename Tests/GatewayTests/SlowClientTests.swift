@@ -2,6 +2,7 @@
 
 import Foundation
 import Glibc
+import HTTPCore
 import JSON
 import NIOCore
 import Requests
@@ -182,7 +183,9 @@ private struct SlowSocket {
 
     @Test func aClientThatDoesNotReadPausesItsSequenceAndGetsAllOfItLater() async throws {
         let engine = PacedEngine(text: Self.text, overrun: 2)
-        try await MemoryBench.run([]) { bench in
+        try await MemoryBench.run(
+            [], configure: { $0.slowClientTimeout = .hours(1) }, limits: { $0.responseStallTimeout = .hours(1) }
+        ) { bench in
             engine.join(bench, as: 1)
             let slow = SlowSocket(port: bench.client.port)
             slow.post("/v1/completions", Self.body)
@@ -222,7 +225,9 @@ private struct SlowSocket {
     @Test func whatWaitsForASlowClientIsNotGivenTwiceWhenItsEngineIsLost() async throws {
         let first = PacedEngine(text: Self.text, overrun: 5)
         let second = PacedEngine(text: Self.text)
-        try await MemoryBench.run([]) { bench in
+        try await MemoryBench.run(
+            [], configure: { $0.slowClientTimeout = .hours(1) }, limits: { $0.responseStallTimeout = .hours(1) }
+        ) { bench in
             first.join(bench, as: 1)
             let slow = SlowSocket(port: bench.client.port)
             slow.post("/v1/completions", Self.body)
