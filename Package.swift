@@ -93,7 +93,8 @@ let package = Package(
         .executableTarget(
             name: "tandem",
             dependencies: [
-                "CPUExecutor", "Configuration", "Diagnosis", "EngineHost", "EngineLink", "Gateway", "Grammar", "HTTPCore",
+                "CPUExecutor", "Configuration", "Diagnosis", "EngineHost", "EngineLink", "Gateway", "Grammar",
+                "HTTPCore",
                 "InferenceEngine", "JSON", "LanguageModel", "MPS", "ModelStore", "Requests", "Supervision",
                 "TerminalView", "Tokenization", "Weights", "CTandemSystem",
                 product("ArgumentParser", "swift-argument-parser"),

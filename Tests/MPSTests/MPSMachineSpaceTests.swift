@@ -33,7 +33,7 @@ struct MPSMachineSpaceTests {
     @Test("Rules hold everywhere, and time alone leads out of every trouble", arguments: DaemonOwnership.allCases)
     func space(ownership: DaemonOwnership) {
         var limits = MPSMachine.Limits()
-        limits.restartsUntilFailed = 3
+        limits.restartsUntilFailed = 2
         limits.unansweredQueries = 2
         var seen: Set<MPSMachine.Signature> = []
         /// The first way to break each rule.
