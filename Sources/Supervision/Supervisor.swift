@@ -197,6 +197,9 @@ private final class SupervisorLoop {
             launch.cores = cores.cores[index]
         }
         launch.arguments += ["--status-fd", "\(Self.statusDescriptor)"]
+        // Looking the crashed process over takes the run-time some two seconds, in which its requests could go on
+        // elsewhere already; without memory it does not end at all. Whoever wants backtraces sets the variable.
+        if launch.environment["SWIFT_BACKTRACE"] == nil { launch.environment["SWIFT_BACKTRACE"] = "enable=no" }
         return launch
     }
 

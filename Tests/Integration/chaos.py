@@ -95,6 +95,9 @@ class Run:
             pool = [author.body(key) for key in range(self.plan.bodies)]
             await self._in_parallel(pool, lambda body, link: self._reference(body, link, server.port))
             server.stop()
+        except BaseException:
+            self.say(server.output()[-8000:])
+            raise
         finally:
             server.discard()
         self.seconds["references"] = time.monotonic() - began
