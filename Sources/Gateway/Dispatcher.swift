@@ -157,6 +157,9 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     /// Sequences that engines have in hand, by the router's account.
     var outstanding: Int { router.outstandingRequests }
 
+    /// Sequences that an engine has in hand.
+    func outstandingRequests(on engine: EngineID) -> Int { router.load(of: engine).requests }
+
     /// Where the oldest sequences of requests that show themselves are computed, at most so many.
     func placements(limit: Int) -> [(request: String, engine: EngineID, attempts: Int)] {
         running.lazy.filter { !$0.value.owner.requestID.isEmpty }.sorted { $0.key < $1.key }.prefix(limit)

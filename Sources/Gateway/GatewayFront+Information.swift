@@ -53,7 +53,9 @@ extension GatewayFront {
 
     /// 200 while at least one engine of every model serves.
     func health(_ exchange: Exchange) throws(APIError) {
-        let waiting = shards.filter { $0.servingEngines == 0 }
+        // A roster may name engines of one kind only.
+        let named = shards.filter(\.hasEngines)
+        let waiting = (named.isEmpty ? shards : named).filter { $0.servingEngines == 0 }
         guard waiting.isEmpty else {
             let summaries = waiting.map {
                 (shards.count == 1 ? "" : "of `\($0.name)`, ") + $0.summary

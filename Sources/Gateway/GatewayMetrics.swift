@@ -44,6 +44,8 @@ final class GatewayMetrics: Sendable {
     private let unfinished: MetricGauge
     private let held: MetricGauge
     private let balance = Mutex((window: BalanceWindow(), ratio: Double?.none))
+    /// Indices of engines whose series there are.
+    private let shown = Mutex<Set<Int>>([])
     private let clock: @Sendable () -> NIODeadline
     private let configuredEngines: MetricGauge
     private let servingEngines: MetricGauge
@@ -204,6 +206,12 @@ final class GatewayMetrics: Sendable {
             let tokens = engines.map { ($0.index, $0.statistics?.generatedTokens ?? 0) }
             balance.ratio = balance.window.add(Dictionary(tokens) { $1 }, at: now)
         }
+        let indices = Set(engines.map(\.index))
+        let gone = shown.withLock { shown in
+            defer { shown = indices }
+            return shown.subtracting(indices)
+        }
+        for index in gone { registry.removeAll(having: [model, MetricLabel("engine", String(index))]) }
         configuredEngines.set(Double(engines.count))
         servingEngines.set(Double(engines.count { $0.isServing }))
         for engine in engines {

@@ -13,6 +13,7 @@ public final class GatewayServer: Sendable {
     private let group: MultiThreadedEventLoopGroup
     private let workers: NIOThreadPool
     private let shards: ShardTable
+    private let upstreams: NIOLoopBoundBox<UpstreamWatch>?
     private let supervisor: (any Channel)?
     private let accessLog: AccessLog?
     private let drainTimeout: TimeAmount
@@ -25,13 +26,15 @@ public final class GatewayServer: Sendable {
 
     private init(
         server: HTTPServer, group: MultiThreadedEventLoopGroup, workers: NIOThreadPool, shards: ShardTable,
-        supervisor: (any Channel)?, accessLog: AccessLog?, drainTimeout: TimeAmount, isEnding: Flag
+        upstreams: NIOLoopBoundBox<UpstreamWatch>?, supervisor: (any Channel)?, accessLog: AccessLog?,
+        drainTimeout: TimeAmount, isEnding: Flag
     ) {
         self.isEnding = isEnding
         self.server = server
         self.group = group
         self.workers = workers
         self.shards = shards
+        self.upstreams = upstreams
         self.supervisor = supervisor
         self.accessLog = accessLog
         self.drainTimeout = drainTimeout
@@ -78,6 +81,18 @@ public final class GatewayServer: Sendable {
         if let accessLog { serving.accessLog = { accessLog.add($0) } }
         shards.forEach { $0.start() }
         if let roster { shards.update(roster) }
+        var upstreams: NIOLoopBoundBox<UpstreamWatch>?
+        if let sources = configuration.upstreams {
+            let eventLoop = group.next()
+            let watch = NIOLoopBoundBox.makeBoxSendingValue(
+                UpstreamWatch(
+                    eventLoop: eventLoop, sources: sources, table: UpstreamTable(sources), workers: workers, log: log
+                ) { table in
+                    shards.update(table)
+                }, eventLoop: eventLoop)
+            eventLoop.execute { watch.value.start() }
+            upstreams = watch
+        }
         let isEnding = Flag()
         var supervisor: (any Channel)?
         if let descriptor = configuration.supervisor {
@@ -90,7 +105,7 @@ public final class GatewayServer: Sendable {
                 if !isEnding.value.load(ordering: .acquiring) { onSupervisorLost(reason) }
             }
         }
-        if supervisor != nil || configuration.external != nil {
+        if supervisor != nil || configuration.upstreams != nil {
             // A gateway that takes another's place knows its engines before it answers for them.
             await shards.settled(within: configuration.settleTimeout)
         }
@@ -101,8 +116,8 @@ public final class GatewayServer: Sendable {
             GatewayPulse.start(group, to: supervisor)
         }
         return GatewayServer(
-            server: server, group: group, workers: workers, shards: shards, supervisor: supervisor,
-            accessLog: accessLog, drainTimeout: configuration.drainTimeout, isEnding: isEnding)
+            server: server, group: group, workers: workers, shards: shards, upstreams: upstreams,
+            supervisor: supervisor, accessLog: accessLog, drainTimeout: configuration.drainTimeout, isEnding: isEnding)
     }
 
     /// Takes a roster from elsewhere than the supervisor's socket.
@@ -129,6 +144,7 @@ public final class GatewayServer: Sendable {
         ]
         await server.drain()
         for deadline in deadlines { deadline.cancel() }
+        if let upstreams { upstreams.eventLoop.execute { upstreams.value.shutdown() } }
         await shards.shutdown()
         isEnding.value.store(true, ordering: .releasing)
         await accessLog?.shutdown()
@@ -196,6 +212,12 @@ final class ShardTable: HTTPRequestHandler {
             modelRanges.first { $0.engines?.contains(index) ?? true }?.name ?? ""
         }
         forEach { $0.update(roster) }
+    }
+
+    func update(_ table: UpstreamTable) {
+        update(table.roster)
+        let servers = table.servers
+        forEach { $0.update(servers: servers) }
     }
 
     /// Calls `body` with every shard, on its own loop.

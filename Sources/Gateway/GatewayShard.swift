@@ -100,6 +100,7 @@ final class GatewayShard: ModelShard {
         }
     }
 
+    var hasEngines: Bool { !engines.states.isEmpty }
     func update(_ roster: Roster) { engines.update(roster) }
     func failAll(_ error: APIError) { dispatcher.failAll(error) }
     func shutdown() { engines.shutdown() }

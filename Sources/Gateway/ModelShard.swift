@@ -31,6 +31,10 @@ protocol ModelShard: AnyObject {
     func handle(_ exchange: GatewayShard.Exchange)
     /// Takes a roster; engines that are not its own are none of its business.
     func update(_ roster: Roster)
+    /// Takes the servers that there are; those that left take nothing new, and are forgotten when they are done.
+    func update(servers: [ServerPlace])
+    /// Whether any engine is named that might serve.
+    var hasEngines: Bool { get }
     /// Ends all requests with an error.
     func failAll(_ error: APIError)
     /// Closes all connections to engines.
@@ -39,6 +43,8 @@ protocol ModelShard: AnyObject {
 
 extension ModelShard {
     func start() {}
+    func update(servers: [ServerPlace]) {}
+    var hasEngines: Bool { true }
     /// What it is called where there is room for one name.
     var name: String { cards.first?.name ?? "model" }
     var held: Int { 0 }
