@@ -9,15 +9,17 @@ import Synchronization
 /// Endpoints that answer from the gateway's own knowledge of all models.
 extension GatewayFront {
     func listModels(_ exchange: Exchange) {
+        list(shards.flatMap(\.cards), exchange)
+    }
+
+    func list(_ cards: [ModelCard], _ exchange: Exchange) {
         var writer = JSONWriter()
         writer.beginObject()
         writer.key("object")
         writer.string("list")
         writer.key("data")
         writer.beginArray()
-        for shard in shards {
-            for card in shard.cards { write(card, to: &writer) }
-        }
+        for card in cards { write(card, to: &writer) }
         writer.endArray()
         writer.endObject()
         exchange.respond(writer.bytes)

@@ -239,8 +239,9 @@ final class GatewayMetrics: Sendable {
                 "tandem_engine_restarts_total", "How often the engine was started again.",
                 UInt64(engine.restarts))
             let statistics = engine.statistics ?? EngineStatistics()
-            gauge(
-                "vllm:num_requests_running", "Sequences the engine computes.", Double(statistics.runningSequences))
+            // Others tell nobody: what this gateway has in hand there is the next best.
+            let running = engine.isExternal ? engine.outstandingRequests : Int(statistics.runningSequences)
+            gauge("vllm:num_requests_running", "Sequences the engine computes.", Double(running))
             gauge(
                 "vllm:num_requests_waiting", "Sequences that wait in the engine.",
                 Double(statistics.waitingSequences))
@@ -251,9 +252,11 @@ final class GatewayMetrics: Sendable {
             gauge(
                 "tandem_router_outstanding_tokens", "Tokens that the gateway still expects of the engine.",
                 Double(engine.outstandingTokens))
-            gauge(
-                "vllm:kv_cache_usage_perc", "Share of KV blocks in use, 0 to 1.",
-                statistics.totalBlocks == 0 ? 0 : Double(statistics.usedBlocks) / Double(statistics.totalBlocks))
+            if !engine.isExternal {
+                gauge(
+                    "vllm:kv_cache_usage_perc", "Share of KV blocks in use, 0 to 1.",
+                    statistics.totalBlocks == 0 ? 0 : Double(statistics.usedBlocks) / Double(statistics.totalBlocks))
+            }
             if let hello = engine.hello {
                 registry.gauge(
                     "vllm:cache_config_info", help: "KV cache layout as labels.",

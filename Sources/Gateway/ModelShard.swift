@@ -18,6 +18,10 @@ protocol ModelShard: AnyObject {
     var summary: String { get }
     /// When it knows its engines: before that, an unhealthy answer says nothing about them.
     var settled: EventLoopFuture<Void> { get }
+    /// Whether an engine is one of its own, by its index.
+    func has(engine: Int) -> Bool
+    /// What one of its engines has.
+    func cards(of engine: Int) -> [ModelCard]
     /// Every engine as it is seen from here.
     var reports: [EngineReport] { get }
     /// Sequences that wait because no engine serves.
@@ -45,6 +49,7 @@ extension ModelShard {
     func start() {}
     func update(servers: [ServerPlace]) {}
     var hasEngines: Bool { true }
+    func cards(of engine: Int) -> [ModelCard] { cards }
     /// What it is called where there is room for one name.
     var name: String { cards.first?.name ?? "model" }
     var held: Int { 0 }
@@ -85,6 +90,9 @@ struct EngineReport: Sendable {
     var breaker = CircuitBreaker.State.closed
     /// When anything last came from there; `nil` if nothing did.
     var heard: NIODeadline?
+
+    /// Whether it is another's, and says nothing of itself.
+    var isExternal: Bool { address.hasPrefix("http:") }
 }
 
 /// Where a request is computed at the moment.

@@ -117,6 +117,10 @@ final class ProxyShard: ModelShard {
         }
     }
 
+    func has(engine: Int) -> Bool { endpoints.contains { $0.index == engine } }
+
+    func cards(of engine: Int) -> [ModelCard] { endpoints.first { $0.index == engine }?.models ?? [] }
+
     var held: Int { dispatcher.heldSequences }
 
     func placements(limit: Int) -> [RequestPlacement] {
@@ -192,8 +196,9 @@ final class ProxyShard: ModelShard {
     private func start(
         _ exchange: GatewayShard.Exchange, kind: ProxyRecord.Kind, fields: ProxyFields
     ) throws(APIError) {
-        if let model = fields.model, !endpoints.contains(where: { !$0.isKnown || $0.has(model) }) {
-            throw .modelNotFound(model, known: cards.map(\.name))
+        let candidates = exchange.engine.map { only in endpoints.filter { $0.index == only } } ?? endpoints
+        if let model = fields.model, !candidates.contains(where: { !$0.isKnown || $0.has(model) }) {
+            throw .modelNotFound(model, known: candidates.flatMap { $0.models ?? [] }.map(\.name))
         }
         guard dispatcher.hasRoom(for: 1) else {
             metrics.rejected()

@@ -36,6 +36,7 @@ struct GatewayCommand: ParsableCommand {
     @Option(help: .hidden, transform: GatewayModel.init) var servedModel: [GatewayModel] = []
     @Option(help: .hidden) var statusFd: Int32?
     @Option(help: .hidden) var listenFd: Int32?
+    @Option(help: .hidden) var engineListenFd: [Int32] = []
 
     func run() throws {
         let events = ProcessEvents(processName: "tandem-gateway")
@@ -113,6 +114,8 @@ struct GatewayCommand: ParsableCommand {
             secondsSince1970: Process.secondsSince1970)
         configuration.external = external
         configuration.upstreams = sources
+        configuration.enginePorts =
+            engineListenFd.isEmpty ? try server.portsOfEngines() : .descriptors(engineListenFd)
         configuration.drainTimeout = try server.time(server.shutdownTimeout, of: "--shutdown-timeout")
         configuration.holdTimeout = try server.time(server.holdTimeout, of: "--hold-timeout")
         configuration.eventLoops = server.threads

@@ -16,6 +16,9 @@ struct GatewayFlags: ParsableArguments {
     @Option(help: ArgumentHelp("Port to listen on; 0 takes any free one.", valueName: "number"))
     var port: UInt16 = 8000
 
+    @Option(help: ArgumentHelp("First of the ports that reach one engine each.", valueName: "number"))
+    var enginePorts: UInt16?
+
     @Option(
         help: ArgumentHelp("Key that clients must send, once a key; better given as TANDEM_API_KEY.", valueName: "key"))
     var apiKey: [String] = []
@@ -54,6 +57,15 @@ struct GatewayFlags: ParsableArguments {
     }
 
     func listener() -> HTTPListener { .address(host: host, port: Int(port)) }
+
+    /// Ports of single engines; nil if none are wanted.
+    func portsOfEngines() throws -> EnginePorts? {
+        guard let enginePorts else { return nil }
+        guard enginePorts > 0 else {
+            throw ConfigurationError(source: "--engine-ports", reason: "the first port is a number from 1 to 65535")
+        }
+        return .from(host: host, first: Int(enginePorts))
+    }
 
     func address(port: Int) -> String { HTTPEndpoint(host: host, port: port).authority }
 

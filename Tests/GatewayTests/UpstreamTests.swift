@@ -48,7 +48,8 @@ import Testing
         #expect(
             try parse("# all\n\nhttp://a:1 # first\r\n  http://b:2/x#y\n".replacing("#y", with: "\t#y"))
                 == ["http://a:1", "http://b:2/x"])
-        #expect(try parse("---\nendpoints:\n  - \"http://a:1\"\n  - 'link+tcp:b:2'\n-\n") == ["http://a:1", "link+tcp:b:2"])
+        #expect(
+            try parse("---\nendpoints:\n  - \"http://a:1\"\n  - 'link+tcp:b:2'\n-\n") == ["http://a:1", "link+tcp:b:2"])
         #expect(try parse("http://a:1\nhttp://a:1/\nhttp://a:1/v1\n") == ["http://a:1"])
     }
 
@@ -89,9 +90,10 @@ import Testing
         let change = table.list(try addresses("http://d", "link+tcp:c:1", "http://e"))
         #expect(change.removed == (try addresses("http://b")))
         #expect(change.added == (try addresses("http://d", "http://e")))
-        #expect(table.servers.map { "\($0.index) \($0.endpoint)" } == [
-            "0 http://a:80", "1 http://d:80", "3 http://e:80",
-        ])
+        #expect(
+            table.servers.map { "\($0.index) \($0.endpoint)" } == [
+                "0 http://a:80", "1 http://d:80", "3 http://e:80",
+            ])
         #expect(table.roster.generation == 2 && table.count == 4)
         #expect(table.list(try addresses("http://e", "http://d", "link+tcp:c:1")).isEmpty)
         #expect(table.generation == 2)
