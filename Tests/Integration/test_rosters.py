@@ -182,5 +182,78 @@ class RosterTests(unittest.TestCase):
         gateway.stop()
 
 
+    def test_a_name(self):
+        engine, = self.fakes("m")
+        # It may have an IPv6 address, too, where nobody listens.
+        self.write(text=f"dns+http://localhost:{engine.port}/v1\n")
+        gateway = RosterGateway(self.roster, "--dns-interval", "100ms")
+        self.addCleanup(gateway.discard)
+        gateway.start()
+        for _ in range(3):
+            self.assertEqual(gateway.complete("w1", max_tokens=2)["choices"][0]["text"], words(2, 2))
+        self.assertEqual(engine.asked[-1]["headers"]["host"], f"localhost:{engine.port}")
+        self.assertIn(f"http://127.0.0.1:{engine.port}", gateway.get("/engines").text)
+        gateway.wait_idle()
+        gateway.stop()
+
+    def test_a_name_that_nobody_knows(self):
+        engine, = self.fakes("m")
+        self.write(text=f"dns+http://nobody.invalid:80\n{engine.url}\n")
+        gateway = self.start("--dns-interval", "100ms")
+        wait_until(lambda: "nobody.invalid cannot be found" in gateway.output(), 30, gateway.output)
+        self.assertEqual(gateway.complete("w1", max_tokens=2)["choices"][0]["text"], words(2, 2))
+        self.assertEqual(gateway.output().count("nobody.invalid cannot be found"), 1)
+        gateway.stop()
+
+
+class LinkTests(unittest.TestCase):
+    """Engines of Tandem itself come and go: those of a server that has a gateway of its own besides."""
+
+    def test_engines_come_and_go(self):
+        server = Server(engines=2)
+        self.addCleanup(server.discard)
+        server.start()
+        server.wait_for_all_engines()
+        sockets = [str(next(server.runtime.rglob(f"engine-{index}.sock"))) for index in range(2)]
+        name = server.get("/v1/models").json["data"][0]["id"]
+        roster = server.base / "roster"
+
+        def write(*indices):
+            new = roster.with_suffix(".new")
+            new.write_text("".join(f"link+unix:{sockets[index]}\n" for index in indices))
+            os.rename(new, roster)
+
+        def generated(index):
+            metrics = server.metrics()
+            return metrics.total("tandem_engine_generated_tokens_total", engine=str(index))
+
+        fields = dict(
+            prompt="Once upon a time, in a small village by the sea,", temperature=0, max_tokens=1500, ignore_eos=True)
+        undisturbed = server.complete(**fields)["choices"][0]["text"]
+        write(0)
+        gateway = RosterGateway(roster)
+        gateway.options = (os.environ.get("TANDEM_INTEGRATION_MODEL") or name, *gateway.options)
+        self.addCleanup(gateway.discard)
+        gateway.start()
+        self.assertEqual(gateway.get("/health").json["engines"], 1)
+        server.wait_idle()
+        before = [generated(index) for index in range(2)]
+        stream = gateway.stream(COMPLETIONS, **fields).read(3)
+        write(1)
+        # The engine that leaves finishes what it has; what comes goes to the other.
+        wait_until(lambda: sockets[1] in gateway.get("/engines").text, 10, gateway.output)
+        self.assertEqual(gateway.metrics().total("tandem_gateway_unfinished_sequences", model_name=name), 1)
+        self.assertEqual(stream.finish().text(), undisturbed)
+        self.assertEqual(gateway.complete(**{**fields, "max_tokens": 7})["usage"]["completion_tokens"], 7)
+        server.wait_idle()
+        wait_until(
+            lambda: [generated(index) - before[index] for index in range(2)] == [1500, 7], 5,
+            lambda: f"{before} {[generated(index) for index in range(2)]}")
+        self.assertEqual(gateway.metrics().total("tandem_router_migrations_total"), 0)
+        gateway.stop()
+        server.wait_idle()
+        server.stop()
+
+
 if __name__ == "__main__":
     unittest.main()
