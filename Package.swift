@@ -75,6 +75,7 @@ let rooms: [[Target]] = [
         tests: ["Weights", "InferenceEngine", "LanguageModel", product("NIOEmbedded", "swift-nio")]),
     room("Supervision", ["CTandemSystem", "EngineLink"]),
     room("MPS", ["CTandemSystem"]),
+    room("Diagnosis", ["MPS", "CTandemSystem"]),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),
     room("ModelStore", ["JSON", "CTandemSystem"]),
     room("TestSupport", ["Requests", "InferenceEngine", "LanguageModel"], tests: nil),
@@ -92,9 +93,11 @@ let package = Package(
         .executableTarget(
             name: "tandem",
             dependencies: [
-                "CPUExecutor", "Configuration", "EngineHost", "EngineLink", "Gateway", "Grammar", "HTTPCore",
-                "InferenceEngine", "JSON", "LanguageModel", "MPS", "ModelStore", "Requests", "Supervision", "TerminalView",
-                "Tokenization", "Weights", "CTandemSystem", product("ArgumentParser", "swift-argument-parser"),
+                "CPUExecutor", "Configuration", "Diagnosis", "EngineHost", "EngineLink", "Gateway", "Grammar",
+                "HTTPCore",
+                "InferenceEngine", "JSON", "LanguageModel", "MPS", "ModelStore", "Requests", "Supervision",
+                "TerminalView", "Tokenization", "Weights", "CTandemSystem",
+                product("ArgumentParser", "swift-argument-parser"),
             ] + nio,
             swiftSettings: swiftSettings
         ),

@@ -18,7 +18,8 @@ struct ChoicePiece: Sendable {
 
     /// Whether there is text to show and nothing else.
     var isPlainText: Bool {
-        !text.isEmpty && calls.isEmpty && logProbabilities == nil && promptTokens == nil && tokens == nil && finish == nil
+        !text.isEmpty && calls.isEmpty && logProbabilities == nil && promptTokens == nil && tokens == nil
+            && finish == nil
     }
 
     /// Whether there is something to show before the end.

@@ -8,7 +8,7 @@ extension DashboardPage {
           <span class="faint right" id="uptime"></span>
         </header>
         <div class="banner" id="problem" role="alert" hidden></div>
-        <form class="card banner" id="keyform" hidden>
+        <form class="card" id="keyform" hidden>
           <label for="key">This server wants an API key. It is kept until this tab is closed.</label>
           <div class="actions"><input id="key" type="password" autocomplete="off"><button>Use it</button></div>
         </form>

@@ -113,7 +113,7 @@ extension DashboardPage {
           }
           say("lost", String(gateway.failed));
           $("lost").className = gateway.failed ? "bad" : "good";
-          say("moved", gateway.finished + " done, " + gateway.migrations + " moved, " + gateway.retries + " retried");
+          say("moved", gateway.finished + " done, " + (gateway.migrations + gateway.retries) + " moved");
           drawThroughput();
           drawLatency();
           drawEngines(rates);
@@ -297,8 +297,8 @@ extension DashboardPage {
               });
             } catch (error) { /* shown below */ }
             clearTimeout(timer);
-            fail("The gateway does not answer" + (lastAt ? " since " + span((Date.now() - lastAt) / 1000) : "")
-              + "; trying again.");
+            fail((lastAt ? "The gateway has not answered for " + span((Date.now() - lastAt) / 1000)
+              : "The gateway does not answer") + "; trying again.");
             await sleep(1);
           }
         };

@@ -34,6 +34,7 @@ extension DashboardPage {
           border: 1px solid var(--bad); color: var(--bad); background: var(--card); border-radius: 8px;
           padding: 10px 14px; margin-bottom: 14px;
         }
+        #keyform { margin-bottom: 14px; }
         [hidden] { display: none !important; }
         .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px; }
         .tiles { display: grid; grid-template-columns: repeat(6, 1fr); gap: 12px; margin-bottom: 12px; }

@@ -136,7 +136,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     private var held: [RequestID: Held] = [:]
     /// When sequences lost their engines that have not gone on yet.
     private var interrupted: [RequestID: NIODeadline] = [:]
-    private var random = SystemRandomNumberGenerator()
+    private var random = QuickGenerator()
     private var nextID: RequestID = 1
     /// What speaks for one engine or another beside their load; asked if there is a choice.
     var hints: (Work) -> RoutingHints = { _ in RoutingHints() }
@@ -145,6 +145,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         self.eventLoop = eventLoop
         self.limits = limits
         self.metrics = metrics
+        metrics.load.eventLoops.add(1, ordering: .relaxed)
     }
 
     var servingEngines: Int { router.servingEngines }
@@ -176,6 +177,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         shareUnfinished()
         return unfinishedOfAll + sequences <= limits.sequences
     }
+
     /// Sequences that were admitted and did not end, of all event loops.
     var unfinishedOfAll: Int { metrics.load.unfinished.load(ordering: .relaxed) }
 
@@ -443,8 +445,10 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         unfinishedShare.enter(unfinished, into: metrics.load.unfinished)
     }
 
+    private var isAlone: Bool { metrics.load.eventLoops.load(ordering: .relaxed) < 2 }
+
     private func shareLoad(of engine: EngineID) {
-        guard var load = loads[engine] else { return }
+        guard !isAlone, var load = loads[engine] else { return }
         let (tokens, requests) = router.load(of: engine)
         load.tokens.enter(tokens, into: load.sum.tokens)
         load.requests.enter(requests, into: load.sum.requests)
@@ -453,6 +457,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
 
     /// Tells the router what other event loops have in hand.
     private func seeForeignLoad() {
+        guard !isAlone else { return }
         for (engine, load) in loads {
             router.setForeignLoad(
                 load.tokens.foreign(in: load.sum.tokens), requests: load.requests.foreign(in: load.sum.requests),

@@ -18,6 +18,7 @@ final class GatewayFront {
     /// What other event loops know too; set before there are requests.
     weak var table: ShardTable?
     private let workers: NIOThreadPool
+    private var random = QuickGenerator()
 
     init(
         eventLoop: any EventLoop, configuration: GatewayConfiguration, instruments: GatewayInstruments,
@@ -45,7 +46,7 @@ final class GatewayFront {
 
     /// - Parameter engine: the only engine that may have the request; `nil` if any may.
     func handle(_ request: HTTPRequest, _ responder: HTTPResponder, engine: Int? = nil) {
-        let id = Self.requestID(responder.requestID)
+        let id = requestID(responder.requestID)
         responder.requestID = id
         var exchange = Exchange(request: request, responder: responder, id: id, headers: ["X-Request-Id": id])
         if let trace = Self.trace(of: request) {
@@ -72,11 +73,11 @@ final class GatewayFront {
     }
 
     /// The client's id if it can stand in a header and in JSON as it is, else a random one.
-    private static func requestID(_ given: String?) -> String {
+    private func requestID(_ given: String?) -> String {
         if let given, (1...128).contains(given.utf8.count), given.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) {
             return given
         }
-        return Digest128(high: .random(in: .min ... .max), low: .random(in: .min ... .max)).description
+        return Digest128(high: random.next(), low: random.next()).description
     }
 
     /// Two headers are as good as none: nobody could say which is meant.

@@ -47,6 +47,8 @@ final class GatewayMetrics: Sendable {
     /// Indices of engines whose series there are.
     private let shown = Mutex<Set<Int>>([])
     private let clock: @Sendable () -> NIODeadline
+    /// Of the usual reasons.
+    private let successes: [String: MetricCounter]
     private let configuredEngines: MetricGauge
     private let servingEngines: MetricGauge
 
@@ -124,7 +126,10 @@ final class GatewayMetrics: Sendable {
             labels: [model])
         unfinished = registry.gauge(
             "tandem_gateway_unfinished_sequences", help: "Sequences admitted and not ended.", labels: [model])
-        for reason in ["stop", "length", "abort", "error"] { _ = success(reason) }
+        successes = Dictionary(
+            uniqueKeysWithValues: ["stop", "length", "abort", "error"].map { reason in
+                (reason, Self.success(reason, model, in: registry))
+            })
         ProcessMetrics.register(in: registry)
         registry.read(
             "tandem_engine_balance_ratio",
@@ -173,6 +178,10 @@ final class GatewayMetrics: Sendable {
 
     /// Finished sequences by reason.
     func success(_ reason: String) -> MetricCounter {
+        successes[reason] ?? Self.success(reason, model, in: registry)
+    }
+
+    private static func success(_ reason: String, _ model: MetricLabel, in registry: MetricRegistry) -> MetricCounter {
         registry.counter(
             "vllm:request_success_total", help: "Finished sequences by reason.",
             labels: [model, MetricLabel("finished_reason", reason)])

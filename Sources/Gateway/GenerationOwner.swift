@@ -40,6 +40,8 @@ final class GenerationOwner: SequenceOwner {
     /// What came while the client took nothing, to be written when it does again. Bounded by what engines generate before
     /// a pause reaches them: a step or two.
     private var backlog: [(choice: Int, output: SequenceOutput)] = []
+    /// Itself while something waits in the backlog: the dispatcher forgets a request whose last sequence has ended.
+    private var keptAlive: GenerationOwner?
     /// Ends the request if the client takes nothing for too long.
     private var slowClient: Scheduled<Void>?
     private let slowClientTimeout: TimeAmount
@@ -136,6 +138,7 @@ final class GenerationOwner: SequenceOwner {
         let prompt = prompts[choices[choice].promptIndex].tokens
         // It starts again after what was written, and comes to the same.
         backlog.removeAll { $0.choice == choice }
+        if backlog.isEmpty { keptAlive = nil }
         let emitted = choices[choice].emitted
         // They are complete before the first token comes, and until then they are computed anew.
         if emitted.isEmpty { choices[choice].forgetPromptLogProbabilities() }
@@ -173,6 +176,7 @@ final class GenerationOwner: SequenceOwner {
     private func takePart(_ part: SequenceOutput, choice: Int) {
         if request.stream, isPaused {
             backlog.append((choice, part))
+            keptAlive = self
         } else {
             take(part, choice: choice)
         }
@@ -248,6 +252,7 @@ final class GenerationOwner: SequenceOwner {
     private func end() {
         ended = true
         backlog = []
+        keptAlive = nil
         slowClient?.cancel()
         slowClient = nil
     }
@@ -280,14 +285,12 @@ final class GenerationOwner: SequenceOwner {
     }
 
     private func writeBacklog() {
-        var written = 0
-        while written < backlog.count, responder.isWritable, !ended {
-            let (choice, output) = backlog[written]
-            written += 1
-            take(output, choice: choice)
+        // Taken out first: what a write brings about may lead here again.
+        while let next = backlog.first, responder.isWritable, !ended {
+            backlog.removeFirst()
+            take(next.output, choice: next.choice)
         }
-        // Empty by now if that ended the request.
-        backlog.removeFirst(min(written, backlog.count))
+        if backlog.isEmpty { keptAlive = nil }
     }
 
     /// Frees what its sequences keep in engines.

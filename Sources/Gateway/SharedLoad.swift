@@ -14,6 +14,8 @@ final class SharedLoad: Sendable {
         let requests = Atomic<Int>(0)
     }
 
+    /// Event loops that take part. One that is alone has nobody to tell.
+    let eventLoops = Atomic<Int>(0)
     /// Sequences admitted and not ended.
     let unfinished = Atomic<Int>(0)
     private let engines = Mutex<[UInt64: Engine]>([:])

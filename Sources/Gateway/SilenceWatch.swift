@@ -18,7 +18,9 @@ struct SilenceWatch {
     }
 
     /// How often to call ``tick(now:)``.
-    static func period(for limit: TimeAmount) -> TimeAmount { max(.milliseconds(1), .nanoseconds(limit.nanoseconds / 8)) }
+    static func period(for limit: TimeAmount) -> TimeAmount {
+        max(.milliseconds(1), .nanoseconds(limit.nanoseconds / 8))
+    }
 
     /// It said something, no matter what.
     mutating func heard() {

@@ -18,6 +18,8 @@ struct ChunkedBodyDecoder {
     private var state = State.size
     private var scanned = 0
     private var trailerBytes = 0
+    /// Of all chunks: a body of tiny chunks with long extensions would else be many times its size.
+    private var extensionBytes = 0
     /// What was joined so far.
     private(set) var body = ByteBuffer()
 
@@ -68,6 +70,12 @@ struct ChunkedBodyDecoder {
         }
         guard index > 0 else { throw .bad("a chunk's size is not a hexadecimal number") }
         if index < bytes.count {
+            extensionBytes += bytes.count - index
+            guard extensionBytes <= limits.maximumHeadBytes else {
+                throw HTTPRejection(
+                    status: .headerFieldsTooLarge,
+                    reason: "the request's chunk extensions exceed \(limits.maximumHeadBytes) bytes")
+            }
             guard bytes[index] == 0x3B else { throw .bad("a chunk's size is not a hexadecimal number") }
             while index < bytes.count {
                 guard ASCII.isFieldValueCharacter(bytes[index]) else {

@@ -51,6 +51,8 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     private let limits: HTTPLimits
     private var machine: ConnectionMachine
     private var context: ChannelHandlerContext?
+    /// Asked for once: that is a system call.
+    private var remoteAddress: SocketAddress?
     private var isRegistered = false
     private var exchange: Exchange?
     private var exchangeCount: UInt64 = 0
@@ -124,6 +126,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         switch shared.connections.add(context.channel) {
         case .admitted:
             isRegistered = true
+            remoteAddress = context.remoteAddress
             armTimer()
         case .tooMany:
             shared.configuration.incidentLog?(.tooManyConnections(limit: limits.maximumConnections))
@@ -182,7 +185,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         exchange = Exchange(id: exchangeCount, head: head, began: context.eventLoop.now)
         let request = HTTPRequest(
             method: head.method, path: head.path, query: head.query, headers: head.headers, body: body,
-            remoteAddress: context.remoteAddress)
+            remoteAddress: remoteAddress)
         let responder = HTTPResponder(connection: self, exchange: exchangeCount, eventLoop: context.eventLoop)
         shared.handler.handle(request, responder)
     }
@@ -193,8 +196,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
             AccessLogEntry(
                 method: head?.method, path: head?.path, requestID: head?.headers["X-Request-Id"],
                 status: rejection.status, bodyBytes: bodyBytes, duration: .zero, timeToFirstByte: .zero,
-                outcome: .complete,
-                remoteAddress: context?.remoteAddress))
+                outcome: .complete, remoteAddress: remoteAddress))
     }
 
     /// - Returns: the number of bytes of the body.
@@ -226,7 +228,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
                 method: exchange.method, path: exchange.path, requestID: exchange.requestID, status: exchange.status,
                 bodyBytes: exchange.bodyBytes, duration: context.eventLoop.now - exchange.began,
                 timeToFirstByte: exchange.firstByte.map { $0 - exchange.began }, outcome: outcome,
-                remoteAddress: context.remoteAddress, note: exchange.describe?()))
+                remoteAddress: remoteAddress, note: exchange.describe?()))
     }
 
     // MARK: - Sending

@@ -30,7 +30,7 @@ struct ConnectionMachine {
         /// Nothing of the next request has arrived.
         case idle(since: NIODeadline)
         case head(since: NIODeadline)
-        case body(RequestHead, lastByte: NIODeadline)
+        case body(RequestHead, since: NIODeadline, received: Int, lastByte: NIODeadline)
         /// A request is handed out.
         case exchange
         /// The last answer is given; what still arrives is dropped.
@@ -76,7 +76,8 @@ struct ConnectionMachine {
     mutating func receive(_ bytes: ByteBuffer, now: NIODeadline) {
         switch phase {
         case .lingering: return
-        case .body(let head, _): phase = .body(head, lastByte: now)
+        case .body(let head, let since, let received, _):
+            phase = .body(head, since: since, received: received + bytes.readableBytes, lastByte: now)
         case .idle, .head, .exchange: break
         }
         if input.readableBytes == 0 {
@@ -106,7 +107,7 @@ struct ConnectionMachine {
                         return reject(ChunkedBodyDecoder.tooLarge(limits), head, now: now)
                     }
                     if head.expectsContinue, input.readableBytes == 0 { return .sendContinue }
-                case .body(let head, _):
+                case .body(let head, _, _, _):
                     do {
                         guard let body = try takeBody(head) else { return .wait }
                         phase = .exchange
@@ -167,7 +168,9 @@ struct ConnectionMachine {
             switch phase {
             case .idle(let since): since + (isFirstRequest ? limits.headerTimeout : limits.keepAliveTimeout)
             case .head(let since): since + limits.headerTimeout
-            case .body(_, let lastByte): lastByte + limits.bodySilenceTimeout
+            case .body(_, let since, let received, let lastByte):
+                min(lastByte, since + .seconds(Int64(received / max(1, limits.minimumBodyRate))))
+                    + limits.bodySilenceTimeout
             case .exchange: nil
             // Lingering is for what the client sends; what it is sent has its own time.
             case .lingering(let since): waitingBytes == 0 ? since + limits.lingerTimeout : nil
@@ -186,7 +189,7 @@ struct ConnectionMachine {
         switch phase {
         case .idle, .exchange, .lingering: return .close
         case .head: (head, what) = (nil, "head")
-        case .body(let arrived, _): (head, what) = (arrived, "body")
+        case .body(let arrived, _, _, _): (head, what) = (arrived, "body")
         }
         linger(now: now)
         return .reject(
@@ -233,7 +236,7 @@ struct ConnectionMachine {
             phase = .exchange
             return .request(head, body: ByteBuffer())
         }
-        phase = .body(head, lastByte: now)
+        phase = .body(head, since: now, received: input.readableBytes, lastByte: now)
         return nil
     }
 

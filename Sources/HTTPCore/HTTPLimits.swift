@@ -25,6 +25,9 @@ public struct HTTPLimits: Sendable {
     public var headerTimeout = TimeAmount.seconds(10)
     /// Silence in the middle of a body; beyond it 408.
     public var bodySilenceTimeout = TimeAmount.seconds(30)
+    /// Bytes a second at which a body has to arrive on average, once ``bodySilenceTimeout`` has passed since its head;
+    /// below it 408. A client that sends a byte now and then would else hold what it sent for ever.
+    public var minimumBodyRate = 500
     /// Silence between two requests; beyond it the connection is closed.
     public var keepAliveTimeout = TimeAmount.seconds(75)
     /// How long a client may take nothing of what waits for it; beyond it the connection is cut.

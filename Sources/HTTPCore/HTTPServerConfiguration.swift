@@ -46,6 +46,23 @@ public struct AccessLogEntry: Sendable {
     /// What the handler said of the exchange; see ``HTTPResponder/describe(_:)``.
     public var note: (any Sendable)?
 
+    public init(
+        method: HTTPMethod?, path: String?, requestID: String?, status: HTTPStatus?, bodyBytes: Int,
+        duration: TimeAmount, timeToFirstByte: TimeAmount?, outcome: ExchangeOutcome, remoteAddress: SocketAddress?,
+        note: (any Sendable)? = nil
+    ) {
+        self.method = method
+        self.path = path
+        self.requestID = requestID
+        self.status = status
+        self.bodyBytes = bodyBytes
+        self.duration = duration
+        self.timeToFirstByte = timeToFirstByte
+        self.outcome = outcome
+        self.remoteAddress = remoteAddress
+        self.note = note
+    }
+
     /// Whether the answer was given whole; false if the client left before or the answer was cut.
     public var isComplete: Bool { outcome == .complete }
 }

@@ -42,7 +42,9 @@ extension Scheduler {
         // What was just taken from a running sequence is not for one that waits, unless nothing else runs.
         if totals.preemptions == preemptions || decisions.isEmpty {
             decideWaiting(&budget)
-            if othersHavePrompts || decisions.isEmpty { decideScoring(&budget) }
+            if othersHavePrompts || decisions.isEmpty || pausedVictim() != nil {
+                decideScoring(&budget, preempts: true)
+            }
         }
         guard !decisions.isEmpty else { return false }
         write(&plan)
@@ -126,7 +128,7 @@ extension Scheduler {
     }
 
     /// The last paused sequence that holds a slot.
-    private func pausedVictim() -> Int? {
+    func pausedVictim() -> Int? {
         running.last { sequences[$0].slot != nil && sequences[$0].isPaused }
     }
 

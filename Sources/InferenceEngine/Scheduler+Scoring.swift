@@ -14,7 +14,9 @@ import Requests
 extension Scheduler {
     /// Plans prompts that are only scored, in order of priority and arrival; shorter ones overtake those that do not fit
     /// into what is left of the step.
-    mutating func decideScoring(_ budget: inout Int) {
+    ///
+    /// - Parameter preempts: whether paused sequences give way, which is for when those that generate had their turn.
+    mutating func decideScoring(_ budget: inout Int, preempts: Bool = false) {
         var kept = keptForOthers()
         var misfits = 0
         var isFirst = true
@@ -30,7 +32,14 @@ extension Scheduler {
                 continue
             }
             sequences[handle].registrationLimit = sharedBlocks(of: handle)
-            guard admit(handle, keeping: kept) else { return }
+            guard admit(handle, keeping: kept) else {
+                guard preempts, let victim = pausedVictim() else { return }
+                preempt(victim)
+                running.removeAll { $0 == victim }
+                kept = keptForOthers()
+                index += 1
+                continue
+            }
             isFirst = false
             scoring.remove(at: index + 1)
             let count = min(sequences[handle].work, budget)

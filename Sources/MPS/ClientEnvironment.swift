@@ -74,6 +74,12 @@ public struct ClientEnvironment: Sendable, Equatable {
                 "\(threadPercentage) is not above 0 and at most 100, and "
                     + "MPS ignores such values without a word", "give a percentage")
         }
+        if threadPercentage.map({ $0 < 100 }) ?? false || partition != nil {
+            report(
+                threadPercentage == nil ? "CUDA_MPS_SM_PARTITION" : "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", .warning,
+                "on a part of the multiprocessors some matrix products of cuBLAS are silently wrong",
+                "let every engine check a product of each shape before it serves")
+        }
         if threadPercentage != nil && partition != nil {
             report(
                 "CUDA_MPS_SM_PARTITION", .error, "a partition and a percentage limit the same engine twice",

@@ -29,22 +29,27 @@ struct CommandLineBackEnd: ControlBackEnd {
     }
 }
 
-/// A run of the command-line tool, to its end or to the limit.
-struct ToolRun {
-    enum Result: Equatable {
+/// A run of one of NVIDIA's command-line tools, to its end or to the limit; the caller waits.
+public struct ToolRun: Sendable {
+    public enum Result: Sendable, Equatable {
         case ended(ProcessExit)
         case timedOut
         case notStarted
     }
 
-    private(set) var result = Result.notStarted
-    private(set) var output: [String] = []
-    private(set) var errors: [String] = []
+    public private(set) var result = Result.notStarted
+    /// Lines of its standard output.
+    public private(set) var output: [String] = []
+    /// Lines of its standard error.
+    public private(set) var errors: [String] = []
 
     /// More than any listing of 60 clients.
     private static let maximumOutput = 1 << 20
 
-    init(program: String, arguments: [String], environment: [String: String], input: [String], limit: Duration) {
+    /// - Parameter input: lines of its standard input, 4096 bytes at most.
+    public init(
+        program: String, arguments: [String], environment: [String: String], input: [String], limit: Duration
+    ) {
         let deadline = Deadline(limit)
         guard let source = Pipe(), let standard = Pipe(), let complaints = Pipe() else { return }
         defer { for end in [source.reader, standard.reader, complaints.reader] { close(end) } }

@@ -2,7 +2,7 @@
 
 /// A line of `control.log` or `server.log`: `[2026-11-22 12:37:24.014 Control 12593] text`.
 public struct ControlLogLine: Sendable, Equatable {
-    /// Who wrote it: `Control`, or `Other` for a server.
+    /// Who wrote it: `Control`, or `Other` or `Server` for a server.
     public var writer: String
     public var pid: Int32
     public var text: String
@@ -30,7 +30,12 @@ public struct ControlLogLine: Sendable, Equatable {
         if let rest = after("NEW CLIENT ") {
             return pid(rest).map { .client(pid: $0, pending: rest.hasSuffix("push client to pending list")) }
         }
-        if text.hasPrefix("Server encountered a fatal exception") { return .serverFault }
+        if text.hasPrefix("Server encountered a fatal exception") || text == "Server is handling a fatal GPU error." {
+            return .serverFault
+        }
+        if let rest = after("Client {PID: "), rest.hasSuffix("encountered a fatal GPU error.") {
+            return pid(rest).map(Event.clientFault)
+        }
         if let rest = after("Exit with status ") { return Int32(rest).map(Event.daemonEnded) }
         return nil
     }
@@ -46,6 +51,8 @@ public struct ControlLogLine: Sendable, Equatable {
         case serverEnded(pid: Int32, status: Int32)
         case client(pid: Int32, pending: Bool)
         case serverFault
+        /// Whose work it was; all clients lose theirs.
+        case clientFault(pid: Int32)
         case daemonEnded(status: Int32)
     }
 

@@ -57,6 +57,10 @@ public struct MPSMachine: Sendable {
     private var isStopping = false
     private var admittedAt = Duration.zero
     private var ownerWasTold = false
+    /// Answers of FAULT since all engines ended.
+    private var faultAnswers = 0
+    /// Engines were let in though the server still said FAULT.
+    private var faultIsForgiven = false
 
     public init(ownership: DaemonOwnership, limits: Limits = Limits()) {
         self.ownership = ownership
@@ -175,6 +179,7 @@ public struct MPSMachine: Sendable {
         restarts += 1
         rung = .restart
         suspect = nil
+        faultIsForgiven = false
         guard restarts < limits.restartsUntilFailed else {
             phase = .failed
             actions.append(.log("MPS is given up for \(limits.failedDelay): \(restarts) restarts did not help"))
@@ -197,7 +202,8 @@ public struct MPSMachine: Sendable {
         switch rung {
         case nil, .restart:
             guard phase != .dead || !ownership.mayEndIt else { return }
-            guard snapshot.server != .fault else {
+            if snapshot.server == .active { faultIsForgiven = false }
+            guard snapshot.server != .fault || faultIsForgiven else {
                 return faulted("the MPS server is in state FAULT", now, &actions)
             }
             settle(snapshot, now, &actions)
@@ -210,8 +216,16 @@ public struct MPSMachine: Sendable {
                 settle(snapshot, now, &actions)
             }
         case .killGroup:
-            guard engines.isEmpty, snapshot.server != .fault else { return }
-            guard snapshot.clients == 0 || !ownership.mayEndIt else { return }
+            guard engines.isEmpty, snapshot.clients == 0 || (!ownership.mayEndIt && snapshot.server != .fault) else {
+                return
+            }
+            if snapshot.server == .fault {
+                // A server without clients takes new ones within 0.3 s, and may say FAULT until one comes. That is
+                // believed once: if the newcomers meet a fault again, the daemon goes.
+                faultAnswers += 1
+                guard faultAnswers > 1, !faultIsForgiven else { return }
+                faultIsForgiven = true
+            }
             settle(snapshot, now, &actions)
         case .killServer:
             guard snapshot.server != .fault else { return }
@@ -229,7 +243,8 @@ public struct MPSMachine: Sendable {
             switch snapshot.server {
             case .none: .idle
             case .initializing: .initializing
-            case .active, .fault: .active
+            case .active: .active
+            case .fault: .idle
             }
         if next == .initializing && phase == .initializing {
             deadline = min(limit ?? now, now + limits.retry)
@@ -402,6 +417,7 @@ public struct MPSMachine: Sendable {
         case .killGroup:
             hold(&actions)
             suspect = nil
+            faultAnswers = 0
             wait(for: limits.killGroup, now)
             for engine in engines.sorted() { actions.append(.killEngine(engine)) }
             if engines.isEmpty { groupEnded(now, &actions) }
@@ -541,7 +557,8 @@ extension MPSMachine {
             ownership: ownership, phase: phase, rung: rung, engines: engines,
             flags: [
                 isAdmitting, deadline != nil, limit != nil, daemonLives, suspectWasTerminated, isStopping, ownerWasTold,
+                faultIsForgiven,
             ],
-            numbers: [restarts, unanswered, suspect ?? -1])
+            numbers: [restarts, unanswered, suspect ?? -1, min(faultAnswers, 2)])
     }
 }

@@ -90,6 +90,9 @@ struct MPSWorker: ~Copyable {
             case .serverEnded(let pid, _):
                 readyServers?.remove(pid)
                 handle(.serverEnded, engines: engines)
+            case .clientFault(let pid):
+                let engine = engines.first { $0.value.pid == pid }.map { "engine \($0.key)" } ?? "a client"
+                request(.log("\(engine), process \(pid), caused a fatal GPU error"))
             case .serverFault: handle(.serverFault, engines: engines)
             case .daemonStarted, .binaryVersion, .client, .daemonEnded: break
             }

@@ -77,8 +77,8 @@ public struct ProcessTable: Sendable {
     private func role(of pid: Int32) -> MPSRole? {
         guard let bytes = Self.read("\(root)/\(pid)/cmdline", limit: 65536) else { return nil }
         let words = bytes.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
-        // The name of a script follows that of its interpreter.
-        for word in words.prefix(2) {
+        // The name of a script follows that of its interpreter and the interpreter's options.
+        for word in words.filter({ !$0.hasPrefix("-") }).prefix(2) {
             let name = word.split(separator: "/").last.map(String.init)
             if name == MPSRole.server.program { return .server }
             // Without one of these it is somebody's query, not a daemon.

@@ -45,7 +45,8 @@ struct PrefixIndex: Sendable {
         var isVacant: Bool { known | expected == 0 }
     }
 
-    /// How many sequences in flight begin with a block.
+    /// How many sequences in flight begin with a block. Of those that were known when a sequence was sent only the last
+    /// counts it: what is before needs no keeping.
     private struct Expectation: Vacatable, Sendable {
         var sequences: UInt32
         static let vacant = Expectation(sequences: 0)
@@ -57,9 +58,9 @@ struct PrefixIndex: Sendable {
         var recent: RecentBlocks
         var expectations: BlockHashTable<Expectation>
         /// Sequences in flight, with what they begin with.
-        var inFlight: [RequestID: [BlockHash]] = [:]
+        var inFlight: [RequestID: ArraySlice<BlockHash>] = [:]
         /// Those that ended, in order, with the report after which they are forgotten.
-        var settled: [(report: UInt64, blocks: [BlockHash])] = []
+        var settled: [(report: UInt64, blocks: ArraySlice<BlockHash>)] = []
         /// Entries of ``settled`` that are done with.
         var forgotten = 0
         /// Blocks in ``inFlight`` and ``settled``.
@@ -68,7 +69,7 @@ struct PrefixIndex: Sendable {
         var reports: UInt64 = 0
 
         /// Takes out what is expected no longer.
-        mutating func nextForgotten() -> [BlockHash]? {
+        mutating func nextForgotten() -> ArraySlice<BlockHash>? {
             guard forgotten < settled.count, settled[forgotten].report <= reports else {
                 // Moved to the front only when that is little for each that went.
                 if forgotten * 2 >= settled.count {
@@ -143,6 +144,7 @@ struct PrefixIndex: Sendable {
     mutating func sent(_ id: RequestID, prefix: [BlockHash], to slot: Int) {
         guard !prefix.isEmpty, let knowledge = engines[slot]?.knowledge else { return }
         let (page, bit) = (slot / 64, Self.bit(slot))
+        let known = prefix.prefix { pages[page][$0].known & bit != 0 }.count
         switch knowledge {
         case .guessed:
             // From behind, so that of a prefix its end is forgotten first.
@@ -154,10 +156,11 @@ struct PrefixIndex: Sendable {
             }
         case .told: break
         }
-        guard let held = engines[slot]?.held, held + prefix.count <= limits.expectedBlocks else { return }
-        engines[slot]?.held += prefix.count
-        if let earlier = engines[slot]?.inFlight.updateValue(prefix, forKey: id) { release(earlier, slot) }
-        for block in prefix {
+        let blocks = prefix[max(0, known - 1)...]
+        guard let held = engines[slot]?.held, held + blocks.count <= limits.expectedBlocks else { return }
+        engines[slot]?.held += blocks.count
+        if let earlier = engines[slot]?.inFlight.updateValue(blocks, forKey: id) { release(earlier, slot) }
+        for block in blocks {
             engines[slot]?.expectations.update(block) { $0.sequences += 1 }
             if knowledge == .told { pages[page].update(block) { $0.expected |= bit } }
         }
@@ -176,7 +179,7 @@ struct PrefixIndex: Sendable {
         }
     }
 
-    private mutating func release(_ blocks: [BlockHash], _ slot: Int) {
+    private mutating func release(_ blocks: ArraySlice<BlockHash>, _ slot: Int) {
         let (page, bit) = (slot / 64, Self.bit(slot))
         engines[slot]?.held -= blocks.count
         for block in blocks {
@@ -211,7 +214,8 @@ struct PrefixIndex: Sendable {
         }
     }
 
-    /// How many sequences in flight on an engine, or ended there just now, begin with a block and all before it.
+    /// How many sequences in flight on an engine, or ended there just now, have a block as the last one that was known
+    /// when they were sent, or behind that.
     func sequences(on slot: Int, beginningWith block: BlockHash) -> Int {
         guard let expectation = engines[slot]?.expectations[block] else { return 0 }
         return Int(expectation.sequences)

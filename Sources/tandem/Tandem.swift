@@ -19,8 +19,8 @@ struct Tandem: ParsableCommand {
             """,
         version: version,
         subcommands: [
-            ServeCommand.self, TopCommand.self, GenerateCommand.self, PullCommand.self, EngineCommand.self,
-            GatewayCommand.self,
+            ServeCommand.self, TopCommand.self, DoctorCommand.self, GenerateCommand.self, PullCommand.self,
+            EngineCommand.self, GatewayCommand.self,
         ]
     )
 }

@@ -109,6 +109,8 @@ struct Bench {
             ],
             listener: .address(host: "127.0.0.1", port: 0), version: "1.2.3", pid: 9, log: { _ in },
             secondsSince1970: { 77 })
+        // These engines send no heartbeats, and machines that build beside the tests are slow.
+        configuration.engineSilenceTimeout = .zero
         configure(&configuration)
         let server = try await GatewayServer.start(
             configuration, roster: roster(0..<(serving ?? engines.count), directory))

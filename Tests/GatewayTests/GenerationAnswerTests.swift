@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+import HTTPCore
 import JSON
 import Requests
 import Synchronization
@@ -79,6 +80,28 @@ import Testing
                 #"{"prompt":"abc","echo":true,"logprobs":1,"return_token_ids":true,"stream":true}"#
             ).events
             #expect(events.map { $0.contains(#""prompt_token_ids":[97,98,99]"#) } == [true, false])
+        }
+    }
+
+    /// Nothing but the answer itself keeps a request alive whose engine is done while its client takes nothing.
+    @Test func answersOfSlowClientsAreWhole() async throws {
+        let text = String(repeating: "abcdefgh", count: 40)
+        // Every write fills it.
+        func limit(_ limits: inout HTTPLimits) {
+            limits.outboundHighWater = 1
+            limits.outboundLowWater = 0
+        }
+        try await MemoryBench.run([MemoryEngine(text: text)], limits: limit) { bench in
+            for count in [1, 3] {
+                let answer = try await bench.post(
+                    "/v1/completions", #"{"prompt":"ab","max_tokens":320,"n":\#(count),"stream":true}"#)
+                #expect(answer.events.last == "[DONE]")
+                let events = try answer.events.dropLast().map { try TestModel.json($0)["choices"][0] }
+                for index in 0..<count {
+                    let pieces = events.filter { $0["index"].integer == Int64(index) }.compactMap { $0["text"].string }
+                    #expect(pieces.joined() == text)
+                }
+            }
         }
     }
 

@@ -111,7 +111,9 @@ struct MemoryBench {
 
     static func run(
         _ engines: [MemoryEngine], tokenizer: Tokenizer? = nil, template: String? = defaultTemplate,
-        configure: (inout GatewayConfiguration) -> Void = { _ in }, _ body: (MemoryBench) async throws -> Void
+        configure: (inout GatewayConfiguration) -> Void = { _ in },
+        limits: (inout HTTPLimits) -> Void = { _ in }, observe: (@Sendable (AccessLogEntry) -> Void)? = nil,
+        _ body: (MemoryBench) async throws -> Void
     ) async throws {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         let workers = NIOThreadPool(numberOfThreads: 1)
@@ -133,6 +135,8 @@ struct MemoryBench {
         }
         var serving = HTTPServerConfiguration()
         serving.limits.maximumBodyBytes = configuration.maximumBodyBytes
+        serving.accessLog = observe
+        limits(&serving.limits)
         let server = try await HTTPServer.start(
             group: group, listening: configuration.listener, configuration: serving, handler: shards)
         let bench = MemoryBench(client: TestClient(port: try #require(server.port)), shards: shards)

@@ -57,6 +57,7 @@ private struct TwoModels {
         var configuration = GatewayConfiguration(
             models: [plain], listener: .address(host: "127.0.0.1", port: 0), version: "1", pid: 9,
             log: { log.add($0) }, secondsSince1970: { 77 })
+        configuration.engineSilenceTimeout = .zero
         configuration.models.append(pairs)
         configure(&configuration)
         let server = try await GatewayServer.start(

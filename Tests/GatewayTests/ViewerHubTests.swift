@@ -133,11 +133,15 @@ private final class FakeViewer: ViewerHub.Viewer {
             async let request: Void = bench.client.leave(
                 "/v1/completions", #"{"prompt":"ab"}"#, headers: "X-Request-Id: ui-1\r\n"
             ) { done.value }
-            let text = try await bench.client.watch("/ui/events") { $0.text.contains("\"ui-1\"") }
+            let text = try await bench.client.watch("/ui/events") {
+                $0.text.components(separatedBy: "\"ui-1\"").dropFirst().first?.contains("\n\n") ?? false
+            }
             done.set()
             try await request
             #expect(text.contains("text/event-stream"))
-            let event = try #require(text.components(separatedBy: "data: ").last?.components(separatedBy: "\n\n").first)
+            let event = try #require(
+                text.components(separatedBy: "data: ").first { $0.contains("\"ui-1\"") }?
+                    .components(separatedBy: "\n\n").first)
             let json = try TestModel.json(event)
             #expect(json["engines"].array?.count == 1)
             #expect(json["requests"][0]["id"] == .string("ui-1"))

@@ -64,22 +64,37 @@ private struct Driver {
         #expect(driver.expire(after: 1) == "close")
     }
 
-    @Test func bodyTimesOutBySilenceOnly() {
+    @Test func bodyTimesOutBySilence() {
         var driver = Driver()
-        #expect(driver.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n") == "wait")
+        #expect(driver.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n") == "wait")
         for _ in 0..<9 {
             #expect(driver.expire(after: 29) == "nothing")
-            #expect(driver.send("a") == "wait")
+            #expect(driver.send(String(repeating: "a", count: 30 * 500)) == "wait")
         }
         #expect(driver.expire(after: 29) == "nothing")
         #expect(driver.expire(after: 1) == "408")
     }
 
+    @Test func bodyThatTricklesTimesOut() {
+        var driver = Driver()
+        #expect(driver.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\n") == "wait")
+        // 1400 bytes in 28 s are less than 500 a second, but not yet too late.
+        for _ in 0..<28 {
+            #expect(driver.expire(after: 1) == "nothing")
+            #expect(driver.send(String(repeating: "a", count: 50)) == "wait")
+        }
+        // 30 s, and 2 s for what has come.
+        #expect(driver.expire(after: 3) == "nothing")
+        #expect(driver.send("a") == "wait")
+        #expect(driver.expire(after: 1) == "408")
+    }
+
     @Test func chunkedBodyTimesOutBySilence() {
         var driver = Driver()
-        #expect(driver.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel") == "wait")
+        let chunk = "3A98\r\n" + String(repeating: "a", count: 15_000) + "\r\n"
+        #expect(driver.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk) == "wait")
         #expect(driver.expire(after: 29) == "nothing")
-        #expect(driver.send("lo\r\n") == "wait")
+        #expect(driver.send("5\r\nhello\r\n") == "wait")
         #expect(driver.expire(after: 29) == "nothing")
         #expect(driver.expire(after: 1) == "408")
     }

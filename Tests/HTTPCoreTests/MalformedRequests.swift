@@ -62,6 +62,9 @@ struct MalformedRequest: Sendable, CustomTestStringConvertible {
         chunks("carriage return in extension", "5;a=\rb\r\nhello\r\n0\r\n\r\n"),
         chunks("bare line feed in extension", "5;a\nhello\r\n0\r\n\r\n"),
         chunks("endless extension", "5;" + String(repeating: "a", count: 2000)),
+        chunks(
+            "many long extensions",
+            String(repeating: "1;" + String(repeating: "a", count: 1000) + "\r\nx\r\n", count: 40), 431),
         chunks("broken trailer", "0\r\nno colon\r\n\r\n"),
         chunks("folded trailer", "0\r\nA: b\r\n c\r\n\r\n"),
     ]

@@ -132,6 +132,26 @@ import Testing
         #expect(harness.collected[3]?.answer.finish == .length)
     }
 
+    @Test func pausedSequencesKeepNoPromptOut() throws {
+        // All slots are taken by sequences that are paused, then all blocks.
+        for (slots, blocks) in [(2, 64), (8, 2)] {
+            var harness = try Harness(.small(slots: slots), blocks: blocks)
+            let paused = (1...2).map {
+                EngineRequest(id: RequestID($0), tokens: prompt(10, seed: UInt64($0)), maximumNewTokens: 12)
+            }
+            for request in paused { try harness.add(request) }
+            _ = try harness.round()
+            for request in paused { harness.scheduler.pause(request.id) }
+            try harness.add(scored(3, prompt(14, seed: 3), pooling: .last))
+            try harness.runToEnd()
+            #expect(harness.collected[3]?.answer.finish == .length)
+            for request in paused { harness.scheduler.resume(request.id, credits: .max) }
+            try harness.runToEnd()
+            harness.expectEmpty()
+            for request in paused { #expect(harness.collected[request.id]?.answer == harness.expected(request)) }
+        }
+    }
+
     @Test func aRefusedStepFailsItsPrompts() throws {
         var harness = try Harness(.small(slots: 4, tokensPerStep: 64))
         for id in 1...2 { try harness.add(scored(RequestID(id), prompt(10, seed: UInt64(id)), pooling: .last)) }

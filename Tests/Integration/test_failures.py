@@ -219,6 +219,47 @@ class GatewayTests(ServerTestCase):
         # What the dead gateway had asked for is given up.
         self.server.wait_idle()
 
+    def test_gateway_killed_under_load(self):
+        """Open connections break, those that come now wait and are served by the next gateway, engines keep what they
+        have cached, and nothing of the old gateway's requests is left in them."""
+        prompt = "All work and no play makes Jack a dull boy. " * 20
+        fields = dict(prompt=prompt, max_tokens=8, temperature=0)
+        expected = self.server.ask(COMPLETIONS, **fields)["choices"]
+        streams = [
+            self.server.stream(COMPLETIONS, prompt=f"Story {number}:", max_tokens=1000, ignore_eos=True)
+            for number in range(8)
+        ]
+        for stream in streams:
+            self.addCleanup(stream.close)
+            stream.read(2)
+        engines, gateway = self.server.engine_pids(), self.server.gateway()
+        answers = []
+
+        def ask():
+            answers.append((self.server.post(COMPLETIONS, fields, timeout=30), time.monotonic() - began))
+
+        began = time.monotonic()
+        self.server.kill(gateway)
+        threads = [threading.Thread(target=ask) for _ in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30 * serving.PATIENCE)
+        self.assertEqual(len(answers), 10, "a connection that waited was not served")
+        for answer, _ in answers:
+            self.assertEqual(answer.status, 200, answer)
+            self.assertEqual(answer.json["choices"], expected)
+        times = sorted(seconds for _, seconds in answers)
+        print(f"10 requests were answered {times[0]:.2f} to {times[-1]:.2f} s after the gateway's death under load")
+        self.assertLess(times[0], 10 * serving.PATIENCE)
+        for stream in streams:
+            with self.assertRaises((ConnectionError, http.client.HTTPException, AssertionError)):
+                stream.finish()
+        self.assertEqual(self.server.engine_pids(), engines, "engines did not outlive the gateway")
+        cached = self.server.metrics().total("vllm:prefix_cache_hits_total")
+        self.assertGreater(cached, 0, "the engines forgot their prefixes")
+        self.server.wait_idle()
+
 
 class StoppingTests(unittest.TestCase):
     """Each test has a server of its own, which it ends in its own way."""

@@ -11,11 +11,13 @@ final class RunningDaemon {
     private let process: DaemonProcess
     let fake: FakeMPS
 
-    init(_ fake: FakeMPS) throws {
+    /// - Parameter awaits: whether it must answer a query first.
+    init(_ fake: FakeMPS, awaits: Bool = true) throws {
         self.fake = fake
         process = try DaemonProcess(
             programs: MPSPrograms(searchPath: fake.root + "/bin"), directories: fake.directories,
             environment: fake.environment, device: nil)
+        guard awaits else { return }
         let deadline = Deadline(.seconds(30))
         var outcome = ControlOutcome.noDaemon
         while !deadline.isOver {
@@ -29,6 +31,17 @@ final class RunningDaemon {
     deinit {
         process.child.send(SIGKILL)
         _ = process.child.reap(wait: true)
+    }
+
+    /// Does something once its log says that it listens, without asking it anything.
+    func whenListening<Result>(_ body: () -> Result) -> Result? {
+        var log = LogTail(path: fake.directories.controlLog)
+        let deadline = Deadline(.seconds(30))
+        while !deadline.isOver {
+            if log.lines().contains(where: { ControlLogLine($0)?.event == .daemonStarted }) { return body() }
+            shortPause()
+        }
+        return nil
     }
 
     func send(_ signal: Int32) { process.child.send(signal) }
@@ -107,16 +120,34 @@ struct BrokerTests {
         #expect(daemon.fake.broker().ask([.serverList]) == .answer([[]]))
     }
 
-    @Test("Without the broker, callers push each other out and read silence as success")
-    func withoutBroker() throws {
+    @Test("A session that was cut off is silence and success; the broker notices and asks again")
+    func cutOff() throws {
+        let fake = try FakeMPS("kick")
+        let daemon = try RunningDaemon(fake, awaits: false)
+        let run = daemon.whenListening {
+            ToolRun(
+                program: fake.program, arguments: [], environment: fake.clientEnvironment, input: ["get_server_list"],
+                limit: .seconds(10))
+        }
+        #expect(run?.result == .ended(ProcessExit(code: 0, signal: 0)))
+        #expect(run?.output == [] && run?.errors == [])
+        // One more is cut off.
+        #expect(fake.broker().ask([.defaultPriority]) == .answer([["0"]]))
+    }
+
+    @Test("Sessions that are always cut off end, and never as an answer")
+    func alwaysCutOff() throws {
+        let fake = try FakeMPS("kick-always")
+        let daemon = try RunningDaemon(fake, awaits: false)
+        #expect(daemon.whenListening { fake.broker().ask([.serverList]) } == .truncated)
+        // What must not be done twice is not asked twice.
+        #expect(fake.broker().ask([.startServer(user: getuid())]) == .truncated)
+    }
+
+    @Test("Four processes ask at once: every answer is right")
+    func processes() async throws {
         let daemon = try RunningDaemon(FakeMPS())
-        // A session that is open and asks nothing, as a person's would be.
-        let idle = try IdleSession(daemon.fake)
-        let environment = daemon.fake.clientEnvironment
-        let backEnd = CommandLineBackEnd(program: daemon.fake.program, environment: environment)
-        #expect(backEnd.ask([.serverList], within: .seconds(10)) == .answer([[]]))
-        #expect(idle.output() == "", "pushed out: no output")
-        #expect(idle.status == ProcessExit(code: 0, signal: 0), "and success")
+        await askFromFourProcesses(daemon.fake, queries: 20)
     }
 
     @Test("A second daemon in a directory ends, also right after the first said that it would")
@@ -181,53 +212,27 @@ struct BrokerTests {
     }
 }
 
-/// A query tool that was started and is given nothing to ask.
-final class IdleSession {
-    private let child: ChildLaunch.Child
-    private let reader: Int32
-    private let writer: Int32
-    private(set) var status: ProcessExit?
-
-    init(_ fake: FakeMPS) throws {
-        let input = try #require(Pipe())
-        let output = try #require(Pipe())
-        child = try ChildLaunch(
-            program: fake.program, environment: fake.clientEnvironment, input: input.reader, output: output.writer,
-            errors: output.writer
-        ).start()
-        close(input.reader)
-        close(output.writer)
-        writer = input.writer
-        reader = output.reader
-        // Until the daemon has taken it in.
-        var log = LogTail(path: fake.directories.controlLog)
-        let deadline = Deadline(.seconds(20))
-        var sessions = 0
-        while !deadline.isOver {
-            for line in log.lines() {
-                if line.hasSuffix("NEW UI") { sessions += 1 }
-                if line.hasSuffix("UI closed") { sessions -= 1 }
+/// Asks from four processes at once; each fails if one of its answers was wrong.
+func askFromFourProcesses(_ fake: FakeMPS, queries: Int) async {
+    let (pipes, program) = (fake.directories.pipe, fake.program)
+    let path = fake.environment["PATH"] ?? ""
+    await withTaskGroup(of: Void.self) { group in
+        for _ in 0..<4 {
+            group.addTask {
+                await #expect(processExitsWith: .success) {
+                    [pipes = pipes as String, program = program as String, path = path as String, queries] in
+                    let broker = ControlBroker(
+                        pipeDirectory: pipes, program: program, environment: ["PATH": path], limit: .seconds(60))
+                    for _ in 0..<queries {
+                        let outcome = broker.ask([.serverList, .defaultThreadPercentage])
+                        guard outcome == .answer([[], ["100.0"]]) else {
+                            print("wrong: \(outcome)")
+                            exit(1)
+                        }
+                    }
+                }
             }
-            if sessions == 1 { break }
-            shortPause()
         }
-    }
-
-    deinit { close(reader) }
-
-    /// Asks for the server list, and reads what comes until the tool ends.
-    func output() -> String {
-        _ = write(writer, "get_server_list\n", 16)
-        close(writer)
-        var bytes = [UInt8](repeating: 0, count: 4096)
-        var text: [UInt8] = []
-        while true {
-            let count = read(reader, &bytes, bytes.count)
-            guard count > 0 else { break }
-            text += bytes[..<count]
-        }
-        status = child.reap(wait: true)
-        return String(decoding: text, as: UTF8.self)
     }
 }
 

@@ -32,6 +32,14 @@ struct ControlTextTests {
                         command: "./a.out -x y")
                 ])
         #expect(ControlAnswers.clients([header, "0 1 6472 GPU-1 77 x"])?.first?.pid == 0)
+        // As driver 580 wrote it on an H100.
+        let seen = "PID       ID        SERVER         DEVICE                    NAMESPACE      COMMAND        "
+        #expect(
+            ControlAnswers.clients([seen, "532       1         534            GPU-1a2b3c4d    4026531836     python3"])
+                == [
+                    ControlClient(
+                        pid: 532, server: 534, device: "GPU-1a2b3c4d", namespace: 4_026_531_836, command: "python3")
+                ])
         #expect(ControlAnswers.clients(["Server 3 not found"]) == nil)
         #expect(ControlAnswers.clients([header, "Unknown command"]) == nil)
     }
@@ -95,6 +103,8 @@ struct ControlTextTests {
             ),
             ("Server encountered a fatal exception. Shutting down", .serverFault),
             ("Exit with status 0", .daemonEnded(status: 0)),
+            ("Server is handling a fatal GPU error.", .serverFault),
+            ("Client {PID: 965, Context: 1} encountered a fatal GPU error.", .clientFault(pid: 965)),
             ("User did not send valid credentials", nil),
             ("Server 311 is <busy>", nil),
             ("NEW SERVER x: Ready", nil),
@@ -156,7 +166,7 @@ struct ClientEnvironmentTests {
                 "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": "33.3", "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": "\(device)=2048M",
                 "CUDA_MPS_CLIENT_PRIORITY": "1", "TANDEM_MPS_TOKEN": "t",
             ])
-        #expect(client.conflicts() == [])
+        #expect(client.conflicts().map(\.severity) == [.warning], "part of the multiprocessors: products to be checked")
     }
 
     @Test("Conflicts of what we would give")
@@ -164,7 +174,7 @@ struct ClientEnvironmentTests {
         func variables(_ adjust: (inout ClientEnvironment) -> Void) -> [String] {
             var client = ClientEnvironment(pipeDirectory: "/run/p", device: device, token: "t")
             adjust(&client)
-            return client.conflicts().map(\.variable)
+            return client.conflicts().filter { $0.severity == .error }.map(\.variable)
         }
         #expect(variables { $0.pipeDirectory = "/" + String(repeating: "p", count: 87) } == ["CUDA_MPS_PIPE_DIRECTORY"])
         #expect(variables { $0.pipeDirectory = "/" + String(repeating: "p", count: 86) } == [])

@@ -37,7 +37,10 @@ final class ControllerFixture: Sendable {
         }
     }
 
-    init(_ fake: FakeMPS, ownership: DaemonOwnership = .own, adjust: (inout MPSController.Configuration) -> Void = { _ in })
+    init(
+        _ fake: FakeMPS, ownership: DaemonOwnership = .own,
+        adjust: (inout MPSController.Configuration) -> Void = { _ in }
+    )
         throws
     {
         self.fake = fake
@@ -203,7 +206,7 @@ struct ControllerTests {
         kill(daemon, SIGKILL)
         fixture.wait(for: "another daemon") { $0.daemon != nil && $0.daemon != daemon && $0.isAdmitting }
         #expect(!ProcessTable().lives(orphan))
-        #expect(fixture.requests == [.admit, .hold, .killEngine(0), .admit])
+        #expect(fixture.requests == [.admit, .hold, .killEngine(0), .admit], "\(fixture.logged)")
         fixture.stop()
     }
 

@@ -102,7 +102,7 @@ struct DirectoryTests {
             14, stat: stat("S", parent: 1, start: 81), words: ["nvidia-cuda-mps-server"],
             environment: ["CUDA_MPS_PIPE_DIRECTORY=/run/p2"])
         try process(
-            15, stat: stat("S", parent: 1, start: 82), words: ["python3", "/x/nvidia-cuda-mps-server"],
+            15, stat: stat("S", parent: 1, start: 82), words: ["python3", "-SE", "/x/nvidia-cuda-mps-server"],
             environment: here)
         try process(16, stat: "nonsense", words: ["nvidia-cuda-mps-server"], environment: here)
         try process(17, stat: stat("S", parent: 1, start: 83), words: ["vim", "/notes/nvidia"], environment: here)

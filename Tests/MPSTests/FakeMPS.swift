@@ -20,12 +20,13 @@ final class FakeMPS: Sendable {
         for directory in [root, root + "/bin"] where mkdir(directory, 0o700) != 0 {
             throw MPSError.system(operation: "create", subject: directory, errno: errno)
         }
-        let script =
-            #filePath.split(separator: "/").dropLast(2).reduce("") { "\($0)/\($1)" } + "/Fixtures/mps/fake_mps.py"
         for name in ["nvidia-cuda-mps-control", "nvidia-cuda-mps-server", "fake-client"] {
-            let target = name == MPSRole.control.program ? control ?? script : script
-            guard symlink(target, "\(root)/bin/\(name)") == 0 else {
-                throw MPSError.system(operation: "link", subject: name, errno: errno)
+            if name == MPSRole.control.program, let control {
+                guard symlink(control, "\(root)/bin/\(name)") == 0 else {
+                    throw MPSError.system(operation: "link", subject: name, errno: errno)
+                }
+            } else {
+                try ExecutableScript.write(Self.launcher, to: "\(root)/bin/\(name)")
             }
         }
         directories = try MPSDirectories(base: root, device: "0")
@@ -40,6 +41,23 @@ final class FakeMPS: Sendable {
         }
         remove(root)
     }
+
+    /// A module is compiled once, and an interpreter without its site packages starts in a few milliseconds.
+    private static let launcher: String = {
+        let fixtures = #filePath.split(separator: "/").dropLast(2).reduce("") { "\($0)/\($1)" } + "/Fixtures/mps"
+        let find = "import sys; print(sys.executable)"
+        let run = ToolRun(
+            program: "/usr/bin/env", arguments: ["python3", "-c", find],
+            environment: ["PATH": getenv("PATH").map { String(cString: $0) } ?? "/usr/bin:/bin"], input: [],
+            limit: .seconds(30))
+        return """
+            #!\(run.output.first ?? "/usr/bin/python3") -SE
+            import sys
+            sys.path.insert(0, "\(fixtures)")
+            import fake_mps
+            sys.exit(fake_mps.main())
+            """
+    }()
 
     var program: String { root + "/bin/nvidia-cuda-mps-control" }
 

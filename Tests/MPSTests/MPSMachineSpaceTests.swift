@@ -11,7 +11,7 @@ struct MPSMachineSpaceTests {
     private struct Place {
         var machine: MPSMachine
         var now: Duration
-        var path: [String]
+        var path: [Int]
     }
 
     private static let events: [MPSEvent] =
@@ -26,10 +26,14 @@ struct MPSMachineSpaceTests {
             [0, 1].map { .answered(MPSSnapshot(server: server, clients: $0)) }
         }
 
+    private static let allEvents = events + [.timePassed]
+
+    private static func text(_ path: [Int]) -> [String] { path.map { "\(allEvents[$0])" } }
+
     @Test("Rules hold everywhere, and time alone leads out of every trouble", arguments: DaemonOwnership.allCases)
     func space(ownership: DaemonOwnership) {
         var limits = MPSMachine.Limits()
-        limits.restartsUntilFailed = 3
+        limits.restartsUntilFailed = 2
         limits.unansweredQueries = 2
         var seen: Set<MPSMachine.Signature> = []
         /// The first way to break each rule.
@@ -37,8 +41,8 @@ struct MPSMachineSpaceTests {
         var open = [Place(machine: MPSMachine(ownership: ownership, limits: limits), now: .zero, path: [])]
         while let place = open.popLast() {
             guard seen.insert(place.machine.signature).inserted else { continue }
-            if let problem = Self.noWayOut(of: place) { broken[problem] = broken[problem] ?? place.path }
-            for event in Self.events + [.timePassed] {
+            if let problem = Self.noWayOut(of: place) { broken[problem] = broken[problem] ?? Self.text(place.path) }
+            for (index, event) in Self.allEvents.enumerated() {
                 var next = place
                 // The end of a wait is another event than a repetition in it: both are followed.
                 let times = event == .timePassed ? 200 : 1
@@ -49,11 +53,11 @@ struct MPSMachineSpaceTests {
                         next.now = max(next.now, deadline)
                     }
                     let actions = next.machine.handle(event, now: next.now)
-                    next.path = place.path.suffix(20) + ["\(event)"]
+                    next.path = place.path.suffix(20) + [index]
                     for rule in Self.brokenRules(before.machine, actions, next.machine) where broken[rule] == nil {
-                        broken[rule] = next.path + ["\(actions)"]
+                        broken[rule] = Self.text(next.path) + ["\(actions)"]
                     }
-                    open.append(next)
+                    if !seen.contains(next.machine.signature) { open.append(next) }
                     guard next.machine.signature == before.machine.signature else { break }
                 }
             }

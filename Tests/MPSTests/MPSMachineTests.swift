@@ -117,6 +117,23 @@ struct MPSMachineTests {
         #expect(driver.machine.counts == [.killGroup: 1])
     }
 
+    @Test("A server that says FAULT without clients is believed to take new ones, once")
+    func forgiveness() {
+        var driver = Driver()
+        driver.reachActive(engines: [0])
+        driver.send(.serverFault)
+        driver.send(.engineEnded(0))
+        let left = MPSSnapshot(server: .fault, clients: 0)
+        #expect(driver.send(.answered(left)).isEmpty)
+        #expect(driver.send(.answered(left)) == [.admit])
+        driver.send(.engineStarted(0))
+        #expect(driver.send(.answered(left)).isEmpty, "not attached yet")
+        #expect(steps(driver.send(.engineFault(0))) == [.hold, .killEngine(0)])
+        driver.send(.engineEnded(0))
+        for _ in 0..<5 { #expect(driver.send(.answered(left)).isEmpty) }
+        #expect(steps(driver.wait { $0.rung == .quit }) == [.quit])
+    }
+
     @Test("FAULT as an answer is a fault, and so are an engine's error and the server's end")
     func faultBySnapshot() {
         for event in [

@@ -13,7 +13,7 @@ struct RoutingBenchmark {
         } else if arguments.contains("weights") {
             sweep()
         } else {
-            simulate(requests: arguments.contains("--quick") ? 500 : 4000)
+            simulate(requests: arguments.contains("--quick") ? 500 : 2000)
         }
     }
 

@@ -10,17 +10,13 @@ FAKE_MPS holds words separated by commas:
     fail-server   the server exits with status 1                pid-zero      clients are in another PID namespace
     new           knows get_server_status; writes its binary version to the log
     version3      speaks version 3 only (modules and verbs on the command line)
-    deaf          a client that ignores terminate_client
+    deaf          terminate_client fails
+    kick          the first two sessions are cut off before their answers; kick-always: all
 A file `fault` beside the pipe directory is a fatal GPU fault: the server refuses newcomers until all clients are gone.
 """
-import datetime
-import fcntl
 import os
-import selectors
-import signal
 import socket
 import struct
-import subprocess
 import sys
 import time
 
@@ -122,12 +118,20 @@ def client():
 
 class Daemon:
     def __init__(self):
+        # Not above: the tool is started often and needs none of these.
+        global datetime, fcntl, select, selectors, subprocess
+        import datetime
+        import fcntl
+        import select
+        import selectors
+        import subprocess
         self.log = None
         self.servers = {}  # pid -> (process, connection or None)
         self.clients = {}  # connection -> [pid, command, attached]
         self.ui = None
         self.percentage, self.priority, self.limits = 100.0, 0, {}
         self.failed = False
+        self.kicks = 2 if "kick" in QUIRKS else 1 << 30 if "kick-always" in QUIRKS else 0
         self.version = 13010 if "new" in QUIRKS else 12020
 
     def write(self, text, who="Control"):
@@ -251,7 +255,7 @@ class Daemon:
                 return False
             if all(link for _, link in self.servers.values()):
                 return True
-            ready, _, _ = __import__("select").select(self.listeners, [], [], 0.02)
+            ready, _, _ = select.select(self.listeners, [], [], 0.02)
             for listener in ready:
                 # Only the server's report is taken; commands wait.
                 self.accept_server(listener)
@@ -298,6 +302,12 @@ class Daemon:
             size = struct.unpack("<Q", header)[0]
             if size == 0:
                 connection.send(struct.pack("<Ii", 1, 0))
+                return self.drop_ui()
+            if self.kicks:
+                self.kicks -= 1
+                while size:
+                    connection.recv(65536)
+                    size = struct.unpack("<Q", connection.recv(8))[0]
                 return self.drop_ui()
             text = connection.recv(65536)[:-2].decode()
             self.write("Cmd:" + text)
@@ -428,8 +438,4 @@ def main():
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())

@@ -1,0 +1,19 @@
+// Tandem — Apache-2.0
+
+/// Random numbers for what nobody must guess right, such as ties and names: SplitMix64
+/// (https://prng.di.unimi.it/splitmix64.c), begun anywhere. The system's generator costs a system call a number.
+struct QuickGenerator: RandomNumberGenerator {
+    private var state: UInt64
+
+    init(seed: UInt64 = .random(in: .min ... .max)) {
+        state = seed
+    }
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var mixed = state
+        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+        return mixed ^ (mixed >> 31)
+    }
+}
