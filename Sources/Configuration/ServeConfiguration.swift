@@ -71,6 +71,8 @@ public struct ServeConfiguration: Sendable, Equatable {
     public var models = [ModelSettings()]
     public var host = "127.0.0.1"
     public var port: UInt16 = 8000
+    /// Engine i alone is reached at this port + i; null for no such ports.
+    public var enginePorts: UInt16?
     /// Null lets everybody in.
     public var apiKey: String?
     public var shutdownTimeout = Duration.seconds(30)
@@ -94,7 +96,8 @@ public struct ServeConfiguration: Sendable, Equatable {
     /// Keys of a configuration file beside `models`; each is also a flag and, as `TANDEM_…`, an environment variable.
     public static let keys = [
         "model", "tokenizer", "load-format", "ablation",
-        "host", "port", "engines", "threads", "device", "cpu-compute", "mps", "max-model-len", "max-num-seqs",
+        "host", "port", "engine-ports", "engines", "threads", "device", "cpu-compute", "mps", "max-model-len",
+        "max-num-seqs",
         "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "prompt-lookup", "served-model-name",
         "api-key",
         "shutdown-timeout", "log-level", "access-log", "engine-silence-timeout", "heartbeat-timeout",
@@ -118,6 +121,7 @@ public struct ServeConfiguration: Sendable, Equatable {
         models = try Self.models(layers)
         host = try layers.text("host") ?? defaults.host
         port = UInt16(try layers.integer("port", in: 0...65535) ?? Int(defaults.port))
+        enginePorts = try layers.integer("engine-ports", in: 1...65535).map { UInt16($0) }
         apiKey = try layers.text("api-key")
         shutdownTimeout = try layers.duration("shutdown-timeout") ?? defaults.shutdownTimeout
         logLevel = try layers.choice("log-level", of: LogLevel.self) ?? defaults.logLevel

@@ -31,7 +31,8 @@ public struct ServeFlags: ParsableArguments {
         let texts: [String: String?] = [
             "model": model, "tokenizer": variant.tokenizer, "load-format": variant.loadFormat,
             "ablation": variant.ablation,
-            "host": server.host, "port": server.port, "served-model-name": server.servedModelName,
+            "host": server.host, "port": server.port, "engine-ports": server.enginePorts,
+            "served-model-name": server.servedModelName,
             "api-key": server.apiKey, "shutdown-timeout": server.shutdownTimeout, "engines": engines.engines,
             "threads": engines.threads, "device": engines.device, "cpu-compute": engines.cpuCompute,
             "mps": engines.mps, "async-scheduling": engines.asyncScheduling.map { "\($0)" },
@@ -79,6 +80,10 @@ struct ServerFlags: ParsableArguments {
 
     @Option(help: ArgumentHelp("Port to listen on; 0 takes any free one. (default: 8000)", valueName: "number"))
     var port: String?
+
+    @Option(
+        help: ArgumentHelp("First of the ports that reach one engine each. (default: none)", valueName: "number"))
+    var enginePorts: String?
 
     @Option(help: ArgumentHelp("Name of the model in requests. (default: its own name)", valueName: "name"))
     var servedModelName: String?

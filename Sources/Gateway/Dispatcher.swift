@@ -24,6 +24,8 @@ protocol WorkOwner<Work, Output>: AnyObject {
     func placed(choice: Int, on engine: UInt64)
     /// Which session it belongs to, if it does to any: those of one go to the same engine while that costs little.
     var session: UInt64? { get }
+    /// The ``Upstream/routingKey`` of the only engine that may have it, whatever happens; `nil` if any may.
+    var onlyEngine: UInt64? { get }
     func receive(choice: Int, output: Output)
     /// The sequence cannot be served.
     func fail(choice: Int, error: APIError)
@@ -37,6 +39,7 @@ extension WorkOwner {
     func hasSent(choice: Int) -> Bool { !maySubmitAgain(choice: choice) }
     func placed(choice: Int, on engine: UInt64) {}
     var session: UInt64? { nil }
+    var onlyEngine: UInt64? { nil }
 }
 
 /// What a dispatcher has to know of what it dispatches.
@@ -157,6 +160,9 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     private(set) var reserved = 0
     /// Sequences that engines have in hand, by the router's account.
     var outstanding: Int { router.outstandingRequests }
+
+    /// Sequences that an engine has in hand.
+    func outstandingRequests(on engine: EngineID) -> Int { router.load(of: engine).requests }
 
     /// Where the oldest sequences of requests that show themselves are computed, at most so many.
     func placements(limit: Int) -> [(request: String, engine: EngineID, attempts: Int)] {
@@ -331,7 +337,10 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         }
         let work = owner.work(choice: choice, id: id)
         let cost = work.cost
-        let excluded = work.excluded
+        var excluded = work.excluded
+        if let only = owner.onlyEngine {
+            for (engine, upstream) in upstreams where upstream.routingKey != only { excluded.insert(engine) }
+        }
         var hints = RoutingHints()
         if router.servingEngines > 1 {
             hints = self.hints(work)
@@ -390,7 +399,12 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     /// Whether an engine serves that could do a sequence and has not tried.
     private func hasOther(than sequence: Running) -> Bool {
         router.views.contains {
-            $0.state == .serving && !sequence.tried.contains($0.id) && !sequence.excluded.contains($0.id)
+            guard $0.state == .serving, !sequence.tried.contains($0.id), !sequence.excluded.contains($0.id) else {
+                return false
+            }
+            // One that came since is not among those that were excluded.
+            guard let only = sequence.owner.onlyEngine else { return true }
+            return upstreams[$0.id]?.routingKey == only
         }
     }
 

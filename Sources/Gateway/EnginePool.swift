@@ -59,6 +59,9 @@ final class EnginePool {
     private var generation: UInt64 = 0
     private var engines: [UInt32: EngineState] = [:]
     private var links: [UInt32: Link] = [:]
+    /// Links to engines that left the roster and finish what they have.
+    private var leaving: [EngineID: (link: Link, index: UInt32)] = [:]
+    private var leavingTimer: RepeatedTask?
     private var backoffs: [UInt32: ReconnectBackoff] = [:]
     private var attempts: UInt64 = 0
     /// How the engines cut prompts into blocks; `nil` before one has said so.
@@ -112,11 +115,10 @@ final class EnginePool {
         generation = roster.generation
         let entries = roster.engines.filter { indices?.contains($0.index) ?? true }
         let known = Set(entries.map(\.index))
-        for index in engines.keys where !known.contains(index) {
-            drop(index, reason: "it left the roster")
-            engines[index] = nil
-        }
+        for index in engines.keys where !known.contains(index) { leave(index) }
         for entry in entries {
+            // It has the place of another.
+            if let before = engines[entry.index], before.entry.address != entry.address { leave(entry.index) }
             let before = engines[entry.index]
             engines[entry.index, default: EngineState(entry: entry)].entry = entry
             if let before, before.entry.pid != entry.pid, before.hello != nil {
@@ -132,6 +134,56 @@ final class EnginePool {
             }
         }
         settle()
+    }
+
+    // MARK: Leaving
+
+    /// How often is looked whether an engine that leaves is done.
+    private static let leavingPeriod = TimeAmount.milliseconds(200)
+
+    /// An engine is not in the roster any more: it gets nothing new, and its link is closed when it is done.
+    private func leave(_ index: UInt32) {
+        defer { engines[index] = nil }
+        backoffs[index] = nil
+        guard let state = engines[index], state.hello != nil, let link = links.removeValue(forKey: index) else {
+            drop(index, reason: "it left the roster")
+            return
+        }
+        dispatcher.engineDraining(link.engine)
+        leaving[link.engine] = (link, index)
+        dropIdle()
+    }
+
+    private func dropIdle() {
+        for (engine, place) in leaving where dispatcher.outstandingRequests(on: engine) == 0 {
+            forget(engine, at: place, reason: "it left the roster")
+        }
+        guard !leaving.isEmpty else {
+            leavingTimer?.cancel()
+            leavingTimer = nil
+            return
+        }
+        guard leavingTimer == nil else { return }
+        let pool = NIOLoopBound(self, eventLoop: eventLoop)
+        leavingTimer = eventLoop.scheduleRepeatedTask(
+            initialDelay: Self.leavingPeriod, delay: Self.leavingPeriod
+        ) { _ in pool.value.dropIdle() }
+    }
+
+    private func forget(_ engine: EngineID, at place: (link: Link, index: UInt32), reason: String) {
+        leaving[engine] = nil
+        place.link.client.close()
+        lose(engine, index: place.index, reason: reason)
+    }
+
+    private func handle(_ event: EngineLinkClient.Event, ofLeaving engine: EngineID) {
+        guard let place = leaving[engine] else { return }
+        place.link.watch.heard()
+        switch event {
+        case .message(.stepOutput(let output)): dispatcher.receive(output.outputs, from: engine)
+        case .closed(let error): forget(engine, at: place, reason: error.message)
+        case .opened, .message: break
+        }
     }
 
     // MARK: Links
@@ -154,7 +206,10 @@ final class EnginePool {
     }
 
     private func handle(_ event: EngineLinkClient.Event, of engine: EngineID, index: UInt32) {
-        guard let link = links[index], link.engine == engine else { return }
+        guard let link = links[index], link.engine == engine else {
+            handle(event, ofLeaving: engine)
+            return
+        }
         link.watch.heard()
         defer { settle() }
         engines[index]?.heard = eventLoop.now
@@ -230,6 +285,9 @@ final class EnginePool {
             drop(index, reason: reason)
             if state.entry.state == .ready { reconnectLater(index) }
         }
+        for (engine, place) in leaving where place.link.watch.tick(now: now, patience: 1) {
+            forget(engine, at: place, reason: "nothing was heard of it for \(place.link.watch.silence)")
+        }
     }
 
     /// Gives an engine's link up, without waiting for the system to notice that the other end is gone.
@@ -253,6 +311,8 @@ final class EnginePool {
             settledPromise.succeed()
         }
         silenceTimer?.cancel()
+        leavingTimer?.cancel()
+        for (engine, place) in leaving { forget(engine, at: place, reason: "the gateway is shutting down") }
         for index in links.keys { drop(index, reason: "the gateway is shutting down") }
     }
 }

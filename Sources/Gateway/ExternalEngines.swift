@@ -3,9 +3,9 @@
 public import HTTPCore
 public import NIOCore
 
-/// Servers of the OpenAI API that a gateway puts its clients' requests to as they are.
+/// How a gateway deals with servers of the OpenAI API, which get its clients' requests as they are. Where they are,
+/// ``UpstreamSources`` says.
 public struct ExternalEngines: Sendable {
-    public var endpoints: [HTTPEndpoint]
     /// Sent to the endpoints in place of what clients send.
     public var apiKey: String?
     /// Times of silence and sizes.
@@ -17,7 +17,5 @@ public struct ExternalEngines: Sendable {
     /// Whether a stream whose engine is lost goes on elsewhere.
     public var continuesStreams = true
 
-    public init(endpoints: [HTTPEndpoint]) {
-        self.endpoints = endpoints
-    }
+    public init() {}
 }

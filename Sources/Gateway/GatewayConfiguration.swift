@@ -7,10 +7,14 @@ public import NIOCore
 public struct GatewayConfiguration: Sendable {
     /// What is served; requests that name no model get the first. All names differ.
     public var models: [ServedModel]
-    /// Servers whose models are served besides.
+    /// Set if the models of other servers are served besides.
     public var external: ExternalEngines?
+    /// What names the engines, if no supervisor does.
+    public var upstreams: UpstreamSources?
     /// Where HTTP connections come from.
     public var listener: HTTPListener
+    /// Ports besides, each for one engine.
+    public var enginePorts: EnginePorts?
     /// A socket to the supervisor: rosters come in, readiness goes out. Its end is the supervisor's end.
     public var supervisor: Int32?
     /// Event loops, each with links of its own to every engine.

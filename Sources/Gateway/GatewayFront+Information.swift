@@ -9,15 +9,17 @@ import Synchronization
 /// Endpoints that answer from the gateway's own knowledge of all models.
 extension GatewayFront {
     func listModels(_ exchange: Exchange) {
+        list(shards.flatMap(\.cards), exchange)
+    }
+
+    func list(_ cards: [ModelCard], _ exchange: Exchange) {
         var writer = JSONWriter()
         writer.beginObject()
         writer.key("object")
         writer.string("list")
         writer.key("data")
         writer.beginArray()
-        for shard in shards {
-            for card in shard.cards { write(card, to: &writer) }
-        }
+        for card in cards { write(card, to: &writer) }
         writer.endArray()
         writer.endObject()
         exchange.respond(writer.bytes)
@@ -53,7 +55,9 @@ extension GatewayFront {
 
     /// 200 while at least one engine of every model serves.
     func health(_ exchange: Exchange) throws(APIError) {
-        let waiting = shards.filter { $0.servingEngines == 0 }
+        // A roster may name engines of one kind only.
+        let named = shards.filter(\.hasEngines)
+        let waiting = (named.isEmpty ? shards : named).filter { $0.servingEngines == 0 }
         guard waiting.isEmpty else {
             let summaries = waiting.map {
                 (shards.count == 1 ? "" : "of `\($0.name)`, ") + $0.summary

@@ -7,7 +7,7 @@ import Requests
 /// What people and programs look at: `/metrics`, `/engines` and the dashboard.
 extension GatewayFront {
     /// Calls `body` with what all event loops know, at once if there is one.
-    private func withCensus(_ exchange: Exchange, _ body: @escaping (EngineCensus) -> Void) {
+    func withCensus(_ exchange: Exchange, _ body: @escaping (EngineCensus) -> Void) {
         guard let table, table.eventLoops > 1 else { return body(EngineCensus(shards)) }
         table.census(on: eventLoop).assumeIsolated().whenComplete { [instruments] outcome in
             if case .success(let census) = outcome { return body(census) }
@@ -23,10 +23,8 @@ extension GatewayFront {
             exchange.respondToHead(contentType: GatewayMetrics.contentType)
             return
         }
-        withCensus(exchange) { [shards, instruments] census in
-            for (shard, model) in zip(shards, census.models) {
-                shard.metrics.setEngines(model.engines, unfinished: model.unfinished, held: model.held)
-            }
+        withCensus(exchange) { [instruments] census in
+            instruments.take(census)
             exchange.respond(instruments.exposition(), contentType: GatewayMetrics.contentType)
         }
     }

@@ -44,7 +44,8 @@ final class GatewayFront {
     /// Whether every shard knows its engines.
     var settled: EventLoopFuture<Void> { .andAllSucceed(shards.map(\.settled), on: eventLoop) }
 
-    func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
+    /// - Parameter engine: the only engine that may have the request; `nil` if any may.
+    func handle(_ request: HTTPRequest, _ responder: HTTPResponder, engine: Int? = nil) {
         let id = requestID(responder.requestID)
         responder.requestID = id
         var exchange = Exchange(request: request, responder: responder, id: id, headers: ["X-Request-Id": id])
@@ -55,7 +56,12 @@ final class GatewayFront {
         }
         do {
             try authorize(request)
-            try route(exchange)
+            if let engine {
+                exchange.engine = engine
+                try route(exchange, to: engine)
+            } else {
+                try route(exchange)
+            }
         } catch {
             refuse(exchange, error)
         }

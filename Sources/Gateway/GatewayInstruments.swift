@@ -41,5 +41,17 @@ struct GatewayInstruments: Sendable {
         }
     }
 
+    /// Takes what engines last said of themselves.
+    func take(_ census: EngineCensus) {
+        for (metrics, model) in zip(models, census.models) {
+            metrics.setEngines(model.engines, unfinished: model.unfinished, held: model.held)
+        }
+    }
+
+    /// What concerns one engine.
+    func exposition(engine: Int) -> [UInt8] {
+        Array(registry.exposition(having: [MetricLabel("engine", String(engine))]).utf8)
+    }
+
     func exposition() -> [UInt8] { Array(registry.exposition().utf8) }
 }

@@ -44,6 +44,8 @@ final class GatewayMetrics: Sendable {
     private let unfinished: MetricGauge
     private let held: MetricGauge
     private let balance = Mutex((window: BalanceWindow(), ratio: Double?.none))
+    /// Indices of engines whose series there are.
+    private let shown = Mutex<Set<Int>>([])
     private let clock: @Sendable () -> NIODeadline
     /// Of the usual reasons.
     private let successes: [String: MetricCounter]
@@ -213,6 +215,12 @@ final class GatewayMetrics: Sendable {
             let tokens = engines.map { ($0.index, $0.statistics?.generatedTokens ?? 0) }
             balance.ratio = balance.window.add(Dictionary(tokens) { $1 }, at: now)
         }
+        let indices = Set(engines.map(\.index))
+        let gone = shown.withLock { shown in
+            defer { shown = indices }
+            return shown.subtracting(indices)
+        }
+        for index in gone { registry.removeAll(having: [model, MetricLabel("engine", String(index))]) }
         configuredEngines.set(Double(engines.count))
         servingEngines.set(Double(engines.count { $0.isServing }))
         for engine in engines {
@@ -240,8 +248,9 @@ final class GatewayMetrics: Sendable {
                 "tandem_engine_restarts_total", "How often the engine was started again.",
                 UInt64(engine.restarts))
             let statistics = engine.statistics ?? EngineStatistics()
-            gauge(
-                "vllm:num_requests_running", "Sequences the engine computes.", Double(statistics.runningSequences))
+            // Others tell nobody: what this gateway has in hand there is the next best.
+            let running = engine.isExternal ? engine.outstandingRequests : Int(statistics.runningSequences)
+            gauge("vllm:num_requests_running", "Sequences the engine computes.", Double(running))
             gauge(
                 "vllm:num_requests_waiting", "Sequences that wait in the engine.",
                 Double(statistics.waitingSequences))
@@ -252,9 +261,11 @@ final class GatewayMetrics: Sendable {
             gauge(
                 "tandem_router_outstanding_tokens", "Tokens that the gateway still expects of the engine.",
                 Double(engine.outstandingTokens))
-            gauge(
-                "vllm:kv_cache_usage_perc", "Share of KV blocks in use, 0 to 1.",
-                statistics.totalBlocks == 0 ? 0 : Double(statistics.usedBlocks) / Double(statistics.totalBlocks))
+            if !engine.isExternal {
+                gauge(
+                    "vllm:kv_cache_usage_perc", "Share of KV blocks in use, 0 to 1.",
+                    statistics.totalBlocks == 0 ? 0 : Double(statistics.usedBlocks) / Double(statistics.totalBlocks))
+            }
             if let hello = engine.hello {
                 registry.gauge(
                     "vllm:cache_config_info", help: "KV cache layout as labels.",

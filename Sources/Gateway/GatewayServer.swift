@@ -13,6 +13,8 @@ public final class GatewayServer: Sendable {
     private let group: MultiThreadedEventLoopGroup
     private let workers: NIOThreadPool
     private let shards: ShardTable
+    private let upstreams: NIOLoopBoundBox<UpstreamWatch>?
+    private let enginePorts: EnginePortServers?
     private let supervisor: (any Channel)?
     private let accessLog: AccessLog?
     private let drainTimeout: TimeAmount
@@ -25,13 +27,17 @@ public final class GatewayServer: Sendable {
 
     private init(
         server: HTTPServer, group: MultiThreadedEventLoopGroup, workers: NIOThreadPool, shards: ShardTable,
-        supervisor: (any Channel)?, accessLog: AccessLog?, drainTimeout: TimeAmount, isEnding: Flag
+        enginePorts: EnginePortServers?, upstreams: NIOLoopBoundBox<UpstreamWatch>?,
+        supervisor: (any Channel)?, accessLog: AccessLog?,
+        drainTimeout: TimeAmount, isEnding: Flag
     ) {
         self.isEnding = isEnding
         self.server = server
         self.group = group
         self.workers = workers
         self.shards = shards
+        self.upstreams = upstreams
+        self.enginePorts = enginePorts
         self.supervisor = supervisor
         self.accessLog = accessLog
         self.drainTimeout = drainTimeout
@@ -76,8 +82,28 @@ public final class GatewayServer: Sendable {
         serving.incidentLog = { incident in log("http: \(incident)") }
         let accessLog = configuration.accessLog.map { AccessLog($0, dropped: instruments.droppedAccessLines) }
         if let accessLog { serving.accessLog = { accessLog.add($0) } }
+        let enginePorts = configuration.enginePorts.map { [serving] ports in
+            EnginePortServers(ports) { listener, engine in
+                try await HTTPServer.start(
+                    group: group, listening: listener, configuration: serving,
+                    handler: EnginePortHandler(engine: engine, shards: shards))
+            }
+        }
         shards.forEach { $0.start() }
         if let roster { shards.update(roster) }
+        var upstreams: NIOLoopBoundBox<UpstreamWatch>?
+        if let sources = configuration.upstreams {
+            let eventLoop = group.next()
+            let watch = NIOLoopBoundBox.makeBoxSendingValue(
+                UpstreamWatch(
+                    eventLoop: eventLoop, sources: sources, table: UpstreamTable(sources), workers: workers, log: log
+                ) { table in
+                    shards.update(table)
+                    openPorts(table.count, of: enginePorts, log)
+                }, eventLoop: eventLoop)
+            eventLoop.execute { watch.value.start() }
+            upstreams = watch
+        }
         let isEnding = Flag()
         var supervisor: (any Channel)?
         if let descriptor = configuration.supervisor {
@@ -90,19 +116,35 @@ public final class GatewayServer: Sendable {
                 if !isEnding.value.load(ordering: .acquiring) { onSupervisorLost(reason) }
             }
         }
-        if supervisor != nil || configuration.external != nil {
+        if supervisor != nil || configuration.upstreams != nil {
             // A gateway that takes another's place knows its engines before it answers for them.
             await shards.settled(within: configuration.settleTimeout)
         }
         let server = try await HTTPServer.start(
             group: group, listening: configuration.listener, configuration: serving, handler: shards)
+        switch configuration.enginePorts {
+        case .from: try await enginePorts?.open(configuration.upstreams.map { UpstreamTable($0).count } ?? 0)
+        case .descriptors(let descriptors): try await enginePorts?.open(descriptors.count)
+        case nil: break
+        }
         if let supervisor {
             SupervisorChannel.send(.gatewayReady(port: UInt16(clamping: server.port ?? 0)), to: supervisor)
             GatewayPulse.start(group, to: supervisor)
         }
         return GatewayServer(
-            server: server, group: group, workers: workers, shards: shards, supervisor: supervisor,
-            accessLog: accessLog, drainTimeout: configuration.drainTimeout, isEnding: isEnding)
+            server: server, group: group, workers: workers, shards: shards, enginePorts: enginePorts,
+            upstreams: upstreams,
+            supervisor: supervisor, accessLog: accessLog, drainTimeout: configuration.drainTimeout, isEnding: isEnding)
+    }
+
+    /// Opens ports of engines that came after the start.
+    private static func openPorts(
+        _ count: Int, of ports: EnginePortServers?, _ log: @escaping @Sendable (String) -> Void
+    ) {
+        guard let ports else { return }
+        _ = Task {
+            do { try await ports.open(count) } catch { log("\(error)") }
+        }
     }
 
     /// Takes a roster from elsewhere than the supervisor's socket.
@@ -116,7 +158,7 @@ public final class GatewayServer: Sendable {
     /// Stops accepting, lets requests finish for at most the configured time, ends those that did not with an error,
     /// then ends everything.
     public func drain() async {
-        let (server, shards) = (self.server, self.shards)
+        let (server, shards, enginePorts) = (self.server, self.shards, self.enginePorts)
         // They would not end by themselves.
         shards.viewers.close()
         let eventLoop = group.next()
@@ -125,10 +167,18 @@ public final class GatewayServer: Sendable {
             eventLoop.scheduleTask(in: drainTimeout) {
                 shards.failAll(.unavailable("the server is shutting down and the request took too long to finish"))
             },
-            eventLoop.scheduleTask(in: drainTimeout + Self.errorGrace) { _ = Task { await server.close() } },
+            eventLoop.scheduleTask(in: drainTimeout + Self.errorGrace) {
+                _ = Task {
+                    await server.close()
+                    await enginePorts?.close()
+                }
+            },
         ]
+        async let ports: Void? = enginePorts?.drain()
         await server.drain()
+        _ = await ports
         for deadline in deadlines { deadline.cancel() }
+        if let upstreams { upstreams.eventLoop.execute { upstreams.value.shutdown() } }
         await shards.shutdown()
         isEnding.value.store(true, ordering: .releasing)
         await accessLog?.shutdown()
@@ -188,7 +238,11 @@ final class ShardTable: HTTPRequestHandler {
     }
 
     func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
-        fronts[ObjectIdentifier(responder.eventLoop)]?.value.handle(request, responder)
+        handle(request, responder, engine: nil)
+    }
+
+    func handle(_ request: HTTPRequest, _ responder: HTTPResponder, engine: Int?) {
+        fronts[ObjectIdentifier(responder.eventLoop)]?.value.handle(request, responder, engine: engine)
     }
 
     func update(_ roster: Roster) {
@@ -196,6 +250,12 @@ final class ShardTable: HTTPRequestHandler {
             modelRanges.first { $0.engines?.contains(index) ?? true }?.name ?? ""
         }
         forEach { $0.update(roster) }
+    }
+
+    func update(_ table: UpstreamTable) {
+        update(table.roster)
+        let servers = table.servers
+        forEach { $0.update(servers: servers) }
     }
 
     /// Calls `body` with every shard, on its own loop.

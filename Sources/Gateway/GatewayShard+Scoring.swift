@@ -49,6 +49,7 @@ extension GatewayShard {
             head: ScoringWork.Head(
                 id: exchange.id, created: configuration.secondsSince1970(), model: work.requestedModel ?? model.name),
             dispatcher: dispatcher, writer: writer, responder: exchange.responder, headers: exchange.headers,
+            onlyEngine: exchange.onlyEngine,
             observer: RequestObserver(metrics: metrics, clock: configuration.clock, choices: work.items.count))
         owner.start()
     }

@@ -51,6 +51,11 @@ final class GatewayShard: ModelShard {
         var headers: HTTPHeaders
         /// Where it stands in a trace, if its client said so.
         var trace: TraceContext?
+        /// The index of the only engine that may have it: that of the port by which it came.
+        var engine: Int?
+
+        /// The same, as a ``Dispatcher`` knows engines.
+        var onlyEngine: UInt64? { engine.map { UInt64($0) } }
     }
 
     func handle(_ exchange: Exchange) {
@@ -100,6 +105,12 @@ final class GatewayShard: ModelShard {
         }
     }
 
+    func has(engine: Int) -> Bool {
+        model.engines?.contains(UInt32(clamping: engine)) ?? engines.states.contains { $0.entry.index == engine }
+    }
+
+    /// A supervisor's engines are always meant to be there.
+    var hasEngines: Bool { configuration.upstreams == nil || !engines.states.isEmpty }
     func update(_ roster: Roster) { engines.update(roster) }
     func failAll(_ error: APIError) { dispatcher.failAll(error) }
     func shutdown() { engines.shutdown() }

@@ -15,6 +15,7 @@ final class GenerationOwner: SequenceOwner {
     private let endTokens: [TokenID]
     private let contextLength: Int
     let session: UInt64?
+    let onlyEngine: UInt64?
     private var format: any AnswerFormat
     private let dispatcher: SequenceDispatcher
     private let responder: HTTPResponder
@@ -56,6 +57,8 @@ final class GenerationOwner: SequenceOwner {
         /// How long the client may keep the request's sequences paused.
         var slowClientTimeout = TimeAmount.seconds(60)
         var session: UInt64?
+        /// The only engine that may have its sequences, if it is given.
+        var onlyEngine: UInt64?
     }
 
     init(
@@ -73,6 +76,7 @@ final class GenerationOwner: SequenceOwner {
         endTokens = request.ignoreEndOfSequence ? [] : context.endTokens
         contextLength = context.contextLength
         session = context.session
+        onlyEngine = context.onlyEngine
         self.format = format
         dispatcher = context.dispatcher
         writer = context.writer

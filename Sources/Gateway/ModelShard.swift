@@ -18,6 +18,10 @@ protocol ModelShard: AnyObject {
     var summary: String { get }
     /// When it knows its engines: before that, an unhealthy answer says nothing about them.
     var settled: EventLoopFuture<Void> { get }
+    /// Whether an engine is one of its own, by its index.
+    func has(engine: Int) -> Bool
+    /// What one of its engines has.
+    func cards(of engine: Int) -> [ModelCard]
     /// Every engine as it is seen from here.
     var reports: [EngineReport] { get }
     /// Sequences that wait because no engine serves.
@@ -31,6 +35,10 @@ protocol ModelShard: AnyObject {
     func handle(_ exchange: GatewayShard.Exchange)
     /// Takes a roster; engines that are not its own are none of its business.
     func update(_ roster: Roster)
+    /// Takes the servers that there are; those that left take nothing new, and are forgotten when they are done.
+    func update(servers: [ServerPlace])
+    /// Whether any engine is named that might serve.
+    var hasEngines: Bool { get }
     /// Ends all requests with an error.
     func failAll(_ error: APIError)
     /// Closes all connections to engines.
@@ -39,6 +47,9 @@ protocol ModelShard: AnyObject {
 
 extension ModelShard {
     func start() {}
+    func update(servers: [ServerPlace]) {}
+    var hasEngines: Bool { true }
+    func cards(of engine: Int) -> [ModelCard] { cards }
     /// What it is called where there is room for one name.
     var name: String { cards.first?.name ?? "model" }
     var held: Int { 0 }
@@ -79,6 +90,9 @@ struct EngineReport: Sendable {
     var breaker = CircuitBreaker.State.closed
     /// When anything last came from there; `nil` if nothing did.
     var heard: NIODeadline?
+
+    /// Whether it is another's, and says nothing of itself.
+    var isExternal: Bool { address.hasPrefix("http:") }
 }
 
 /// Where a request is computed at the moment.

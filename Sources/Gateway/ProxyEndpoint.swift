@@ -54,6 +54,8 @@ final class ProxyEndpoint {
     private var isProbing = false
     private var mustProbeAgain = false
     private var isShutDown = false
+    /// Whether it is not named any more: it finishes what it has.
+    private(set) var isRetired = false
     private var timer: Scheduled<Void>?
 
     init(
@@ -79,6 +81,21 @@ final class ProxyEndpoint {
         return models.contains { $0.name == model }
     }
 
+    var state: RosterEntry.State {
+        isRetired ? .draining : isServing ? .ready : isKnown ? .restarting : .starting
+    }
+
+    /// Whether it has nothing in hand.
+    var isIdle: Bool { upstream.map { dispatcher.outstandingRequests(on: $0.engine) == 0 } ?? true }
+
+    /// Gives it nothing new; what it has in hand may finish.
+    func retire() {
+        isRetired = true
+        timer?.cancel()
+        isServing = false
+        if let upstream { dispatcher.engineDraining(upstream.engine) }
+    }
+
     func shutdown() {
         isShutDown = true
         timer?.cancel()
@@ -91,7 +108,7 @@ final class ProxyEndpoint {
 
     /// Asks now.
     func probe() {
-        guard !isShutDown else { return }
+        guard !isShutDown, !isRetired else { return }
         guard !isProbing else {
             mustProbeAgain = true
             return
@@ -111,6 +128,7 @@ final class ProxyEndpoint {
     }
 
     private func gotHealth(_ result: Result<ProxyResponse, HTTPClientError>) {
+        guard !isRetired else { return }
         switch result {
         case .failure(let error):
             unanswered(error)
@@ -123,6 +141,7 @@ final class ProxyEndpoint {
     }
 
     private func gotModels(_ result: Result<ProxyResponse, HTTPClientError>) {
+        guard !isRetired else { return }
         switch result {
         case .failure(let error):
             unanswered(error)

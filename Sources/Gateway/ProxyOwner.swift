@@ -14,6 +14,7 @@ final class ProxyOwner: WorkOwner {
     typealias Work = ProxyWork
     typealias Output = ProxyOutput
 
+    let onlyEngine: UInt64?
     private let responder: HTTPResponder
     private let responseHeaders: HTTPHeaders
     private let request: HTTPClientRequest
@@ -38,6 +39,7 @@ final class ProxyOwner: WorkOwner {
         shard: ProxyShard, dispatcher: ProxyDispatcher, continues: Bool, observer: RequestObserver,
         metrics: GatewayMetrics
     ) {
+        onlyEngine = exchange.onlyEngine
         responder = exchange.responder
         responseHeaders = exchange.headers
         let target = exchange.request.path + (exchange.request.query.map { "?\($0)" } ?? "")
@@ -85,7 +87,12 @@ final class ProxyOwner: WorkOwner {
         }
         return ProxyWork(
             id: id, request: request, record: record, merge: merge, cost: cost,
-            excluded: shard.engines(without: fields.model), fields: fields, body: self.request.body)
+            excluded: excluded, fields: fields, body: self.request.body)
+    }
+
+    /// The default model of an engine that is asked for by its port is its own first one.
+    private var excluded: Set<EngineID> {
+        onlyEngine != nil && fields.model == nil ? [] : shard.engines(without: fields.model)
     }
 
     /// Tokens that an answer has if nobody says how many.

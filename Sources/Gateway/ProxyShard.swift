@@ -20,6 +20,9 @@ final class ProxyShard: ModelShard {
     private let workers: NIOThreadPool
     private let dispatcher: ProxyDispatcher
     private var endpoints: [ProxyEndpoint] = []
+    /// Endpoints that are not named any more and finish what they have.
+    private var leaving: [ProxyEndpoint] = []
+    private var leavingTimer: RepeatedTask?
     private var nextEngineID: UInt64 = 0
     private var excluded: [String?: Set<EngineID>] = [:]
     private let settledPromise: EventLoopPromise<Void>
@@ -42,15 +45,52 @@ final class ProxyShard: ModelShard {
             limits: DispatchLimits(sequences: configuration.maximumSequences, hold: configuration.holdTimeout),
             metrics: metrics)
         dispatcher.hints = { $0.hints }
-        endpoints = engines.endpoints.enumerated().map { index, address in
-            ProxyEndpoint(
-                index: index, address: address, eventLoop: eventLoop, settings: engines, dispatcher: dispatcher,
-                delegate: self)
-        }
     }
 
-    /// Begins to ask the endpoints.
-    func start() { endpoints.forEach { $0.probe() } }
+    /// How often is looked whether an endpoint that leaves is done.
+    private static let leavingPeriod = TimeAmount.milliseconds(200)
+
+    var hasEngines: Bool { !endpoints.isEmpty }
+
+    func update(servers: [ServerPlace]) {
+        let gone = endpoints.filter { endpoint in
+            !servers.contains { $0.index == endpoint.index && $0.endpoint == endpoint.address }
+        }
+        endpoints.removeAll { endpoint in gone.contains { $0 === endpoint } }
+        for endpoint in gone {
+            endpoint.retire()
+            // Its successor may have its index.
+            served.remove(endpoint.index)
+            metrics.events.note(
+                .removed, endpoint.index, model: endpoint.models?.first?.name ?? "", reason: "\(endpoint.address)")
+        }
+        leaving += gone
+        dropIdle()
+        let new = servers.filter { place in !endpoints.contains { $0.index == place.index } }.map {
+            ProxyEndpoint(
+                index: $0.index, address: $0.endpoint, eventLoop: eventLoop, settings: settings,
+                dispatcher: dispatcher, delegate: self)
+        }
+        endpoints = (endpoints + new).sorted { $0.index < $1.index }
+        endpointsChanged()
+        new.forEach { $0.probe() }
+    }
+
+    /// Forgets endpoints that left and have nothing in hand any more.
+    private func dropIdle() {
+        for endpoint in leaving where endpoint.isIdle { endpoint.shutdown() }
+        leaving.removeAll { $0.isIdle }
+        guard !leaving.isEmpty else {
+            leavingTimer?.cancel()
+            leavingTimer = nil
+            return
+        }
+        guard leavingTimer == nil else { return }
+        let shard = NIOLoopBound(self, eventLoop: eventLoop)
+        leavingTimer = eventLoop.scheduleRepeatedTask(
+            initialDelay: Self.leavingPeriod, delay: Self.leavingPeriod
+        ) { _ in shard.value.dropIdle() }
+    }
 
     var servingEngines: Int { dispatcher.servingEngines }
     var unfinished: Int { dispatcher.unfinished }
@@ -65,22 +105,29 @@ final class ProxyShard: ModelShard {
 
     var reports: [EngineReport] {
         let views = dispatcher.views
-        return endpoints.map { endpoint in
+        let left = leaving.filter { endpoint in !endpoints.contains { $0.index == endpoint.index } }
+        return (endpoints + left).map { endpoint in
             let view = endpoint.upstream.flatMap { upstream in views.first { $0.id == upstream.engine } }
             return EngineReport(
                 index: endpoint.index, model: endpoint.models?.first?.name ?? "", address: "\(endpoint.address)",
-                state: endpoint.isServing ? .ready : endpoint.isKnown ? .restarting : .starting,
+                state: endpoint.state,
                 isServing: endpoint.isServing, pid: 0, restarts: endpoint.losses, reason: endpoint.reason, hello: nil,
                 statistics: nil, outstandingRequests: view?.outstandingRequests ?? 0,
                 outstandingTokens: view?.outstandingTokens ?? 0)
         }
     }
 
+    func has(engine: Int) -> Bool { endpoints.contains { $0.index == engine } }
+
+    func cards(of engine: Int) -> [ModelCard] { endpoints.first { $0.index == engine }?.models ?? [] }
+
     var held: Int { dispatcher.heldSequences }
 
     func placements(limit: Int) -> [RequestPlacement] {
         dispatcher.placements(limit: limit).compactMap { request, engine, attempts in
-            guard let endpoint = endpoints.first(where: { $0.upstream?.engine == engine }) else { return nil }
+            guard let endpoint = (endpoints + leaving).first(where: { $0.upstream?.engine == engine }) else {
+                return nil
+            }
             return RequestPlacement(
                 request: request, model: endpoint.models?.first?.name ?? "", engine: endpoint.index,
                 attempts: attempts)
@@ -91,7 +138,8 @@ final class ProxyShard: ModelShard {
     func failAll(_ error: APIError) { dispatcher.failAll(error) }
 
     func shutdown() {
-        endpoints.forEach { $0.shutdown() }
+        leavingTimer?.cancel()
+        (endpoints + leaving).forEach { $0.shutdown() }
         settledPromise.succeed()
     }
 
@@ -148,8 +196,9 @@ final class ProxyShard: ModelShard {
     private func start(
         _ exchange: GatewayShard.Exchange, kind: ProxyRecord.Kind, fields: ProxyFields
     ) throws(APIError) {
-        if let model = fields.model, !endpoints.contains(where: { !$0.isKnown || $0.has(model) }) {
-            throw .modelNotFound(model, known: cards.map(\.name))
+        let candidates = exchange.engine.map { only in endpoints.filter { $0.index == only } } ?? endpoints
+        if let model = fields.model, !candidates.contains(where: { !$0.isKnown || $0.has(model) }) {
+            throw .modelNotFound(model, known: candidates.flatMap { $0.models ?? [] }.map(\.name))
         }
         guard dispatcher.hasRoom(for: 1) else {
             metrics.rejected()
@@ -185,13 +234,18 @@ extension ProxyShard: ProxyEndpoint.Delegate {
     }
 
     func endpointChanged(_ endpoint: ProxyEndpoint) {
-        excluded.removeAll()
+        guard !endpoint.isRetired else { return }
         if endpoint.isServing, served.insert(endpoint.index).inserted {
             metrics.events.note(.ready, endpoint.index, model: endpoint.models?.first?.name ?? "")
         } else if !endpoint.isServing, served.remove(endpoint.index) != nil {
             metrics.events.note(
                 .lost, endpoint.index, model: endpoint.models?.first?.name ?? "", reason: endpoint.reason)
         }
+        endpointsChanged()
+    }
+
+    private func endpointsChanged() {
+        excluded.removeAll()
         var names: Set<String> = []
         cards = endpoints.flatMap { $0.models ?? [] }.filter { names.insert($0.name).inserted }
     }

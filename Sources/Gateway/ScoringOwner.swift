@@ -10,6 +10,7 @@ import Requests
 /// Lives on its connection's event loop.
 final class ScoringOwner: SequenceOwner {
     private let work: ScoringWork
+    let onlyEngine: UInt64?
     private let head: ScoringWork.Head
     private let dispatcher: SequenceDispatcher
     private let responder: HTTPResponder
@@ -32,8 +33,9 @@ final class ScoringOwner: SequenceOwner {
 
     init(
         work: ScoringWork, head: ScoringWork.Head, dispatcher: SequenceDispatcher, writer: BodyWriter,
-        responder: HTTPResponder, headers: HTTPHeaders, observer: RequestObserver
+        responder: HTTPResponder, headers: HTTPHeaders, onlyEngine: UInt64? = nil, observer: RequestObserver
     ) {
+        self.onlyEngine = onlyEngine
         self.work = work
         self.head = head
         self.dispatcher = dispatcher

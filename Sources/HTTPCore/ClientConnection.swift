@@ -245,7 +245,7 @@ enum ClientRequestHead {
         buffer.writeString(endpoint.prefix)
         buffer.writeString(request.target)
         buffer.writeStaticString(" HTTP/1.1\r\nHost: ")
-        buffer.writeString(endpoint.authority)
+        buffer.writeString(endpoint.hostField)
         for field in request.headers.fields where !isReserved(field.name) {
             buffer.writeStaticString("\r\n")
             buffer.writeString(field.name)

@@ -8,11 +8,14 @@ public struct HTTPEndpoint: Sendable, Hashable, CustomStringConvertible {
     public var port: Int
     /// What stands before every path; empty, or with a slash at its beginning and none at its end.
     public var prefix: String
+    /// What it is called, if `host` is only one of the addresses of that name.
+    public var name: String?
 
-    public init(host: String, port: Int, prefix: String = "") {
+    public init(host: String, port: Int, prefix: String = "", name: String? = nil) {
         self.host = host
         self.port = port
         self.prefix = prefix
+        self.name = name
     }
 
     /// - Throws: ``HTTPEndpointError`` that says what is wrong with `text`.
@@ -50,8 +53,15 @@ public struct HTTPEndpoint: Sendable, Hashable, CustomStringConvertible {
         self.init(host: String(name), port: port, prefix: String(path))
     }
 
+    /// Where it is.
+    public var authority: String { Self.authority(of: host, port) }
+
     /// The value of a `Host` header.
-    public var authority: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+    public var hostField: String { Self.authority(of: name ?? host, port) }
+
+    private static func authority(of host: String, _ port: Int) -> String {
+        host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+    }
 
     public var description: String { "http://\(authority)\(prefix)" }
 }

@@ -20,6 +20,11 @@ public struct HTTPServerError: Error, CustomStringConvertible {
     /// What the system said.
     public let reason: String
 
+    public init(listener: String, reason: String) {
+        self.listener = listener
+        self.reason = reason
+    }
+
     public var description: String {
         "cannot accept HTTP connections on \(listener): \(reason); check that the address is local, the port free and "
             + "the socket a listening one"

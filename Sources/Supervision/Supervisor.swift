@@ -30,6 +30,7 @@ private final class SupervisorLoop {
 
     private static let statusDescriptor: Int32 = 3
     private static let sharedDescriptor: Int32 = 4
+    private static let firstEngineDescriptor: Int32 = 5
 
     private let configuration: SupervisorConfiguration
     private let cores: CorePlan
@@ -41,6 +42,8 @@ private final class SupervisorLoop {
     private let modelOfEngine: [Int]
     private let addresses: [String]
     private var listener: ListeningSocket
+    /// Of single engines; empty if they have none.
+    private var engineListeners: [ListeningSocket]
     private var state: SupervisorState
     private var running: [Child: Running] = [:]
     private var events: [SupervisorEvent] = [.begin]
@@ -50,29 +53,36 @@ private final class SupervisorLoop {
         self.configuration = configuration
         // First, so that the most likely failure costs nothing.
         var listener = try ListeningSocket(host: configuration.host, port: configuration.port)
+        var engineListeners: [ListeningSocket] = []
+        func closeListeners() {
+            listener.close()
+            for index in engineListeners.indices { engineListeners[index].close() }
+        }
         do {
+            engineListeners = try Self.engineListeners(configuration)
             directory = try RunDirectory(
                 base: configuration.runDirectoryBase ?? RunDirectory.base(environment: configuration.environment))
         } catch {
-            listener.close()
+            closeListeners()
             throw error
         }
         let weights: [Int32]
         do {
             weights = try Self.memoryFiles(configuration.models.count)
         } catch {
-            listener.close()
+            closeListeners()
             throw error
         }
         // A program started under nohup ignores hang-ups.
         let wanted = [SIGINT, SIGTERM] + (tandem_signal_is_ignored(SIGHUP) ? [] : [SIGHUP])
         let signals = tandem_signal_descriptor(wanted, Int32(wanted.count))
         guard signals >= 0 else {
-            listener.close()
+            closeListeners()
             for file in weights { close(file) }
             throw .system(operation: "watch", subject: "signals", errno: -signals)
         }
         self.listener = listener
+        self.engineListeners = engineListeners
         self.weights = weights
         self.signals = signals
         cores = CorePlan(
@@ -89,9 +99,35 @@ private final class SupervisorLoop {
     }
 
     deinit {
-        listener.close()
+        closeListeners()
         for file in weights { close(file) }
         close(signals)
+    }
+
+    private func closeListeners() {
+        listener.close()
+        for index in engineListeners.indices { engineListeners[index].close() }
+    }
+
+    private static func engineListeners(
+        _ configuration: SupervisorConfiguration
+    ) throws(SupervisionError) -> [ListeningSocket] {
+        guard let first = configuration.enginePorts else { return [] }
+        let count = configuration.models.reduce(0) { $0 + $1.engines }
+        var listeners: [ListeningSocket] = []
+        do throws(SupervisionError) {
+            for index in 0..<count {
+                guard let port = UInt16(exactly: Int(first) + index) else {
+                    throw SupervisionError.cannotListen(
+                        host: configuration.host, port: first, reason: "there are no \(count) ports from there on")
+                }
+                listeners.append(try ListeningSocket(host: configuration.host, port: port))
+            }
+        } catch {
+            for index in listeners.indices { listeners[index].close() }
+            throw error
+        }
+        return listeners
     }
 
     private static func memoryFiles(_ count: Int) throws(SupervisionError) -> [Int32] {
@@ -131,7 +167,7 @@ private final class SupervisorLoop {
         case .kill(let child):
             running[child]?.process.killGroup()
         case .closeListener:
-            listener.close()
+            closeListeners()
         case .sendRoster(let roster):
             guard running[.gateway] != nil else { return }
             if running[.gateway]?.channel.send(.roster(roster)) == false {
@@ -185,6 +221,11 @@ private final class SupervisorLoop {
             launch.arguments += ["gateway"] + configuration.gatewayArguments
             launch.arguments += ["--listen-fd", "\(Self.sharedDescriptor)"]
             launch.descriptors.append((listener.descriptor, Self.sharedDescriptor))
+            for (index, listener) in engineListeners.enumerated() {
+                let descriptor = Self.firstEngineDescriptor + Int32(index)
+                launch.arguments += ["--engine-listen-fd", "\(descriptor)"]
+                launch.descriptors.append((listener.descriptor, descriptor))
+            }
             launch.environment.merge(configuration.gatewayEnvironment) { $1 }
         case .engine(let index):
             // A socket file of the last run would refuse the next one.

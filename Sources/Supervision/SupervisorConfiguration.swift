@@ -27,7 +27,8 @@ public struct SupervisorConfiguration: Sendable {
     public var processName = "tandem"
     /// Engines count through from the first model's on, in this order.
     public var models: [SupervisedModel]
-    /// Arguments of the gateway; the supervisor adds `--listen-fd` and `--status-fd`.
+    /// Arguments of the gateway; the supervisor adds `--listen-fd`, `--engine-listen-fd` for each engine with a
+    /// port of its own, and `--status-fd`.
     public var gatewayArguments: [String]
     /// Environment of all children.
     public var environment: [String: String]
@@ -35,6 +36,8 @@ public struct SupervisorConfiguration: Sendable {
     public var gatewayEnvironment: [String: String] = [:]
     public var host: String
     public var port: UInt16
+    /// Engine i is reached alone at this port + i; null for no such ports.
+    public var enginePorts: UInt16?
     /// How long open requests may take to finish after a signal asked to stop.
     public var shutdownTimeout = Duration.seconds(30)
     /// When children that hang are killed.

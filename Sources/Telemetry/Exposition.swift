@@ -9,7 +9,9 @@ extension MetricRegistry {
     /// All metrics in Prometheus' text format 0.0.4
     /// (https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format): families in order of their
     /// names, series in order of their labels.
-    public func exposition() -> String {
+    ///
+    /// - Parameter labels: series that lack one of them are left out.
+    public func exposition(having labels: [MetricLabel] = []) -> String {
         // Handles are copied out, so that nothing is read or written to while the lock is held.
         let families = state.withLock { state in
             state.families.map { (name: $0.key, family: $0.value) }.sorted { $0.name < $1.name }
@@ -17,8 +19,10 @@ extension MetricRegistry {
         var text = ""
         text.reserveCapacity(families.count * 256)
         for (name, family) in families {
+            let shown = family.series.filter { MetricNames.exposed($0.key, has: labels) }
+            if shown.isEmpty, !labels.isEmpty { continue }
             text += "# HELP \(name) \(Self.escapedHelp(family.help))\n# TYPE \(name) \(family.kind.rawValue)\n"
-            for (labels, series) in family.series.sorted(by: { $0.key < $1.key }) {
+            for (labels, series) in shown.sorted(by: { $0.key < $1.key }) {
                 Self.append(series, name: name, labels: labels, to: &text)
             }
         }

@@ -137,6 +137,18 @@ public final class MetricRegistry: Sendable {
         }
     }
 
+    /// Takes all series away that have these labels, whatever others they have, for example those of an engine that is
+    /// gone.
+    public func removeAll(having labels: [MetricLabel]) {
+        state.withLock { state in
+            for (name, family) in state.families {
+                var family = family
+                family.series = family.series.filter { !MetricNames.exposed($0.key, has: labels) }
+                state.families[name] = family.series.isEmpty ? nil : family
+            }
+        }
+    }
+
     private func find<Handle: Sendable>(
         _ name: String,
         _ help: String,
@@ -181,6 +193,12 @@ enum MetricNames {
         return byName.sorted { $0.key < $1.key }
             .map { "\($0.key)=\"\(escaped($0.value))\"" }
             .joined(separator: ",")
+    }
+
+    /// Whether labels as they are exposed have others among them. A quote within a value is escaped, so that nothing else
+    /// looks like a label.
+    static func exposed(_ text: String, has labels: [MetricLabel]) -> Bool {
+        labels.allSatisfy { ",\(text),".contains(",\(exposed([$0])),") }
     }
 
     static func escaped(_ value: String) -> String {

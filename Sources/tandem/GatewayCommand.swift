@@ -23,6 +23,8 @@ struct GatewayCommand: ParsableCommand {
 
             Example:
               tandem gateway --endpoints http://10.0.0.1:8000,http://10.0.0.2:8000
+              tandem gateway --roster /etc/tandem/roster
+              tandem gateway --endpoints dns+http://vllm.models.svc.cluster.local:8000
               tandem gateway smollm2-135m-instruct --endpoints link+tcp:10.0.0.1:7000
 
             Engines of Tandem itself (link+tcp:HOST:PORT, link+unix:PATH) need the model, for its tokenizer.
@@ -34,21 +36,20 @@ struct GatewayCommand: ParsableCommand {
     @Option(help: .hidden, transform: GatewayModel.init) var servedModel: [GatewayModel] = []
     @Option(help: .hidden) var statusFd: Int32?
     @Option(help: .hidden) var listenFd: Int32?
+    @Option(help: .hidden) var engineListenFd: [Int32] = []
 
     func run() throws {
         let events = ProcessEvents(processName: "tandem-gateway")
         let configuration: GatewayConfiguration
-        let roster: Roster?
         do {
             configuration = try makeConfiguration()
-            roster = try engines.roster()
         } catch {
             Process.log("gateway: cannot start: \(error)")
             throw ExitCode(EngineExit.misconfigured.rawValue)
         }
         // The main thread only waits, so that signals have somebody who takes them at any time.
         let lifetime = Task {
-            try await GatewayServer.start(configuration, roster: roster) { reason in
+            try await GatewayServer.start(configuration) { reason in
                 Process.log("gateway: \(reason)")
                 events.end(with: EngineExit.supervisorGone.rawValue)
             }
@@ -95,8 +96,9 @@ struct GatewayCommand: ParsableCommand {
             count += UInt32(model.engines)
             models.append(served)
         }
+        let sources = try engines.sources()
         if let model = try engines.linkedModel() { models.append(try served(model)) }
-        let external = try engines.external()
+        let external = try engines.external(sources)
         guard !models.isEmpty || external != nil else {
             throw ConfigurationError(
                 source: "--endpoints", reason: "give the servers, such as http://127.0.0.1:8001,http://127.0.0.1:8002")
@@ -111,6 +113,9 @@ struct GatewayCommand: ParsableCommand {
             log: { [logLevel = server.logLevel] in if logLevel != .error { Process.log("gateway: \($0)") } },
             secondsSince1970: Process.secondsSince1970)
         configuration.external = external
+        configuration.upstreams = sources
+        configuration.enginePorts =
+            engineListenFd.isEmpty ? try server.portsOfEngines() : .descriptors(engineListenFd)
         configuration.drainTimeout = try server.time(server.shutdownTimeout, of: "--shutdown-timeout")
         configuration.holdTimeout = try server.time(server.holdTimeout, of: "--hold-timeout")
         configuration.eventLoops = server.threads

@@ -16,6 +16,9 @@ struct GatewayFlags: ParsableArguments {
     @Option(help: ArgumentHelp("Port to listen on; 0 takes any free one.", valueName: "number"))
     var port: UInt16 = 8000
 
+    @Option(help: ArgumentHelp("First of the ports that reach one engine each.", valueName: "number"))
+    var enginePorts: UInt16?
+
     @Option(
         help: ArgumentHelp("Key that clients must send, once a key; better given as TANDEM_API_KEY.", valueName: "key"))
     var apiKey: [String] = []
@@ -55,6 +58,15 @@ struct GatewayFlags: ParsableArguments {
 
     func listener() -> HTTPListener { .address(host: host, port: Int(port)) }
 
+    /// Ports of single engines; nil if none are wanted.
+    func portsOfEngines() throws -> EnginePorts? {
+        guard let enginePorts else { return nil }
+        guard enginePorts > 0 else {
+            throw ConfigurationError(source: "--engine-ports", reason: "the first port is a number from 1 to 65535")
+        }
+        return .from(host: host, first: Int(enginePorts))
+    }
+
     func address(port: Int) -> String { HTTPEndpoint(host: host, port: port).authority }
 
     func time(_ text: String, of flag: String) throws -> TimeAmount {
@@ -72,6 +84,14 @@ struct EndpointFlags: ParsableArguments {
 
     @Option(help: ArgumentHelp("Servers, with commas between them: http://HOST:PORT[/PREFIX].", valueName: "urls"))
     var endpoints: String?
+
+    @Option(
+        help: ArgumentHelp("File with a server's address a line, read again when it changes.", valueName: "path"))
+    var roster: String?
+
+    @Option(
+        help: ArgumentHelp("How often the addresses of dns+http://NAME:PORT are asked for.", valueName: "time"))
+    var dnsInterval = "5s"
 
     @Option(
         help: ArgumentHelp("Key that the servers are sent; better given as TANDEM_ENDPOINT_API_KEY.", valueName: "key"))
@@ -97,31 +117,53 @@ struct EndpointFlags: ParsableArguments {
         help: "Let another server go on with a stream whose server is lost.")
     var continueStreams = true
 
-    private var addresses: [String] {
-        (endpoints ?? "").split(separator: ",").map { String($0.filter { $0 != " " }) }.filter { !$0.isEmpty }
-    }
-
-    private var links: [String] { addresses.filter { $0.hasPrefix("link+") } }
-
-    /// Servers that are spoken to over HTTP; nil if there are none.
-    func external() throws -> ExternalEngines? {
-        let addresses = addresses.filter { !$0.hasPrefix("link+") }
-        guard !addresses.isEmpty else { return nil }
-        var endpoints: [HTTPEndpoint] = []
-        for address in addresses {
+    /// What names the engines; nil if nothing does.
+    func sources() throws -> UpstreamSources? {
+        let texts = (endpoints ?? "").split(separator: ",").map { String($0.filter { $0 != " " }) }
+        var addresses: [UpstreamAddress] = []
+        for text in texts where !text.isEmpty {
             do {
-                var endpoint = try HTTPEndpoint(address)
-                // Clients are given addresses with /v1, and so is this one.
-                if endpoint.prefix.hasSuffix("/v1") { endpoint.prefix.removeLast(3) }
-                guard !endpoints.contains(endpoint) else {
-                    throw HTTPEndpointError(address: address, reason: "it is given twice")
+                let address = try UpstreamAddress(text)
+                guard !addresses.contains(address) else {
+                    throw ConfigurationError(source: "--endpoints", reason: "\(address) is given twice")
                 }
-                endpoints.append(endpoint)
-            } catch {
+                addresses.append(address)
+            } catch let error as UpstreamAddressError {
                 throw ConfigurationError(source: "--endpoints", reason: "\(error)")
             }
         }
-        var engines = ExternalEngines(endpoints: endpoints)
+        guard !addresses.isEmpty || roster != nil else {
+            guard let model else { return nil }
+            throw ConfigurationError(source: model, reason: Self.needlessModel)
+        }
+        let engine = addresses.first(where: \.isEngine)
+        if let engine, model == nil {
+            throw ConfigurationError(
+                source: "--endpoints",
+                reason: "\(engine) is an engine that knows no text: name its model, as in "
+                    + "tandem gateway MODEL --endpoints \(engine)")
+        }
+        if let model, engine == nil, roster == nil {
+            throw ConfigurationError(source: model, reason: Self.needlessModel)
+        }
+        var sources = UpstreamSources(addresses: addresses, takesEngines: model != nil)
+        do {
+            sources.file = try roster.map { (path: $0, content: try RosterFile(path: $0, takesEngines: model != nil)) }
+        } catch {
+            throw ConfigurationError(source: "--roster", reason: "\(error)")
+        }
+        sources.resolveInterval = try time(dnsInterval, of: "--dns-interval")
+        return sources
+    }
+
+    private static let needlessModel = "a model is only needed for engines at link+tcp: or link+unix: addresses"
+
+    /// How servers that are spoken to over HTTP are dealt with; nil if there are none, and none can come.
+    func external(_ sources: UpstreamSources?) throws -> ExternalEngines? {
+        guard let sources, sources.file != nil || sources.addresses.contains(where: { !$0.isEngine }) else {
+            return nil
+        }
+        var engines = ExternalEngines()
         let key = endpointApiKey ?? Process.environment()["TANDEM_ENDPOINT_API_KEY"] ?? ""
         engines.apiKey = key.isEmpty ? nil : key
         engines.limits.connectTimeout = try time(connectTimeout, of: "--connect-timeout")
@@ -143,30 +185,11 @@ struct EndpointFlags: ParsableArguments {
 
     /// The model of the engines that are reached by a link; nil if there are none.
     func linkedModel() throws -> GatewayModel? {
-        guard !links.isEmpty else {
-            guard let model else { return nil }
-            throw ConfigurationError(
-                source: model, reason: "a model is only needed for engines at link+tcp: or link+unix: addresses")
-        }
-        guard let model else {
-            throw ConfigurationError(
-                source: "--endpoints",
-                reason: "\(links[0]) is an engine that knows no text: name its model, as in "
-                    + "tandem gateway MODEL --endpoints \(links[0])")
-        }
+        guard let model else { return nil }
         let found = try ModelFile.resolve(model)
         let choice = ModelChoice(path: found.path)
         return GatewayModel(
             choice: choice, names: [found.name],
-            contextLength: try ModelFile(choice, maximumContextLength: nil).contextLength, engines: links.count)
-    }
-
-    /// The engines that are reached by a link; nil if there are none.
-    func roster() throws -> Roster? {
-        guard !links.isEmpty else { return nil }
-        for link in links { _ = try LinkAddress(link) }
-        return Roster(
-            generation: 1,
-            engines: links.enumerated().map { RosterEntry(index: UInt32($0), address: $1, state: .ready) })
+            contextLength: try ModelFile(choice, maximumContextLength: nil).contextLength, engines: 1)
     }
 }

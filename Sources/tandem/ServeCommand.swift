@@ -64,6 +64,7 @@ struct ServeCommand: ParsableCommand {
             port: settings.port)
         // By the environment: a command line is open to all users of the machine.
         if let key = settings.apiKey { configuration.gatewayEnvironment["TANDEM_API_KEY"] = key }
+        configuration.enginePorts = settings.enginePorts
         configuration.requiresKey = settings.apiKey != nil
         configuration.shutdownTimeout = settings.shutdownTimeout
         configuration.startedAt = startedAt

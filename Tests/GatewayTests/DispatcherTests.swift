@@ -12,13 +12,15 @@ import Testing
 /// Records what it is asked and answers nothing by itself.
 private final class FakeUpstream: Upstream {
     let engine: EngineID
+    let routingKey: UInt64
     let resumeCapability: ResumeCapability
     var started: [EngineRequest] = []
     var cancelled: [RequestID] = []
     var paused: [RequestID] = []
     var resumed: [RequestID] = []
 
-    init(_ engine: UInt64, _ capability: ResumeCapability = .tokens) {
+    init(_ engine: UInt64, _ capability: ResumeCapability = .tokens, key: UInt64? = nil) {
+        routingKey = key ?? engine
         self.engine = EngineID(engine)
         resumeCapability = capability
     }
@@ -35,6 +37,7 @@ private final class FakeOwner: SequenceOwner {
     var outputs: [SequenceOutput] = []
     var errors: [APIError] = []
     var isPaused = false
+    var onlyEngine: UInt64?
     /// What else the request does when one of its sequences fails.
     var afterFailure: () -> Void = {}
 
@@ -89,6 +92,38 @@ private final class FakeOwner: SequenceOwner {
         #expect(owner.emitted == [7, 8, 9])
         #expect(owner.errors.isEmpty)
         #expect(dispatcher.unfinished == 0 && dispatcher.outstanding == 0)
+    }
+
+    @Test func whatIsForOneEngineGoesToNoOther() throws {
+        let dispatcher = dispatcher()
+        let (first, second) = (FakeUpstream(1, key: 0), FakeUpstream(2, key: 1))
+        for engine in [first, second] { dispatcher.engineAppeared(engine) }
+        let owner = FakeOwner()
+        owner.onlyEngine = 0
+        let ids = (0..<9).map { dispatcher.start(owner: owner, choice: $0) }
+        #expect(first.started.count == 9 && second.started.isEmpty)
+        let busy = RequestFailure(kind: .overloaded, message: "busy")
+        dispatcher.receive([SequenceOutput(id: ids[8], finish: .failed, failure: busy)], from: first.engine)
+        #expect(owner.errors.map(\.status) == [429])
+        dispatcher.receive([SequenceOutput(id: ids[0], tokens: [7])], from: first.engine)
+        dispatcher.engineLost(first.engine, reason: "killed")
+        #expect(dispatcher.heldSequences == 8)
+        // It gives way to others that may have any.
+        let other = FakeOwner()
+        _ = dispatcher.start(owner: other, choice: 0)
+        #expect(second.started.count == 1)
+        let third = FakeUpstream(3, key: 2)
+        dispatcher.engineAppeared(third)
+        #expect(dispatcher.heldSequences == 8 && third.started.isEmpty)
+        let successor = FakeUpstream(4, key: 0)
+        dispatcher.engineAppeared(successor)
+        #expect(successor.started.map(\.id) == Array(ids[..<8]) && dispatcher.heldSequences == 0)
+        #expect(successor.started[0].tokens == [1, 2, 3, 7])
+        let draining = RequestFailure(kind: .draining, message: "ends")
+        dispatcher.receive([SequenceOutput(id: ids[0], finish: .failed, failure: draining)], from: successor.engine)
+        #expect(dispatcher.heldSequences == 1 && second.started.count == 1)
+        loop.advanceTime(by: .seconds(30))
+        #expect(owner.errors.map(\.status) == [429, 503])
     }
 
     @Test func migrationsAreCountedApartFromRetries() {

@@ -166,6 +166,61 @@ private final class Owner: SequenceOwner {
         pool.shutdown()
     }
 
+    private func step(_ id: RequestID, _ token: TokenID, _ finish: FinishReason? = nil) -> EngineLinkClient.Event {
+        .message(
+            .stepOutput(StepOutput(step: 1, outputs: [SequenceOutput(id: id, tokens: [token], finish: finish)])))
+    }
+
+    private func roster(_ generation: UInt64, _ entries: [(UInt32, String)]) -> Roster {
+        Roster(
+            generation: generation,
+            engines: entries.map { RosterEntry(index: $0, address: "link+unix:/\($1)", state: .ready, pid: 1) })
+    }
+
+    @Test func anEngineThatLeftFinishesWhatItHas() throws {
+        pool.update(roster(1, [(0, "a")]))
+        links.all[0].open()
+        let owner = Owner()
+        let id = dispatcher.start(owner: owner, choice: 0)
+        // Another one has its index.
+        pool.update(roster(2, [(0, "b")]))
+        let (old, new) = (links.all[0], links.all[1])
+        new.open()
+        _ = dispatcher.start(owner: Owner(), choice: 0)
+        #expect(old.submitted.count == 1 && new.submitted.count == 1 && dispatcher.servingEngines == 1)
+        pass(milliseconds: 5000, beating: [old, new])
+        #expect(!old.isClosed)
+        old.onEvent(step(id, 5))
+        old.onEvent(step(id, 6, .length))
+        #expect(owner.tokens == [5, 6])
+        pass(milliseconds: 250, beating: [old, new])
+        #expect(old.isClosed && !new.isClosed && dispatcher.servingEngines == 1)
+        pool.shutdown()
+    }
+
+    @Test(arguments: [true, false]) func anEngineThatLeftMayEnd(dies: Bool) throws {
+        pool.update(roster(1, [(0, "a")]))
+        links.all[0].open()
+        let owner = Owner()
+        let id = dispatcher.start(owner: owner, choice: 0)
+        links.all[0].onEvent(step(id, 5))
+        pool.update(roster(2, [(1, "b")]))
+        let (old, new) = (links.all[0], links.all[1])
+        new.open()
+        // Or it falls silent.
+        if dies { old.onEvent(.closed(LinkError(code: .connection, message: "gone"))) }
+        pass(milliseconds: 2250, beating: [new])
+        #expect(old.isClosed && new.submitted.map(\.tokens) == [[1, 5]])
+        pool.shutdown()
+    }
+
+    @Test func anIdleEngineLeavesAtOnce() {
+        serve(2)
+        pool.update(Roster(generation: 2))
+        #expect(links.all.allSatisfy(\.isClosed) && dispatcher.servingEngines == 0)
+        pool.shutdown()
+    }
+
     @Test func heartbeatsKeepALink() {
         serve(2)
         pass(milliseconds: 60_000, beating: links.all)

@@ -93,6 +93,24 @@ import Testing
         #expect(registry.exposition().isEmpty)
     }
 
+    @Test func seriesAreFoundByTheirLabels() {
+        let registry = MetricRegistry()
+        let one = MetricLabel("engine", "1")
+        registry.gauge("a", help: "", labels: [one, MetricLabel("model", "m")]).set(1)
+        registry.gauge("a", help: "", labels: [MetricLabel("engine", "11")]).set(2)
+        registry.gauge("b", help: "", labels: [MetricLabel("model", "x\",engine=\"1")]).set(3)
+        registry.gauge("c", help: "", labels: [one]).set(4)
+        #expect(
+            registry.exposition(having: [one])
+                == "# HELP a \n# TYPE a gauge\na{engine=\"1\",model=\"m\"} 1\n# HELP c \n# TYPE c gauge\n"
+                + "c{engine=\"1\"} 4\n")
+        #expect(registry.exposition(having: [one, MetricLabel("model", "n")]) == "")
+        registry.removeAll(having: [one])
+        #expect(registry.exposition(having: [one]) == "")
+        #expect(registry.exposition().contains("a{engine=\"11\"} 2") && registry.exposition().contains("} 3"))
+        #expect(!registry.exposition().contains("# TYPE c"))
+    }
+
     @Test func manyThreadsLoseNothing() async {
         let registry = MetricRegistry()
         let counter = registry.counter("c_total", help: "")
