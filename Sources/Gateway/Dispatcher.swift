@@ -80,6 +80,8 @@ struct DispatchLimits {
     var hold: TimeAmount = .seconds(30)
     /// How often a sequence may be submitted.
     var attempts = 16
+    /// How often, if an engine of ours fails with it and there is no other.
+    var attemptsWithoutOther = 4
 }
 
 /// Sequences of token ids for our own engines.
@@ -491,6 +493,12 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
             } else if failure.kind == .draining {
                 countMove(id, owner, sequence.choice, cause: .draining)
                 hold(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts)
+            } else if upstreams[sequence.engine]?.resumeCapability == .tokens,
+                sequence.attempts < limits.attemptsWithoutOther
+            {
+                // One of our own lost a step, for want of memory for example; the next one has other sequences in it.
+                countMove(id, owner, sequence.choice, cause: MigrationCause(failure.kind))
+                submit(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: [])
             } else {
                 owner.fail(choice: sequence.choice, error: .server(failure.message))
             }

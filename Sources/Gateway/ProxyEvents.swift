@@ -150,6 +150,7 @@ struct ProxyEvents {
             return .fine
         }
         record.hasContent = true
+        record.events += 1
         guard record.kind != .other else { return .fine }
         var chunk = ProxyChunk()
         guard chunk.read(payload) else {

@@ -206,9 +206,30 @@ final class ProxyOwner: WorkOwner {
             var told = error.status == 500 ? APIError.badGateway(error.message) : error
             told.message += why
             told.code = "stream_interrupted"
-            responder.write(Array("data: ".utf8) + told.body + Array("\n\n".utf8))
+            responder.write(errorEvent(told))
         }
         responder.finish()
+    }
+
+    /// The last event of a stream that ends too early, in the form of its endpoint.
+    private func errorEvent(_ error: APIError) -> [UInt8] {
+        guard request.target == "/v1/responses" else {
+            return Array("data: ".utf8) + error.body + Array("\n\n".utf8)
+        }
+        var writer = JSONWriter()
+        writer.beginObject()
+        writer.key("type")
+        writer.string("error")
+        writer.key("code")
+        writer.string(error.code ?? error.type)
+        writer.key("message")
+        writer.string(error.message)
+        writer.key("param")
+        writer.null()
+        writer.key("sequence_number")
+        writer.integer(record.events)
+        writer.endObject()
+        return Array("event: error\ndata: ".utf8) + writer.bytes + Array("\n\n".utf8)
     }
 
     private func clientGone() {

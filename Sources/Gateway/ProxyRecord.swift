@@ -42,6 +42,8 @@ final class ProxyRecord {
     var finishReason: String?
     /// Whether the client got anything that means something.
     var hasContent = false
+    /// Events with content that the client got.
+    var events = 0
     /// Whether the stream said that it is over.
     var isDone = false
     /// Why an answer that has begun cannot go on elsewhere.

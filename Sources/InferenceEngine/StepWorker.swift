@@ -122,7 +122,7 @@ final class StepWorker {
         case .draining, .stopped:
             return RequestFailure(kind: .draining, message: "the engine is about to end and takes no new requests")
         case .dead(let error):
-            return RequestFailure(kind: .engine, message: "the engine's device failed: \(error.message)")
+            return RequestFailure(kind: .draining, message: "the engine ends, its device failed: \(error.message)")
         }
         guard request.pooling == nil || executor.capabilities.pooling else {
             return RequestFailure(kind: .invalid, message: "this engine's device makes no pooled vectors")
@@ -153,7 +153,7 @@ final class StepWorker {
             // Their outputs are not wanted any more; the device must be done with them before it is shut down.
             guard (try? executor.result(of: ticket, into: &result)) != nil else { break }
         }
-        scheduler.failAll(RequestFailure(kind: .engine, message: "the engine ended"))
+        scheduler.failAll(RequestFailure(kind: .draining, message: "the engine ended"))
         reportReady()
         reportStatistics(force: true)
         completeDrain()
@@ -274,7 +274,8 @@ final class StepWorker {
         unsampled = nil
         timer.update()
         timer.setDevice(busy: false)
-        scheduler.failAll(failure(error))
+        // No fault of theirs: they may go on elsewhere, or here when the engine is back.
+        scheduler.failAll(RequestFailure(kind: .draining, message: error.message))
         reportReady()
         handlers.fatal(error)
     }

@@ -52,9 +52,9 @@ public struct RequestFailure: Error, Sendable, Equatable {
         case invalid = 2
         /// The engine's queue is full.
         case overloaded = 3
-        /// The engine failed while it ran.
+        /// The engine failed while it ran, and serves on.
         case engine = 4
-        /// The engine is draining and takes no new requests.
+        /// The engine is about to end, by itself or because its device failed, and takes no new requests.
         case draining = 5
     }
 

@@ -409,7 +409,7 @@ import Testing
             _ = try await gateway.opened()
             let answer = try await gateway.answer(testRequest(1, new: 50))
             #expect(answer.finish == .failed)
-            #expect(answer.failure?.kind == .engine)
+            #expect(answer.failure?.kind == .draining)
             let exit = try await engine.service.ended.get()
             #expect(exit == .deviceFailed)
             #expect(await engine.lines.next()?.contains("fell off the bus") == true)

@@ -153,6 +153,25 @@ private final class FakeOwner: SequenceOwner {
         #expect(metrics.retries.value == 1)
     }
 
+    /// A step may fail for want of memory, and nobody else is there.
+    @Test func theOnlyEngineTriesAgain() {
+        let dispatcher = dispatcher()
+        let engine = FakeUpstream(1)
+        dispatcher.engineAppeared(engine)
+        let owner = FakeOwner()
+        let id = dispatcher.start(owner: owner, choice: 0)
+        let failed = SequenceOutput(
+            id: id, finish: .failed, failure: RequestFailure(kind: .engine, message: "no memory"))
+        dispatcher.receive([SequenceOutput(id: id, tokens: [7])], from: engine.engine)
+        for _ in 0..<3 { dispatcher.receive([failed], from: engine.engine) }
+        #expect(engine.started.map(\.tokens) == [[1, 2, 3]] + Array(repeating: [1, 2, 3, 7], count: 3))
+        #expect(owner.errors.isEmpty)
+        // It is not tried for ever.
+        dispatcher.receive([failed], from: engine.engine)
+        #expect(engine.started.count == 4 && owner.errors.map(\.status) == [500])
+        #expect(dispatcher.unfinished == 0 && dispatcher.outstanding == 0)
+    }
+
     @Test func aPausedSequenceMovesPaused() {
         let dispatcher = dispatcher()
         let first = FakeUpstream(1)

@@ -227,7 +227,7 @@ final class Reports: Sendable {
         }
         loop.submit(request(10))
         try reports.waitForFinishes(1)
-        #expect(reports.outputs(10).last?.failure?.kind == .engine)
+        #expect(reports.outputs(10).last?.failure?.kind == .draining)
         #expect(reports.fatal == [fatal])
         end(loop, reports)
     }
