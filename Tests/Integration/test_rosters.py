@@ -153,7 +153,7 @@ class RosterTests(unittest.TestCase):
     def test_load_while_the_roster_changes(self):
         engines = self.fakes("m", "m", "m")
         self.write(*engines)
-        gateway = self.start(engines=3)
+        gateway = self.start("--threads", "2", engines=3)
         wrong, count, over = [], [0], threading.Event()
 
         def ask(number):
