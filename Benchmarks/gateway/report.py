@@ -162,7 +162,7 @@ def figure(result):
         parts.append(f'<text x="16" y="{y}" font-weight="bold">{escape(title)}</text>')
         y += 8
         for name in names(result):
-            if name not in row:
+            if name not in row or name == "direct":
                 continue
             cell = row[name]
             color = COLORS.get(name, "#d9480f" if name.endswith("link") else "#f59f00")
