@@ -19,7 +19,8 @@ final class ControllerFixture: Sendable {
     private let state: Box
     private let thread: pthread_t
 
-    /// `FakeClient` is used under the lock only.
+    /// Unchecked: `state`, with its fake clients, is touched under the lock only, and `controller` is set once, before
+    /// the thread that reads it is made.
     private final class Box: @unchecked Sendable {
         let lock = Mutex(())
         var state = State()
