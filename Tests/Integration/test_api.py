@@ -651,6 +651,9 @@ class ChatTests(ServerTestCase):
             self.assertIsNone(chunk["choices"][0]["finish_reason"])
         self.assertEqual(last["choices"][0]["delta"], {})
         self.assertEqual(last["choices"][0]["finish_reason"], whole["choices"][0]["finish_reason"])
+        # The second run finds more of the prompt in the prefix cache, so that one field may differ.
+        for document in (usage, whole):
+            document["usage"].pop("prompt_tokens_details")
         self.assertEqual((usage["choices"], usage["usage"]), ([], whole["usage"]))
         self.assertGreaterEqual(len(content), 26)
         self.assertEqual({chunk["id"] for chunk in run.chunks}, {first["id"]})
