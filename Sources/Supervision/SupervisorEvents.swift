@@ -1,0 +1,45 @@
+// Tandem — Apache-2.0
+
+internal import EngineLink
+
+/// A process under supervision.
+enum Child: Hashable, Sendable, CustomStringConvertible {
+    case gateway
+    case engine(Int)
+
+    var description: String {
+        switch self {
+        case .gateway: "gateway"
+        case .engine(let index): "engine \(index)"
+        }
+    }
+}
+
+/// What happens to a supervisor. Times are durations since any fixed instant.
+enum SupervisorEvent: Equatable {
+    case begin
+    case started(Child, pid: Int32)
+    /// It serves. `detail` is what it says of itself, for people.
+    case ready(Child, detail: String)
+    case ended(Child, ChildExit)
+    /// It gave a sign of life.
+    case heartbeat(Child, progress: UInt64, isWorking: Bool)
+    /// Time has passed; deadlines may be due.
+    case timePassed
+    case stopRequested(signal: Int32)
+}
+
+/// What a supervisor shall do.
+enum SupervisorAction: Equatable {
+    case start(Child)
+    /// Ask to finish: SIGTERM.
+    case terminate(Child)
+    /// SIGKILL to its process group.
+    case kill(Child)
+    case closeListener
+    case sendRoster(Roster)
+    /// Every model can answer from now on, but those that do not start. The devices are one a model, null for those.
+    case announce(devices: [String?])
+    case log(SupervisorOutput.Severity, String)
+    case exit(code: Int32)
+}
