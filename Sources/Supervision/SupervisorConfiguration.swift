@@ -42,6 +42,8 @@ public struct SupervisorConfiguration: Sendable {
     public var shutdownTimeout = Duration.seconds(30)
     /// When children that hang are killed.
     public var hangLimits = HangLimits()
+    /// How engines share a GPU; null if they do not.
+    public var sharing: SharingConfiguration?
     public var requiresKey = false
     /// When the program started, for the time until ready.
     public var startedAt = ContinuousClock.now
