@@ -62,16 +62,22 @@ struct SupervisorState {
     var gateway = Record(policy: RestartPolicy(settings: .gateway))
     var engines: [Record]
     var roster = Roster()
+    var administration: Administration
+    var memory: MemoryWatch
     var exitCode: Int32 = 0
     var hasExited = false
 
     /// - Parameters:
     ///   - addresses: where the link of each engine is.
     ///   - groups: the models that these engines run.
+    ///   - memory: what is known of the memory that engines may take.
     init(
-        addresses: [String], groups: [EngineGroup], shutdownTimeout: Duration, hangLimits: HangLimits = HangLimits()
+        addresses: [String], groups: [EngineGroup], shutdownTimeout: Duration, hangLimits: HangLimits = HangLimits(),
+        memory: MemoryWatch = MemoryWatch()
     ) {
         self.hangLimits = hangLimits
+        self.memory = memory
+        administration = Administration(orders: addresses.map { _ in nil })
         self.addresses = addresses
         self.groups = groups
         doesNotStart = groups.map { _ in false }
@@ -89,7 +95,7 @@ struct SupervisorState {
             return nil
         }
         let hangs = phase == .serving ? children.compactMap { hangDeadline(of: $0) } : []
-        return (restarts + hangs + [phaseDeadline].compactMap { $0 }).min()
+        return (restarts + hangs + [phaseDeadline, administrationDeadline].compactMap { $0 }).min()
     }
 
     /// The roster that was sent last.
@@ -115,9 +121,16 @@ struct SupervisorState {
         case .timePassed:
             killHanging(at: now, &actions)
             timePassed(at: now, &actions)
+            administrationTimePassed(at: now, &actions)
         case .stopRequested(let signal):
             stop(signal, at: now, &actions)
+        case .administer(let command, let connection):
+            let reply = administer(command, at: now, &actions)
+            actions.append(.answer(reply, connection: connection))
+        case .memoryRead(let samples):
+            memoryRead(samples, at: now, &actions)
         }
+        advanceRollingRestart(at: now, &actions)
         updateRoster(&actions)
         finishIfDone(at: now, &actions)
         return actions
@@ -130,6 +143,10 @@ struct SupervisorState {
         self[child].startedAt = now
         self[child].readyAt = nil
         self[child].hang = nil
+        // Whoever asked for its end has what was wanted.
+        if case .engine(let index) = child, case .end = administration.orders[index] {
+            administration.orders[index] = nil
+        }
         actions.append(.start(child))
     }
 
@@ -171,6 +188,7 @@ struct SupervisorState {
             self[child].condition = .idle
             return
         }
+        if endedAsOrdered(child, exit, at: now, &actions) { return }
         let decision = self[child].policy.died(after: served)
         self[child].condition = .waiting(until: now + decision.delay)
         self[child].restarts += 1
@@ -289,7 +307,7 @@ struct SupervisorState {
             let state: RosterEntry.State =
                 switch engine.condition {
                 case .starting: .starting
-                case .ready: .ready
+                case .ready: administration.orders[index] == nil ? .ready : .draining
                 case .killed: .restarting
                 case .waiting, .idle: engine.isFailed ? .failed : .restarting
                 }
