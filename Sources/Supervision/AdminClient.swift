@@ -21,11 +21,14 @@ public struct AdminClient: ~Copyable {
     public init(directory: String, patience: Duration = .seconds(10)) throws(Problem) {
         path = "\(directory)/\(AdminSocket.name)"
         self.patience = patience
-        let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
-        let descriptor = socket(AF_UNIX, type, 0)
+        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else {
             throw Problem(description: "cannot create a socket: \(String(cString: strerror(errno)))")
         }
+        // How long it waits where many others wait, too; zero would be for ever.
+        let (seconds, attoseconds) = max(patience, .milliseconds(1)).components
+        var limit = timeval(tv_sec: Int(seconds), tv_usec: Int(attoseconds / 1_000_000_000_000))
+        setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         guard UnixAddress.use(path, { connect(descriptor, $0, $1) }) == 0 else {
             let code = errno
             close(descriptor)
@@ -37,6 +40,7 @@ public struct AdminClient: ~Copyable {
                 }
             throw Problem(description: "\(path): \(reason)")
         }
+        _ = fcntl(descriptor, F_SETFL, O_NONBLOCK)
         self.descriptor = descriptor
     }
 

@@ -44,7 +44,7 @@ struct AdminSocket {
         guard descriptor >= 0 else { throw .system(operation: "create the socket", subject: path, errno: errno) }
         // The file is made with the socket's own mode; nobody has it open to all for a moment.
         _ = fchmod(descriptor, 0o600)
-        guard UnixAddress.use(path, { bind(descriptor, $0, $1) }) == 0, listen(descriptor, 64) == 0 else {
+        guard UnixAddress.use(path, { bind(descriptor, $0, $1) }) == 0, listen(descriptor, 128) == 0 else {
             let code = errno
             Glibc.close(descriptor)
             throw .system(operation: "listen on", subject: path, errno: code)

@@ -75,16 +75,15 @@ public struct StatusText {
     }
 
     private var places: [[Cell]] {
-        let hasModels = Set(status.engines.map(\.model)).count > 1
-        func row(_ name: String, _ model: String, _ cores: String, _ device: String) -> [Cell] {
-            [Cell(text: name)] + (hasModels ? [Cell(text: model)] : []) + [Cell(text: cores), Cell(text: device)]
-        }
-        return [row("", "MODEL", "CORES", "DEVICE")]
+        let rows =
+            [["", "MODEL", "CORES", "DEVICE"]]
             + status.engines.map { engine in
-                let device = engine.device.isEmpty ? "-" : Self.plain(engine.device)
-                return row(
-                    "engine \(engine.index)", Self.plain(engine.model), Self.ranges(engine.cores), device)
+                [
+                    "engine \(engine.index)", Self.plain(engine.model), Self.ranges(engine.cores),
+                    engine.device.isEmpty ? "-" : Self.plain(engine.device),
+                ]
             }
+        return rows.map { row in row.map { Cell(text: $0) } }
     }
 
     private func table(_ rows: [[Cell]]) -> String {

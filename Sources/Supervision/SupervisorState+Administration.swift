@@ -165,11 +165,13 @@ extension SupervisorState {
             guard case .end(let ending) = order, ending.stage != .killed else { return nil }
             return ending.deadline
         }
-        let rolling: Duration? =
-            switch administration.rollingRestart?.current?.stage {
-            case .waiting(let deadline), .returning(let deadline): deadline
-            case .ending, nil: nil
+        var rolling: Duration?
+        if let restart = administration.rollingRestart, restart.state == .running {
+            switch restart.current?.stage {
+            case .waiting(let deadline), .returning(let deadline): rolling = deadline
+            case .ending, nil: break
             }
+        }
         return (endings + [rolling].compactMap { $0 }).min()
     }
 
