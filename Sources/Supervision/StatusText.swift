@@ -162,7 +162,9 @@ public struct StatusText {
             parts.append("server \(sharing.serverPids.map(String.init).joined(separator: ", "))")
         }
         if let clients = sharing.clients { parts.append("\(clients) \(clients == 1 ? "client" : "clients")") }
-        let rungs = sharing.rungs.filter { $0.count > 0 }.map { "\(Self.plain($0.name)) \($0.count)" }
+        let rungs = sharing.rungs.filter { $0.count > 0 }.map {
+            "\(Self.plain($0.name).replacing("_", with: " ")) \($0.count)"
+        }
         return ["mps: " + parts.joined(separator: ", ")]
             + (rungs.isEmpty ? [] : ["mps recovery: " + rungs.joined(separator: ", ")])
     }

@@ -17,7 +17,7 @@ public enum Supervisor {
     public static func run(_ configuration: SupervisorConfiguration) throws(SupervisionError) -> Int32 {
         signal(SIGPIPE, SIG_IGN)
         let loop = try SupervisorLoop(configuration)
-        return loop.run()
+        return try loop.run()
     }
 }
 
@@ -49,6 +49,7 @@ private final class SupervisorLoop {
     /// Of single engines; empty if they have none.
     private var engineListeners: [ListeningSocket]
     private var state: SupervisorState
+    private let sharing: DeviceSharing?
     private var running: [Child: Running] = [:]
     private var events: [SupervisorEvent] = [.begin]
     private var exitCode: Int32?
@@ -78,6 +79,7 @@ private final class SupervisorLoop {
             throw error
         }
         do {
+            sharing = try configuration.sharing.map { (sharing) throws(SupervisionError) in try DeviceSharing(sharing) }
             weights = try Self.memoryFiles(configuration.models.count)
         } catch {
             admin.close()
@@ -106,7 +108,7 @@ private final class SupervisorLoop {
         modelOfEngine = groups.enumerated().flatMap { model, group in group.engines.map { _ in model } }
         state = SupervisorState(
             addresses: addresses, groups: groups, shutdownTimeout: configuration.shutdownTimeout,
-            hangLimits: configuration.hangLimits,
+            hangLimits: configuration.hangLimits, sharing: configuration.sharing == nil ? nil : SharingRules(),
             memory: MemoryWatch(
                 plans: modelOfEngine.map { configuration.models[$0].plannedBytes },
                 settings: configuration.memoryWatch))
@@ -160,7 +162,8 @@ private final class SupervisorLoop {
 
     private var now: Duration { ContinuousClock.now - configuration.startedAt }
 
-    func run() -> Int32 {
+    func run() throws(SupervisionError) -> Int32 {
+        try sharing?.start()
         while true {
             while !events.isEmpty {
                 let event = events.removeFirst()
@@ -183,6 +186,8 @@ private final class SupervisorLoop {
             running[child]?.process.killGroup()
         case .closeListener:
             closeListeners()
+        case .sharing(let notice):
+            sharing?.tell(notice)
         case .sendRoster(let roster):
             guard running[.gateway] != nil else { return }
             if running[.gateway]?.channel.send(.roster(roster)) == false {
@@ -253,6 +258,7 @@ private final class SupervisorLoop {
             launch.arguments += ["--weights-fd", "\(Self.sharedDescriptor)"]
             launch.descriptors.append((weights[model], Self.sharedDescriptor))
             launch.cores = cores.cores[index]
+            if let sharing { launch.environment = sharing.environment(ofEngine: index, over: launch.environment) }
         }
         launch.arguments += ["--status-fd", "\(Self.statusDescriptor)"]
         // Looking the crashed process over takes the run-time some two seconds, in which its requests could go on
@@ -273,6 +279,7 @@ private final class SupervisorLoop {
             // A closed channel is -1, which poll skips.
             entries.append(pollfd(fd: entry.channel.descriptor, events: Int16(POLLIN) | output, revents: 0))
         }
+        if let sharing { entries.append(pollfd(fd: sharing.descriptor, events: Int16(POLLIN), revents: 0)) }
         let firstOfAdmin = entries.count
         entries += admin.pollEntries(at: now)
         let count = poll(&entries, nfds_t(entries.count), timeoutMilliseconds())
@@ -291,6 +298,10 @@ private final class SupervisorLoop {
             // Messages first: a child that reported and died did report.
             if entries[2 + 2 * index].revents != 0 { exchange(with: child) }
             if entries[1 + 2 * index].revents != 0 { reap(child) }
+        }
+        for (event, line) in sharing?.events() ?? [] {
+            if let line { say(.warning, line) }
+            if let event { events.append(.sharing(event)) }
         }
         administer(Array(entries[firstOfAdmin...]))
         readMemory()
@@ -321,7 +332,9 @@ private final class SupervisorLoop {
     private func take(_ message: LinkMessage, from child: Child) {
         switch (message, child) {
         case (.gatewayReady, .gateway): events.append(.ready(child, detail: ""))
-        case (.engineHello(let hello), .engine): events.append(.ready(child, detail: hello.device))
+        case (.engineHello(let hello), .engine(let index)):
+            sharing?.says(index, attached: hello.isAttached)
+            events.append(.ready(child, detail: hello.device))
         case (.heartbeat(let heartbeat), _):
             events.append(.heartbeat(child, progress: heartbeat.progress, isWorking: heartbeat.isWorking))
         case (.error(let error), _): say(.warning, "\(child): \(error.message)")
@@ -352,7 +365,8 @@ private final class SupervisorLoop {
     private var facts: SupervisorFacts {
         SupervisorFacts(
             version: configuration.version, pid: getpid(), host: configuration.host, port: listener.port,
-            runDirectory: directory.path, cores: cores.cores)
+            runDirectory: directory.path, cores: cores.cores,
+            sharing: sharing.map { SharingStatus($0.status) })
     }
 
     private func readMemory() {

@@ -47,6 +47,8 @@ public struct SupervisorConfiguration: Sendable {
     public var shutdownTimeout = Duration.seconds(30)
     /// When children that hang are killed.
     public var hangLimits = HangLimits()
+    /// How engines share a GPU; null if they do not.
+    public var sharing: SharingConfiguration?
     public var requiresKey = false
     /// Of the program, for administrators.
     public var version = ""

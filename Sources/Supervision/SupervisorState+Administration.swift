@@ -147,7 +147,7 @@ extension SupervisorState {
         var text = ending.reason.text
         if let hang = engines[index].hang {
             text += ", and killed: \(hang)"
-        } else if ending.stage != .killed, !exit.isAnswerToTermination {
+        } else if !exit.isAnswerToTermination {
             text += ", and \(exit)"
         }
         engines[index].lastExit = text
@@ -191,8 +191,9 @@ extension SupervisorState {
             case .abandoning:
                 ending.stage = .killed
                 engines[index].condition = .killed
+                engines[index].hang = "it did not end in time"
                 actions.append(.log(.warning, "\(title) does not end and is killed"))
-                actions.append(.kill(.engine(index)))
+                kill(index, at: now, &actions)
             case .killed: break
             }
             administration.orders[index] = .end(ending)
@@ -291,7 +292,7 @@ extension SupervisorState {
             case .ready:
                 administration.rollingRestart?.restarted.append(index)
                 administration.rollingRestart?.current = nil
-            case .waiting, .killed:
+            case .waiting:
                 stopRollingRestart("\(title) did not come back: it \(engines[index].lastExit)", &actions)
             default:
                 guard deadline <= now else { return false }

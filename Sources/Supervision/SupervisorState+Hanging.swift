@@ -35,8 +35,34 @@ extension SupervisorState {
                 : "its work got nowhere for \(Self.text(hangLimits.step))"
             self[child].hang = hang
             self[child].condition = .killed
-            actions.append(.log(.warning, "\(title(child)) hangs: \(hang); killing it"))
-            actions.append(.kill(child))
+            if case .engine(let index) = child {
+                let isShared = sharing != nil
+                actions.append(.log(.warning, "\(title(child)) hangs: \(hang)" + (isShared ? "" : "; killing it")))
+                kill(index, at: now, &actions)
+            } else {
+                actions.append(.log(.warning, "\(title(child)) hangs: \(hang); killing it"))
+                actions.append(.kill(child))
+            }
+        }
+    }
+
+    /// Kills an engine that does not end, as the device allows it.
+    mutating func kill(_ index: Int, at now: Duration, _ actions: inout [SupervisorAction]) {
+        guard sharing != nil else { return actions.append(.kill(.engine(index))) }
+        // Killed with work in flight it could take the others along: its work is dropped first.
+        engines[index].killAt = now + Self.killGraceOfStuck
+        actions.append(.sharing(.stuck(engine: index)))
+    }
+
+    /// How long what keeps the common device working has for an engine that hangs.
+    static let killGraceOfStuck = Duration.seconds(15)
+
+    /// Kills engines whose time with ``SharingNotice/stuck(engine:)`` is over: something else may have been more urgent.
+    mutating func killOverdue(at now: Duration, _ actions: inout [SupervisorAction]) {
+        for index in engines.indices {
+            guard let killAt = engines[index].killAt, killAt <= now else { continue }
+            engines[index].killAt = nil
+            actions.append(.kill(.engine(index)))
         }
     }
 }

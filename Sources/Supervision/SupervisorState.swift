@@ -9,13 +9,19 @@ struct SupervisorState {
         /// The gateway finishes its streams.
         case drainingGateway
         case drainingEngines
+        /// No child is left; what keeps the common device working ends.
+        case endingSharing
         /// Everything was killed and is only waited for.
         case killing
     }
 
     enum Condition: Equatable {
         case idle
+        /// It may start as soon as the common device, and engines that start before it, let it.
+        case due
         case starting
+        /// It says that it serves; whether it does so on the common device is being found out.
+        case proving
         case ready
         /// It hangs and was killed; its end is still to come.
         case killed
@@ -40,9 +46,18 @@ struct SupervisorState {
         var isWorking = false
         /// Why it was killed.
         var hang: String?
+        /// When it is killed by ourselves, if what keeps the common device working has not.
+        var killAt: Duration?
+        /// Its end is not its own fault.
+        var isBlameless = false
 
         /// Whether there is a process, or one was just asked for.
-        var isAlive: Bool { condition == .starting || condition == .ready || condition == .killed }
+        var isAlive: Bool {
+            switch condition {
+            case .starting, .proving, .ready, .killed: true
+            case .idle, .due, .waiting: false
+            }
+        }
     }
 
     /// Deaths before the first answer after which a start counts as failed.
@@ -56,6 +71,18 @@ struct SupervisorState {
     var doesNotStart: [Bool]
     let shutdownTimeout: Duration
     let hangLimits: HangLimits
+    /// How engines share a device; null if they do not.
+    let sharing: SharingRules?
+    /// Whether engines may start.
+    var isAdmitting: Bool
+    /// How often engines were let in, but for nothing: none served before they had to go.
+    var vainAdmissions = 0
+    /// After a fault of the common device.
+    var startNotBefore = Duration.zero
+    /// Of the common device's faults.
+    var faultPolicy = RestartPolicy(settings: .engine)
+    /// What shares the device has ended.
+    var sharingHasEnded: Bool
     var phase = Phase.serving
     var phaseDeadline: Duration?
     var wasAnnounced = false
@@ -70,14 +97,18 @@ struct SupervisorState {
     /// - Parameters:
     ///   - addresses: where the link of each engine is.
     ///   - groups: the models that these engines run.
+    ///   - sharing: null if engines share no device.
     ///   - memory: what is known of the memory that engines may take.
     init(
         addresses: [String], groups: [EngineGroup], shutdownTimeout: Duration, hangLimits: HangLimits = HangLimits(),
-        memory: MemoryWatch = MemoryWatch()
+        sharing: SharingRules? = nil, memory: MemoryWatch = MemoryWatch()
     ) {
         self.hangLimits = hangLimits
         self.memory = memory
         administration = Administration(orders: addresses.map { _ in nil })
+        self.sharing = sharing
+        isAdmitting = sharing == nil
+        sharingHasEnded = sharing == nil
         self.addresses = addresses
         self.groups = groups
         doesNotStart = groups.map { _ in false }
@@ -95,7 +126,10 @@ struct SupervisorState {
             return nil
         }
         let hangs = phase == .serving ? children.compactMap { hangDeadline(of: $0) } : []
-        return (restarts + hangs + [phaseDeadline, administrationDeadline].compactMap { $0 }).min()
+        let kills = engines.compactMap(\.killAt)
+        let start = isAdmitting && engines.contains { $0.condition == .due } && startNotBefore > .zero
+        let starts = start ? [startNotBefore] : []
+        return (restarts + hangs + kills + starts + [phaseDeadline, administrationDeadline].compactMap { $0 }).min()
     }
 
     /// The roster that was sent last.
@@ -110,12 +144,16 @@ struct SupervisorState {
             for child in children { start(child, at: now, &actions) }
         case .started(let child, let pid):
             self[child].pid = pid
+            tellStarted(child, pid, &actions)
             // A new gateway knows nothing yet.
             if child == .gateway { actions.append(.sendRoster(roster)) }
         case .ready(let child, let detail):
-            becameReady(child, detail, at: now, &actions)
+            saysReady(child, detail, at: now, &actions)
         case .ended(let child, let exit):
+            tellEnded(child, exit, at: now, &actions)
             ended(child, exit, at: now, &actions)
+        case .sharing(let event):
+            handle(event, at: now, &actions)
         case .heartbeat(let child, let progress, let isWorking):
             heard(child, progress, isWorking, at: now)
         case .timePassed:
@@ -131,6 +169,7 @@ struct SupervisorState {
             memoryRead(samples, at: now, &actions)
         }
         advanceRollingRestart(at: now, &actions)
+        startDueEngines(at: now, &actions)
         updateRoster(&actions)
         finishIfDone(at: now, &actions)
         return actions
@@ -138,11 +177,22 @@ struct SupervisorState {
 
     // MARK: - Serving
 
+    /// Starts a child, an engine as soon as it may.
     mutating func start(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
+        if child != .gateway, sharing != nil {
+            self[child].condition = .due
+        } else {
+            startNow(child, at: now, &actions)
+        }
+    }
+
+    mutating func startNow(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
         self[child].condition = .starting
         self[child].startedAt = now
         self[child].readyAt = nil
         self[child].hang = nil
+        self[child].killAt = nil
+        self[child].isBlameless = false
         // Whoever asked for its end has what was wanted.
         if case .engine(let index) = child, case .end = administration.orders[index] {
             administration.orders[index] = nil
@@ -150,12 +200,22 @@ struct SupervisorState {
         actions.append(.start(child))
     }
 
-    mutating func becameReady(
+    /// It says that it serves.
+    private mutating func saysReady(
         _ child: Child, _ detail: String, at now: Duration, _ actions: inout [SupervisorAction]
     ) {
         guard self[child].condition == .starting else { return }
-        self[child].condition = .ready
         self[child].detail = detail
+        if case .engine(let index) = child, sharing != nil {
+            self[child].condition = .proving
+            actions.append(.sharing(.prove(engine: index)))
+        } else {
+            becameReady(child, at: now, &actions)
+        }
+    }
+
+    mutating func becameReady(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
+        self[child].condition = .ready
         self[child].readyAt = now
         self[child].isWorking = false
         self[child].heardAt = now
@@ -183,12 +243,19 @@ struct SupervisorState {
     ) {
         let served = self[child].readyAt.map { now - $0 } ?? .zero
         self[child].pid = 0
+        self[child].killAt = nil
         self[child].lastExit = self[child].hang.map { "was killed: \($0)" } ?? exit.description
         guard phase == .serving else {
             self[child].condition = .idle
             return
         }
         if endedAsOrdered(child, exit, at: now, &actions) { return }
+        guard !self[child].isBlameless else {
+            self[child].restarts += 1
+            self[child].condition = .due
+            actions.append(.log(.warning, "\(title(child)) \(self[child].lastExit); starting it again with the others"))
+            return
+        }
         let decision = self[child].policy.died(after: served)
         self[child].condition = .waiting(until: now + decision.delay)
         self[child].restarts += 1
@@ -245,18 +312,23 @@ struct SupervisorState {
         } else {
             guard exit.isPermanent || gateway.policy.deathsInARow >= Self.deathsUntilStartFails else { return nil }
         }
+        let who = child == .gateway ? "the gateway" : title(child)
         return exit.isPermanent
-            ? "cannot start: the \(title(child)) said why above"
-            : "cannot start: the \(title(child)) \(exit), \(Self.deathsUntilStartFails) times in a row"
+            ? "cannot start: \(who) said why above"
+            : "cannot start: \(who) \(self[child].lastExit), \(Self.deathsUntilStartFails) times in a row"
     }
 
     mutating func timePassed(at now: Duration, _ actions: inout [SupervisorAction]) {
         for child in children {
             if case .waiting(let until) = self[child].condition, until <= now { start(child, at: now, &actions) }
         }
+        killOverdue(at: now, &actions)
         guard let deadline = phaseDeadline, deadline <= now else { return }
         phaseDeadline = nil
         switch phase {
+        case .endingSharing:
+            actions.append(.log(.warning, "MPS did not end in time; what is left of it is ended at the next start"))
+            sharingHasEnded = true
         case .drainingGateway where gateway.isAlive:
             actions.append(.log(.warning, "the gateway did not finish in time and is killed"))
             actions.append(.kill(.gateway))
@@ -306,10 +378,11 @@ struct SupervisorState {
             let (engine, address) = pair
             let state: RosterEntry.State =
                 switch engine.condition {
-                case .starting: .starting
+                case .starting, .proving: .starting
+                case .due where engine.restarts == 0: .starting
                 case .ready: administration.orders[index] == nil ? .ready : .draining
                 case .killed: .restarting
-                case .waiting, .idle: engine.isFailed ? .failed : .restarting
+                case .waiting, .idle, .due: engine.isFailed ? .failed : .restarting
                 }
             return RosterEntry(
                 index: UInt32(index), address: address, state: state, pid: engine.pid, restarts: engine.restarts,

@@ -16,14 +16,18 @@ private struct Harness {
     /// All processes serve.
     ///
     /// - Parameter models: how many engines each has.
-    init(models: [Int] = [2], memory: MemoryWatch = MemoryWatch(), isServing: Bool = true) {
+    init(
+        models: [Int] = [2], memory: MemoryWatch = MemoryWatch(), isServing: Bool = true,
+        sharing: SharingRules? = nil
+    ) {
         let groups = EngineGroup.groups(models.enumerated().map { ("m\($0)", $1) })
         state = SupervisorState(
             addresses: (0..<models.reduce(0, +)).map { "a\($0)" }, groups: groups, shutdownTimeout: .seconds(30),
-            hangLimits: HangLimits(silence: .zero, step: .zero), memory: memory)
+            hangLimits: HangLimits(silence: .zero, step: .zero), sharing: sharing, memory: memory)
         _ = send(.begin)
+        if sharing != nil { _ = send(.sharing(.admit)) }
         guard isServing else { return }
-        for child in state.children { _ = send(.ready(child, detail: "cpu")) }
+        for child in state.children { _ = becomeReady(child) }
     }
 
     mutating func send(_ event: SupervisorEvent) -> [SupervisorAction] {
@@ -34,6 +38,13 @@ private struct Harness {
             actions += state.handle(.started(child, pid: nextPid), at: now)
         }
         return actions
+    }
+
+    /// It says that it serves, and proves it where that is asked.
+    mutating func becomeReady(_ child: Child) -> [SupervisorAction] {
+        let actions = send(.ready(child, detail: "cpu"))
+        guard case .engine(let index) = child, state.sharing != nil else { return actions }
+        return actions + send(.sharing(.proved(engine: index, failure: nil)))
     }
 
     /// The answer to a command, and what else is done; it is answered once, and to the one who asked.
@@ -63,7 +74,7 @@ private struct Harness {
 
     /// The engine ends as it was told, and serves again.
     mutating func restart(_ index: Int) -> [SupervisorAction] {
-        send(.ended(.engine(index), .exited(code: 0))) + send(.ready(.engine(index), detail: "cpu"))
+        send(.ended(.engine(index), .exited(code: 0))) + becomeReady(.engine(index))
     }
 
     mutating func sendDeadline() -> [SupervisorAction] {
@@ -88,7 +99,7 @@ extension [SupervisorAction] {
     fileprivate var effects: [SupervisorAction] {
         filter {
             switch $0 {
-            case .sendRoster, .log, .answer: false
+            case .sendRoster, .log, .answer, .sharing: false
             default: true
             }
         }
@@ -233,7 +244,9 @@ extension [SupervisorAction] {
         #expect(harness.state.nextDeadline == nil)
         #expect(harness.refusal(of: .restart(engine: 1, isForced: false)) == "engine 1 is being restarted already")
         #expect(harness.send(.ended(.engine(1), .killed(signal: 9))).effects == [.start(.engine(1))])
-        #expect(harness.state.currentRoster.engines[1].reason == "was restarted on request")
+        #expect(
+            harness.state.currentRoster.engines[1].reason
+                == "was restarted on request, and killed: it did not end in time")
         #expect(harness.status.engines[1].process.deathsInARow == 0)
     }
 
@@ -434,6 +447,51 @@ extension [SupervisorAction] {
         #expect(rest.effects == [.terminate(.engine(0)), .terminate(.engine(1))])
         _ = harness.send(.ended(.engine(0), .exited(code: 0)))
         #expect(harness.send(.ended(.engine(1), .exited(code: 0))).effects == [.exit(code: 0)])
+    }
+
+    @Test func enginesThatShareADeviceProveItBeforeTheNextOneGoes() {
+        var harness = Harness(sharing: SharingRules())
+        #expect(harness.states == [.ready, .ready])
+        #expect(harness.order(.restartAll(isForced: false)).effects == [.terminate(.engine(0))])
+        #expect(harness.send(.ended(.engine(0), .exited(code: 0))).effects == [.start(.engine(0))])
+        #expect(harness.send(.ready(.engine(0), detail: "")).effects.isEmpty)
+        #expect(harness.send(.sharing(.proved(engine: 0, failure: nil))).effects == [.terminate(.engine(1))])
+        _ = harness.restart(1)
+        #expect(harness.status.rollingRestart?.state == .done)
+    }
+
+    /// All engines of a device go and come back together, whatever else is going on.
+    @Test(arguments: 0..<3) func aFaultOfTheSharedDeviceIsWaitedFor(steps: Int) {
+        var harness = Harness(sharing: SharingRules())
+        _ = harness.order(.restartAll(isForced: false))
+        if steps > 0 { _ = harness.send(.ended(.engine(0), .exited(code: 0))) }
+        if steps > 1 { _ = harness.becomeReady(.engine(0)) }
+        _ = harness.send(.sharing(.hold))
+        for index in 0..<2 { _ = harness.send(.sharing(.kill(engine: index))) }
+        for index in 0..<2 { #expect(harness.send(.ended(.engine(index), .killed(signal: 9))).effects.isEmpty) }
+        #expect(harness.status.rollingRestart?.state == .running)
+        #expect(harness.states == [.starting, .starting])
+        #expect(harness.send(.sharing(.admit)).effects == [.start(.engine(0))])
+        _ = harness.becomeReady(.engine(0))
+        _ = harness.becomeReady(.engine(1))
+        // Whose turn it was goes on from there.
+        for _ in 0..<2 {
+            for index in 0..<2 where harness.states[index] == .ending { _ = harness.restart(index) }
+        }
+        #expect(harness.rosterStates == [.ready, .ready])
+        #expect(harness.status.rollingRestart?.state == .done)
+        #expect(harness.status.engines.map(\.process.deathsInARow) == [0, 0])
+    }
+
+    @Test func anEngineOfASharedDeviceIsKilledAsTheDeviceAllows() {
+        var harness = Harness(sharing: SharingRules())
+        _ = harness.order(.restart(engine: 0, isForced: false))
+        _ = harness.sendDeadline()
+        let stuck = harness.sendDeadline()
+        #expect(stuck.contains(.sharing(.stuck(engine: 0))) && stuck.effects.isEmpty)
+        #expect(harness.sendDeadline().effects == [.kill(.engine(0))])
+        #expect(harness.send(.ended(.engine(0), .killed(signal: 9))).effects == [.start(.engine(0))])
+        #expect(harness.status.engines[0].process.deathsInARow == 0)
     }
 
     /// Whatever happens in whatever order: no two engines of a rolling restart are away at once by its doing, every
