@@ -14,6 +14,7 @@ import threading
 import unittest
 
 import serving
+import test_mps
 from serving import Server, ServerTestCase, wait_until
 
 COMPLETIONS = "/v1/completions"
@@ -31,7 +32,7 @@ def tandem(runtime, *arguments, environment=None, seconds=120):
 
 
 def run_directory(server):
-    (directory,) = server.runtime.glob("tandem-*")
+    (directory,) = server.runtime.glob(f"tandem-{os.getuid()}-*")
     return str(directory)
 
 
@@ -439,6 +440,36 @@ class SeveralServersTests(unittest.TestCase):
         second.process.send_signal(signal.SIGINT)
         wait_until(lambda: second.process.poll() is not None, 20, "it does not stop")
         first.stop()
+
+
+class SharedDeviceTests(unittest.TestCase):
+    def test_a_rolling_restart_of_clients_of_mps(self):
+        """Clients that end in an orderly way harm nobody: neither the daemon nor its server notices."""
+        fake = test_mps.FakeMPS("new")
+        self.addCleanup(fake.discard)
+        server = test_mps.serve(fake)
+        self.addCleanup(server.discard)
+        server.start()
+        server.wait_for_all_engines()
+        admin = Admin(server)
+        expected = server.ask(COMPLETIONS, **FIELDS)["choices"][0]["text"]
+        processes = fake.daemon(), fake.servers()
+        load = Load(server, expected)
+        try:
+            admin.ok("admin", "restart", "--all", seconds=300)
+        finally:
+            load.end()
+        self.assertEqual(load.wrong, [])
+        self.assertEqual((fake.daemon(), fake.servers()), processes)
+        self.assertEqual(admin.restarts(), [1, 1])
+        self.assertEqual(fake.clients(), set(server.engine_pids().values()))
+        mps = admin.status()["mps"]
+        self.assertEqual((mps["phase"], [mps["daemon_pid"]], mps["server_pids"]), ("active", *processes))
+        self.assertEqual(sum(mps["recovery"].values()), 0)
+        self.assertIn(f"mps: active, daemon {mps['daemon_pid']}", admin.ok("status"))
+        server.process.send_signal(signal.SIGINT)
+        wait_until(lambda: server.process.poll() is not None, 30, server.output)
+        self.assertEqual(server.process.returncode, 0)
 
 
 class StoppingTests(unittest.TestCase):
