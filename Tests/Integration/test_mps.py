@@ -348,6 +348,24 @@ class StartTests(unittest.TestCase):
         self.assertIn("needs an NVIDIA GPU", server.output())
 
 
+class VersionTests(unittest.TestCase):
+    def test_a_daemon_of_version_3(self):
+        fake = FakeMPS("version3")
+        self.addCleanup(fake.discard)
+        fake.environment["CUDA_MPS_PROTOCOL_VERSION"] = "3"
+        server = serve(fake)
+        self.addCleanup(server.discard)
+        server.start()
+        server.wait_for_all_engines()
+        before = server.engine_pids()
+        whole = server.ask(COMPLETIONS, **REQUESTS[0])
+        stream = server.stream(COMPLETIONS, **REQUESTS[0]).read(20)
+        fake.fault()
+        self.assertEqual(stream.finish().text(), whole["choices"][0]["text"])
+        wait_until(lambda: not set(before.values()) & set(server.engine_pids().values()), 30, server.output)
+        server.wait_for_all_engines()
+
+
 class OwnershipTests(unittest.TestCase):
     def test_what_a_killed_supervisor_left_is_ended_by_the_next_one(self):
         fake = FakeMPS("new")
