@@ -93,15 +93,16 @@ public struct RunningSupervisor: Sendable, Equatable {
     /// As the directory says.
     public var pid: Int32
 
-    /// All of this user, by their run directories: where the environment has them, and in /tmp.
+    /// All of this user, for root all there are, by their run directories: where the environment has them, in /tmp, and
+    /// where the systemd unit has them.
     public static func all(environment: [String: String]) -> [RunningSupervisor] {
-        let own = RunDirectory.base(environment: environment)
-        let bases = own == "/tmp" ? [own] : [own, "/tmp"]
+        var bases = [RunDirectory.base(environment: environment)]
+        for base in ["/tmp", "/run/tandem"] where !bases.contains(base) { bases.append(base) }
         return bases.flatMap { all(in: $0) }
     }
 
     static func all(in base: String) -> [RunningSupervisor] {
-        RunDirectory.owned(in: base).filter { isAlive($0.path) }
+        RunDirectory.all(in: base, isAnyones: geteuid() == 0).filter { isAlive($0.path) }
             .map { RunningSupervisor(directory: $0.path, pid: $0.pid) }.sorted { $0.pid < $1.pid }
     }
 

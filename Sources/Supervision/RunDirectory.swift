@@ -50,17 +50,19 @@ public final class RunDirectory {
         close(lock)
     }
 
-    /// Run directories of this user, of the living and of the dead, with the process ids in their names.
-    static func owned(in base: String) -> [(path: String, pid: Int32)] {
-        let prefix = "tandem-\(getuid())-"
-        return names(in: base).compactMap { name in
-            guard name.hasPrefix(prefix), let number = name.dropFirst(prefix.count).split(separator: "-").first,
-                let pid = Int32(number), pid > 0
+    /// Run directories, of the living and of the dead, with the process ids in their names.
+    ///
+    /// - Parameter isAnyones: whether those of other users count; else only this user's do.
+    static func all(in base: String, isAnyones: Bool = false) -> [(path: String, pid: Int32)] {
+        names(in: base).compactMap { name in
+            let parts = name.split(separator: "-", omittingEmptySubsequences: false)
+            guard parts.count >= 3, parts[0] == "tandem", let user = UInt32(parts[1]), let pid = Int32(parts[2]),
+                pid > 0, isAnyones || user == getuid()
             else { return nil }
             let path = "\(base)/\(name)"
             var status = stat()
-            // In a directory that is open to all, another user may have chosen the name.
-            guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR, status.st_uid == getuid() else {
+            // In a directory that is open to all, somebody else may have chosen the name.
+            guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR, status.st_uid == user else {
                 return nil
             }
             return (path, pid)
@@ -68,7 +70,7 @@ public final class RunDirectory {
     }
 
     private static func removeRemains(in base: String) {
-        for (path, pid) in owned(in: base) {
+        for (path, pid) in all(in: base) {
             let lock = open(path + "/lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW)
             // Without a lock it may be a directory in the making.
             let isDead = lock >= 0 ? flock(lock, LOCK_EX | LOCK_NB) == 0 : pid == getpid() || !exists(pid)

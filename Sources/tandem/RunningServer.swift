@@ -9,7 +9,7 @@ import Supervision
 struct RunningServer: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "Run directory of the server, as it stands in tandem status. (default: the only server of this user)",
+            "Run directory of the server, as it stands in tandem status. (default: the only server that runs)",
             valueName: "directory"))
     var run: String?
 
@@ -31,12 +31,16 @@ struct RunningServer: ParsableArguments {
         if let run { return run }
         let servers = RunningSupervisor.all(environment: Process.environment())
         guard let first = servers.first else {
-            throw Problem(description: "no server of yours runs here; start one with tandem serve")
+            throw Problem(description: "\(Self.none); start one with tandem serve")
         }
         guard servers.count > 1 else { return first.directory }
         let list = servers.map { "  --run \($0.directory)  (\(Self.words(on: $0)))" }
         throw Problem(
-            description: "\(servers.count) servers of yours run here, say which:\n" + list.joined(separator: "\n"))
+            description: "\(servers.count) servers run here, say which:\n" + list.joined(separator: "\n"))
+    }
+
+    private static var none: String {
+        geteuid() == 0 ? "no server runs here" : "no server of yours runs here"
     }
 
     private static func words(on server: RunningSupervisor) -> String {

@@ -245,6 +245,18 @@ private final class SocketFixture {
                 == [10, 20].map {
                     RunningSupervisor(directory: "\(base)/tandem-\(uid)-\($0)", pid: $0)
                 })
+        // What belongs to another user is root's to see; whoever lies about it is nobody's.
+        #expect(
+            RunDirectory.all(in: base, isAnyones: true).map(\.pid).sorted()
+                == RunDirectory.all(in: base).map(\.pid).sorted())
+        try FileManager.default.createDirectory(
+            atPath: base + "/tandem-\(uid &+ 1)-40", withIntermediateDirectories: true)
+        #expect(!RunDirectory.all(in: base, isAnyones: true).contains { $0.pid == 40 })
+        if uid == 0 {
+            #expect(chown(base + "/tandem-1-40", 1, 1) == 0)
+            #expect(RunDirectory.all(in: base, isAnyones: true).contains { $0.pid == 40 })
+            #expect(!RunDirectory.all(in: base).contains { $0.pid == 40 })
+        }
         // What a dead one leaves is a file on which nobody listens.
         first.close()
         #expect(RunningSupervisor.all(in: base).map(\.pid) == [10])
