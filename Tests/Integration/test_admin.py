@@ -336,7 +336,9 @@ class AdminTests(ServerTestCase):
     def test_what_cannot_be_is_refused(self):
         self.assertIn("there is no engine 7: they are 0 to 1", self.admin.refused("admin", "drain", "7"))
         self.assertIn("there is no engine 2", self.admin.refused("admin", "restart", "2"))
-        for arguments in (["restart"], ["restart", "1", "--all"], ["drain"], ["drain", "-1"], ["resume", "x"], ["stop"]):
+        for arguments in (
+            ["restart"], ["restart", "1", "--all"], ["drain"], ["drain", "-1"], ["resume", "x"], ["stop"],
+        ):
             with self.subTest(arguments):
                 result = self.admin.run("admin", *arguments)
                 self.assertGreater(result.returncode, 1)
