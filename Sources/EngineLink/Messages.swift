@@ -3,7 +3,7 @@
 public import Requests
 
 /// Version of the engine link; both ends must have the same.
-public let engineLinkVersion: UInt16 = 4
+public let engineLinkVersion: UInt16 = 5
 
 /// Everything that crosses the link between a gateway (client) and an engine (server), and the status channel between
 /// a supervisor and its children. One message is one length-prefixed frame.
@@ -31,6 +31,10 @@ public enum LinkMessage: Sendable, Equatable {
     case gatewayReady(port: UInt16)
     /// Engine to gateway, engine and gateway to supervisor: a sign of life, whatever there is to say.
     case heartbeat(Heartbeat)
+    /// Administrator to supervisor, over its own socket.
+    case adminCommand(AdminCommand)
+    /// Supervisor to administrator.
+    case adminReply(AdminReply)
 }
 
 /// What a gateway says first.

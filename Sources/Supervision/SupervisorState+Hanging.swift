@@ -35,16 +35,23 @@ extension SupervisorState {
                 : "its work got nowhere for \(Self.text(hangLimits.step))"
             self[child].hang = hang
             self[child].condition = .killed
-            if case .engine(let index) = child, sharing != nil {
-                // Killed with work in flight it could take the others along: its work is dropped first.
-                self[child].killAt = now + Self.killGraceOfStuck
-                actions.append(.log(.warning, "\(title(child)) hangs: \(hang)"))
-                actions.append(.sharing(.stuck(engine: index)))
+            if case .engine(let index) = child {
+                let isShared = sharing != nil
+                actions.append(.log(.warning, "\(title(child)) hangs: \(hang)" + (isShared ? "" : "; killing it")))
+                kill(index, at: now, &actions)
             } else {
                 actions.append(.log(.warning, "\(title(child)) hangs: \(hang); killing it"))
                 actions.append(.kill(child))
             }
         }
+    }
+
+    /// Kills an engine that does not end, as the device allows it.
+    mutating func kill(_ index: Int, at now: Duration, _ actions: inout [SupervisorAction]) {
+        guard sharing != nil else { return actions.append(.kill(.engine(index))) }
+        // Killed with work in flight it could take the others along: its work is dropped first.
+        engines[index].killAt = now + Self.killGraceOfStuck
+        actions.append(.sharing(.stuck(engine: index)))
     }
 
     /// How long what keeps the common device working has for an engine that hangs.

@@ -89,6 +89,8 @@ struct SupervisorState {
     var gateway = Record(policy: RestartPolicy(settings: .gateway))
     var engines: [Record]
     var roster = Roster()
+    var administration: Administration
+    var memory: MemoryWatch
     var exitCode: Int32 = 0
     var hasExited = false
 
@@ -96,11 +98,14 @@ struct SupervisorState {
     ///   - addresses: where the link of each engine is.
     ///   - groups: the models that these engines run.
     ///   - sharing: null if engines share no device.
+    ///   - memory: what is known of the memory that engines may take.
     init(
         addresses: [String], groups: [EngineGroup], shutdownTimeout: Duration, hangLimits: HangLimits = HangLimits(),
-        sharing: SharingRules? = nil
+        sharing: SharingRules? = nil, memory: MemoryWatch = MemoryWatch()
     ) {
         self.hangLimits = hangLimits
+        self.memory = memory
+        administration = Administration(orders: addresses.map { _ in nil })
         self.sharing = sharing
         isAdmitting = sharing == nil
         sharingHasEnded = sharing == nil
@@ -124,7 +129,7 @@ struct SupervisorState {
         let kills = engines.compactMap(\.killAt)
         let start = isAdmitting && engines.contains { $0.condition == .due } && startNotBefore > .zero
         let starts = start ? [startNotBefore] : []
-        return (restarts + hangs + kills + starts + [phaseDeadline].compactMap { $0 }).min()
+        return (restarts + hangs + kills + starts + [phaseDeadline, administrationDeadline].compactMap { $0 }).min()
     }
 
     /// The roster that was sent last.
@@ -154,9 +159,16 @@ struct SupervisorState {
         case .timePassed:
             killHanging(at: now, &actions)
             timePassed(at: now, &actions)
+            administrationTimePassed(at: now, &actions)
         case .stopRequested(let signal):
             stop(signal, at: now, &actions)
+        case .administer(let command, let connection):
+            let reply = administer(command, at: now, &actions)
+            actions.append(.answer(reply, connection: connection))
+        case .memoryRead(let samples):
+            memoryRead(samples, at: now, &actions)
         }
+        advanceRollingRestart(at: now, &actions)
         startDueEngines(at: now, &actions)
         updateRoster(&actions)
         finishIfDone(at: now, &actions)
@@ -181,6 +193,10 @@ struct SupervisorState {
         self[child].hang = nil
         self[child].killAt = nil
         self[child].isBlameless = false
+        // Whoever asked for its end has what was wanted.
+        if case .engine(let index) = child, case .end = administration.orders[index] {
+            administration.orders[index] = nil
+        }
         actions.append(.start(child))
     }
 
@@ -233,6 +249,7 @@ struct SupervisorState {
             self[child].condition = .idle
             return
         }
+        if endedAsOrdered(child, exit, at: now, &actions) { return }
         guard !self[child].isBlameless else {
             self[child].restarts += 1
             self[child].condition = .due
@@ -363,7 +380,7 @@ struct SupervisorState {
                 switch engine.condition {
                 case .starting, .proving: .starting
                 case .due where engine.restarts == 0: .starting
-                case .ready: .ready
+                case .ready: administration.orders[index] == nil ? .ready : .draining
                 case .killed: .restarting
                 case .waiting, .idle, .due: engine.isFailed ? .failed : .restarting
                 }

@@ -50,7 +50,7 @@ struct ServeCommand: ParsableCommand {
                     name: model.names[0],
                     engineArguments: model.engineArguments(keyValueBytes: plan.keyValueBytes) + common
                         + Self.stalls(settings.hostStalls),
-                    engines: model.settings.engines, threads: model.settings.threads)
+                    engines: model.settings.engines, threads: model.settings.threads, plannedBytes: plan.ownBytes)
             },
             gatewayArguments: models.flatMap { ["--served-model", $0.gatewayModel.text] } + common + [
                 "--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))ms",
@@ -68,6 +68,7 @@ struct ServeCommand: ParsableCommand {
         configuration.requiresKey = settings.apiKey != nil
         configuration.shutdownTimeout = settings.shutdownTimeout
         configuration.startedAt = startedAt
+        configuration.version = Tandem.version
         configuration.hangLimits = HangLimits(silence: settings.heartbeatTimeout, step: settings.stepTimeout)
         let least: SupervisorOutput.Severity =
             switch settings.logLevel {
