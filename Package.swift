@@ -73,6 +73,7 @@ let rooms: [[Target]] = [
         "Gateway",
         ["HTTPCore", "JSON", "Requests", "Grammar", "Routing", "EngineLink", "Tokenization", "Telemetry"] + nio,
         tests: ["Weights", "InferenceEngine", "LanguageModel", product("NIOEmbedded", "swift-nio")]),
+    room("LoadGenerator", ["HTTPCore", "JSON", "Tokenization"] + nio),
     room("Supervision", ["CTandemSystem", "MPS", "EngineLink"]),
     room("MPS", ["CTandemSystem"]),
     room("Diagnosis", ["MPS", "CTandemSystem"]),
@@ -95,7 +96,8 @@ let package = Package(
             dependencies: [
                 "CPUExecutor", "Configuration", "Diagnosis", "EngineHost", "EngineLink", "Gateway", "Grammar",
                 "HTTPCore",
-                "InferenceEngine", "JSON", "LanguageModel", "MPS", "ModelStore", "Requests", "Supervision",
+                "InferenceEngine", "JSON", "LanguageModel", "LoadGenerator", "MPS", "ModelStore", "Requests",
+                "Supervision",
                 "TerminalView", "Tokenization", "Weights", "CTandemSystem",
                 product("ArgumentParser", "swift-argument-parser"),
             ] + nio,

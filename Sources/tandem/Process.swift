@@ -95,11 +95,20 @@ final class ProcessEvents: Sendable {
     /// Sleeps until there is an event.
     func next() -> Event {
         while true {
+            if let event = next(within: -1) { return event }
+        }
+    }
+
+    /// Sleeps until there is an event, or so many milliseconds have passed; below 0 there is no limit.
+    func next(within milliseconds: Int32) -> Event? {
+        while true {
             var entries = [
                 pollfd(fd: reader, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
             ]
-            guard poll(&entries, 2, -1) > 0 else { continue }
+            let count = poll(&entries, 2, milliseconds)
+            if count == 0 { return nil }
+            guard count > 0 else { continue }
             if entries[0].revents != 0 {
                 var byte: UInt8 = 0
                 if read(reader, &byte, 1) == 1 { return .end(Int32(byte)) }

@@ -20,7 +20,7 @@ struct Tandem: ParsableCommand {
         version: version,
         subcommands: [
             ServeCommand.self, StatusCommand.self, AdminCommands.self, TopCommand.self, DoctorCommand.self,
-            GenerateCommand.self, PullCommand.self,
+            BenchCommand.self, GenerateCommand.self, PullCommand.self,
             EngineCommand.self, GatewayCommand.self,
         ]
     )
