@@ -195,7 +195,7 @@ final class ClientConnection: ChannelDuplexHandler {
             ended.end()
         } catch {
             // A connection that was free may have been closed just before the request came; a new one knows better.
-            if answered > 0, !hasReceived, let client, !ended.isOver {
+            if limits.resends, answered > 0, !hasReceived, let client, !ended.isOver {
                 client.connect(for: ended)
             } else {
                 ended.fail(failure ?? error)

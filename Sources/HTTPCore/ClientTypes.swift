@@ -160,6 +160,9 @@ public struct HTTPClientLimits: Sendable {
     public var maximumHeaderFields = 100
     /// Connections without a request that are kept.
     public var maximumIdleConnections = 256
+    /// Whether a request goes out again if the kept connection that it was sent on ends before anything came: as a rule
+    /// the server closed it, for want of requests, just then.
+    public var resends = true
 
     /// The defaults.
     public init() {}

@@ -42,6 +42,10 @@ final class LoadWorker {
         limits.firstByteTimeout = .nanoseconds(Int64(clamping: plan.timeoutNanoseconds))
         limits.silenceTimeout = limits.firstByteTimeout
         limits.maximumIdleConnections = .max
+        // A request counts once, and what became of it is told.
+        limits.resends = false
+        // Servers close what is not used, some after five seconds; a request must not run into that.
+        limits.keepAliveTimeout = .seconds(2)
         client = HTTPClient(endpoint: plan.endpoint, eventLoop: eventLoop, limits: limits)
         var headers: HTTPHeaders = ["Content-Type": "application/json"]
         if let key = plan.apiKey { headers.add("Authorization", "Bearer \(key)") }

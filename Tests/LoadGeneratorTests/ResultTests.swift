@@ -82,7 +82,8 @@ import Testing
         #expect(counts.map { document[$0]?.integer } == [2, 3, 14, 8, 5])
         #expect(document["request_throughput"]?.number == 4 && document["output_throughput"]?.number == 16)
         #expect(document["total_token_throughput"]?.number == 44 && document["request_rate"]?.string == "inf")
-        #expect(document["max_concurrent_requests"]?.integer == 3 && document["max_output_tokens_per_s"]?.number == 8)
+        #expect(document["max_concurrent_requests"]?.integer == 3)
+        #expect(document["max_output_tokens_per_s"]?.number.map { abs($0 - 8) < 1e-9 } == true)
         #expect(document["request_goodput"]?.isNull == true && document["token_counts"]?.string == "usage")
         #expect(document["generator_cores"]?.number == 0.1)
         let failures = document["failures"]?.array?.map { $0.object?["count"]?.integer }
