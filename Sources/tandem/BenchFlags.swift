@@ -85,8 +85,8 @@ struct BenchWorkloadFlags: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "The model whose tokenizer makes lengths exact: a name, ORG/NAME on a hub, or a path. Without it lengths are "
-                + "words.", valueName: "model"))
+            "The model whose tokenizer makes lengths exact: a name, ORG/NAME on a hub, or a path. Without it "
+                + "lengths are words.", valueName: "model"))
     var model: String?
 
     @Option(help: ArgumentHelp("Repeats prompts and moments. (default: another each time)", valueName: "number"))
