@@ -57,6 +57,7 @@ let rooms: [[Target]] = [
     room(
         "CPUExecutor", ["InferenceEngine", "LanguageModel", "Weights", "CPUKernels", "CTandemSystem", "Requests"],
         numeric: true, tests: ["JSON"]),
+    room("GPUModel", ["LanguageModel"], numeric: true, tests: ["JSON"]),
     room("Telemetry"),
     room("TerminalView", ["JSON"]),
     room("EngineLink", ["Requests"] + nio),
@@ -93,8 +94,8 @@ let package = Package(
         .executableTarget(
             name: "tandem",
             dependencies: [
-                "CPUExecutor", "Configuration", "Diagnosis", "EngineHost", "EngineLink", "Gateway", "Grammar",
-                "HTTPCore",
+                "CPUExecutor", "Configuration", "Diagnosis", "EngineHost", "EngineLink", "GPUModel", "Gateway",
+                "Grammar", "HTTPCore",
                 "InferenceEngine", "JSON", "LanguageModel", "MPS", "ModelStore", "Requests", "Supervision",
                 "TerminalView", "Tokenization", "Weights", "CTandemSystem",
                 product("ArgumentParser", "swift-argument-parser"),
