@@ -108,11 +108,12 @@ extension ElementwiseParameters {
 }
 
 extension SharingParameters {
-    /// As measured on an H100 (Results/gpu-probe/h100-2026-11-26): slices, switches and saturation directly, what MPS adds
-    /// from steps of one process with and without it, and the first three from pairs of graphs in one process on half
-    /// of the cells; the other half judges them (`MeasuredSharingTests`). A process' memory is a context (527 MiB
-    /// measured) and an assumed gibibyte of graphs and workspaces.
+    /// As measured on an H100 (Results/gpu-probe/h100-2026-11-26): slices, switches and saturation directly;
+    /// co-residency, latency occupancy and what MPS adds are the point of a grid that is nearest, on every second loop,
+    /// to what two graphs in one process and two processes under MPS made; the other loops judge them
+    /// (`MeasuredSharingTests`). Interference cannot be told from co-residency there and is assumed. A process' memory is
+    /// a context (527 MiB measured) and an assumed gibibyte of graphs and workspaces.
     static let measured = SharingParameters(
-        coResidency: 0.1, interference: 0.05, latencyOccupancy: 0.85, mpsKernelSeconds: 1.4e-6, sliceSeconds: 2.09e-3,
+        coResidency: 0.05, interference: 0.05, latencyOccupancy: 0.85, mpsKernelSeconds: 1.1e-6, sliceSeconds: 2.09e-3,
         switchSeconds: 0.15e-3, bandwidthSaturationShare: 0.5, processBytes: 1.5 * 1_073_741_824)
 }

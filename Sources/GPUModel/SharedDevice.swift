@@ -69,6 +69,8 @@ public struct SharedDevice: Sendable {
         var demand = Demand.zero
         /// Largest rate that the share allows.
         var limit = 1.0
+        /// Largest rate that those who came before leave.
+        var allowed = 1.0
     }
 
     public let policy: SharingPolicy
@@ -230,7 +232,8 @@ public struct SharedDevice: Sendable {
         let others = Double(active.count - 1)
         switch policy {
         case .leftover: limitByArrival(slots: 1 + parameters.coResidency * others)
-        case .partitioned, .fair, .timeSliced: break
+        case .partitioned, .fair, .timeSliced:
+            for client in active { clients[client].allowed = clients[client].limit }
         }
         fill(slots: policy == .fair ? 1 + parameters.coResidency * others : .infinity)
         let slowdown = 1 / (1 + parameters.interference * others)
@@ -243,9 +246,9 @@ public struct SharedDevice: Sendable {
         var left = slots
         for client in active {
             let demand = clients[client].demand.multiprocessors
-            var rate = limit(clients[client].demand, share: clients[client].share)
+            var rate = clients[client].limit
             if demand > 0 { rate = min(rate, left / demand) }
-            clients[client].limit = rate
+            clients[client].allowed = rate
             left = max(0, left - rate * demand)
         }
     }
@@ -264,19 +267,19 @@ public struct SharedDevice: Sendable {
                 need.multiprocessors += clients[client].demand.multiprocessors
                 need.tensor += clients[client].demand.tensor
                 need.memory += clients[client].demand.memory
-                step = min(step, clients[client].limit - level)
+                step = min(step, clients[client].allowed - level)
             }
             var full = (multiprocessors: false, tensor: false, memory: false)
-            if need.multiprocessors * step > free.multiprocessors {
-                step = free.multiprocessors / need.multiprocessors
+            if need.multiprocessors > 0, need.multiprocessors * step > free.multiprocessors {
+                step = max(0, free.multiprocessors) / need.multiprocessors
                 full.multiprocessors = true
             }
-            if need.tensor * step > free.tensor {
-                step = free.tensor / need.tensor
+            if need.tensor > 0, need.tensor * step > free.tensor {
+                step = max(0, free.tensor) / need.tensor
                 full = (false, true, false)
             }
-            if need.memory * step > free.memory {
-                step = free.memory / need.memory
+            if need.memory > 0, need.memory * step > free.memory {
+                step = max(0, free.memory) / need.memory
                 full = (false, false, true)
             }
             level += step
@@ -286,7 +289,7 @@ public struct SharedDevice: Sendable {
             for client in active where clients[client].rate < 0 {
                 let demand = clients[client].demand
                 let isFrozen =
-                    clients[client].limit <= level + 1e-12 || (full.multiprocessors && demand.multiprocessors > 0)
+                    clients[client].allowed <= level + 1e-12 || (full.multiprocessors && demand.multiprocessors > 0)
                     || (full.tensor && demand.tensor > 0) || (full.memory && demand.memory > 0)
                 if isFrozen {
                     clients[client].rate = level
@@ -307,7 +310,7 @@ public struct SharedDevice: Sendable {
     /// The client with work that comes after the owner in turn.
     private func nextOwner() -> Int? {
         for offset in 1...clients.count {
-            let candidate = (max(owner, 0) + offset) % clients.count
+            let candidate = (owner + offset) % clients.count
             if isBusy(candidate) { return candidate }
         }
         return nil
