@@ -9,6 +9,8 @@ public struct AdviceRequest: Sendable {
     public var workload: Workload
     /// The host's times, if they were measured; null for ``HostModel/assumed``.
     public var host: HostModel?
+    /// Most sequences that an engine runs at once, as it is set; null for no such setting.
+    public var mostSequences: Int?
     /// Whether the engine plans a step ahead already.
     public var isAsynchronous: Bool
     /// Whether engines of several processes read one copy of the weights.
@@ -22,13 +24,15 @@ public struct AdviceRequest: Sendable {
 
     public init(
         model: DecoderDescription, device: DeviceParameters, workload: Workload, host: HostModel? = nil,
-        isAsynchronous: Bool = false, sharesWeights: Bool = false, engines: Int? = nil, cores: Int? = nil,
+        mostSequences: Int? = nil, isAsynchronous: Bool = false, sharesWeights: Bool = false, engines: Int? = nil,
+        cores: Int? = nil,
         isProbed: Bool = false
     ) {
         self.model = model
         self.device = device
         self.workload = workload
         self.host = host
+        self.mostSequences = mostSequences
         self.isAsynchronous = isAsynchronous
         self.sharesWeights = sharesWeights
         self.engines = engines
@@ -64,6 +68,8 @@ public struct Advice: Sendable, Equatable {
     public var shared: Prediction
     /// One engine that plans a step ahead; null if it does already.
     public var alternative: Prediction?
+    /// One engine without its limit of sequences; null if there is none that counts.
+    public var largerBatch: Prediction?
     /// All arms, the baseline first; those that do not fit, or miss the latency, are missing.
     public var arms: [Prediction]
     /// Engines under MPS from one up, as far as they fit.

@@ -27,6 +27,9 @@ extension AdviceRequest {
         let chosen = try choose(byEngines, predictor, sharing)
         let shared = chosen.engines == 1 ? baseline : chosen
         let alternative = isAsynchronous ? nil : predictor.predictWithinLatency(.oneAsynchronous, engines: 1)
+        var unlimited = predictor
+        unlimited.mostSequences = nil
+        let larger = mostSequences == nil ? nil : unlimited.predictWithinLatency(base, engines: 1)
         let gain = shared.tokensPerSecond / baseline.tokensPerSecond - 1
         let interval = interval(gain, engines: shared.engines, base: base, sharing: sharing)
         let cache = predictor.memory.cacheBytes(engines: shared.engines, processes: shared.engines)
@@ -39,6 +42,7 @@ extension AdviceRequest {
                     latency: 0)
                 : predictor.decomposition(one: baseline, mps: shared),
             baseline: baseline, shared: shared, alternative: alternative,
+            largerBatch: larger.flatMap { $0.sequencesPerEngine > baseline.sequencesPerEngine ? $0 : nil },
             arms: arms(predictor, baseline, alternative, shared), byEngines: byEngines, cacheBytesPerEngine: cache,
             cacheTokensPerEngine: Int(cache / predictor.memory.sequenceBytes(tokens: tokens) * Double(tokens)),
             threadPercentage: 100)
@@ -51,7 +55,7 @@ extension AdviceRequest {
         Predictor(
             step: StepModel(model: model, device: device),
             memory: MemoryModel(model: model, device: device, sharesWeights: sharesWeights), host: host,
-            workload: workload)
+            workload: workload, mostSequences: mostSequences)
     }
 
     // MARK: Input
@@ -66,6 +70,7 @@ extension AdviceRequest {
         try positive(workload.outputTokens, "--output", most: 1 << 24)
         try positive(workload.concurrency, "--concurrency", most: 1 << 20)
         if let engines { try positive(engines, "--engines", most: Self.mostEngines) }
+        if let mostSequences { try positive(mostSequences, "--max-sequences", most: 1 << 20) }
         if let cores { try positive(cores, "--cores", most: 1 << 16) }
         if let latency = workload.latency, !(latency > 0 && latency.isFinite) {
             throw GPUModelError(subject: "--latency", reason: "it must be more than zero")
@@ -208,6 +213,17 @@ extension AdviceRequest {
             advice.verdict = .no
             advice.reasons.append(reasonForOne())
             return
+        }
+        if let larger = advice.largerBatch {
+            let other = advice.gain(of: larger)
+            if other >= Self.smallestGain, other >= 0.75 * gain {
+                advice.verdict = .fixEngineFirst
+                advice.reasons.append(
+                    "One engine is set to \(Int(advice.baseline.sequencesPerEngine)) sequences at once; with all that fit, "
+                        + "\(Int(larger.sequencesPerEngine)), it alone gains \(signed(other)), \(advice.engines) engines "
+                        + "\(signed(gain)).")
+                return
+            }
         }
         if let alternative = advice.alternative {
             let other = advice.gain(of: alternative)

@@ -57,9 +57,9 @@ extension Predictor {
         let disturbed = relative(batch, underMPS: true, parameters: parameters, load: full)
         let split = relative(
             min(batch, one.concurrency / Double(engines)), underMPS: true, parameters: parameters, load: full)
+        let most = min(Double(capacity(mps.arm, engines: engines)), mostSequences.map(Double.init) ?? .infinity)
         let bounded = relative(
-            min(one.concurrency / Double(engines), Double(capacity(mps.arm, engines: engines))), underMPS: true,
-            parameters: parameters, load: full)
+            min(one.concurrency / Double(engines), most), underMPS: true, parameters: parameters, load: full)
         return Decomposition(
             hostIdleRecovered: exclusive - 1, tailsFilled: filled - exclusive, overlap: overlapped - filled,
             batchSplit: split - disturbed, capacity: bounded - split, interference: disturbed - overlapped,

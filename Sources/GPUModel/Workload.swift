@@ -101,8 +101,13 @@ public struct Predictor: Sendable {
     public var memory: MemoryModel
     public var host: HostModel
     public var workload: Workload
+    /// Most sequences that an engine runs at once, as it is set; null for no such setting.
+    public var mostSequences: Int?
 
-    public init(step: StepModel, memory: MemoryModel, host: HostModel, workload: Workload) {
+    public init(
+        step: StepModel, memory: MemoryModel, host: HostModel, workload: Workload, mostSequences: Int? = nil
+    ) {
+        self.mostSequences = mostSequences
         self.step = step
         self.memory = memory
         self.host = host
@@ -168,7 +173,8 @@ public struct Predictor: Sendable {
         guard capacity >= 1 else { return nil }
         let inFlight = concurrency ?? Double(workload.concurrency)
         let wanted = inFlight / Double(engines)
-        let (shape, running) = workload.step(sequences: min(wanted, capacity))
+        let most = min(capacity, mostSequences.map(Double.init) ?? .infinity)
+        let (shape, running) = workload.step(sequences: min(wanted, most))
         var profile = step.profile(shape)
         if arm.isUnderMPS { profile = profile.addingToEachKernel(parameters.mpsKernelSeconds) }
         let hostSeconds = host.seconds(sequences: running)
@@ -177,7 +183,8 @@ public struct Predictor: Sendable {
         return Prediction(
             arm: arm, engines: engines, concurrency: inFlight, sequencesPerEngine: running, requestsPerSecond: rate,
             tokensPerSecond: rate * Double(workload.outputTokens), latency: inFlight / rate,
-            deviceSeconds: profile.seconds, hostSeconds: hostSeconds, isLimitedByCache: wanted > capacity)
+            deviceSeconds: profile.seconds, hostSeconds: hostSeconds,
+            isLimitedByCache: wanted > capacity && most == capacity)
     }
 
     /// The front end takes so many and no more.

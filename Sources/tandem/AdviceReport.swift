@@ -97,6 +97,14 @@ struct AdviceReport {
             rows.append(
                 ("instead", "asynchronous scheduling of one engine: \(Self.signed(advice.gain(of: alternative)))"))
         }
+        if let larger = advice.largerBatch {
+            rows.append(
+                (
+                    "instead",
+                    "\(Self.count(larger.sequencesPerEngine)) sequences at once in one engine: "
+                        + Self.signed(advice.gain(of: larger))
+                ))
+        }
         return rows.flatMap { name, text in
             Self.wrapped(text, columns: columns, indent: 12, first: "  " + Self.padded(name, 10))
         }
@@ -207,6 +215,15 @@ struct AdviceReport {
             writer.beginObject()
             member("what", "asynchronous scheduling of one engine")
             member("gain", advice.gain(of: alternative))
+            writer.endObject()
+        } else {
+            writer.null()
+        }
+        writer.key("larger_batch")
+        if let larger = advice.largerBatch {
+            writer.beginObject()
+            member("sequences", larger.sequencesPerEngine)
+            member("gain", advice.gain(of: larger))
             writer.endObject()
         } else {
             writer.null()

@@ -59,11 +59,18 @@ struct AdviseCommand: ParsableCommand {
     @Option(help: "CPU cores for engines, one each.")
     var cores: Int?
 
+    @Option(help: "Most sequences that an engine is set to run at once. (default: as many as fit)")
+    var maxSequences: Int?
+
     @Option(
-        help: ArgumentHelp(
-            "Host time of a step: 800us, 2ms. (default: 1 ms, and 1.1 us a sequence)", valueName: "time"),
+        help: ArgumentHelp("Host time of each step: 800us, 2ms. (default: 1ms, an assumption)", valueName: "time"),
         transform: AdviseCommand.seconds)
     var hostTime: Double?
+
+    @Option(
+        help: ArgumentHelp("Host time of each sequence of a step, beside that. (default: 1.1us)", valueName: "time"),
+        transform: AdviseCommand.seconds)
+    var hostTimePerSequence: Double?
 
     @Flag(help: "The engine plans a step ahead already (asynchronous scheduling).")
     var asynchronous = false
@@ -120,8 +127,17 @@ struct AdviseCommand: ParsableCommand {
             model: try description(), device: device,
             workload: Workload(
                 promptTokens: context, outputTokens: output, concurrency: concurrency, latency: latency),
-            host: hostTime.map { HostModel(secondsPerStep: $0, secondsPerSequence: 0) }, isAsynchronous: asynchronous,
+            host: host, mostSequences: maxSequences, isAsynchronous: asynchronous,
             sharesWeights: shareWeights, engines: engines, cores: cores, isProbed: probe != nil)
+    }
+
+    /// Null if nothing was measured.
+    private var host: HostModel? {
+        guard hostTime != nil || hostTimePerSequence != nil else { return nil }
+        var host = HostModel.assumed
+        if let hostTime { host.secondsPerStep = hostTime }
+        if let hostTimePerSequence { host.secondsPerSequence = hostTimePerSequence }
+        return host
     }
 
     /// The model at a path, or of a name.
