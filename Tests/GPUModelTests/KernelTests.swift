@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import GPUModel
+import GPUModelValidation
 import JSON
 import Testing
 
@@ -8,7 +9,7 @@ import Testing
     static func errors(_ gpu: String, _ kind: String) throws -> [Double] {
         let device = try DeviceParameters.named(gpu)
         let errors = try Measured.published().filter { $0.gpu == gpu && $0.kind == kind }
-            .map { abs(device.seconds($0) / $0.seconds - 1) }
+            .map { abs($0.seconds(on: device) / $0.seconds - 1) }
         try #require(errors.count == 60)
         return errors
     }
@@ -22,24 +23,15 @@ import Testing
 
     @Test(arguments: [("h100", 0.15), ("h200", 0.15), ("a100", 0.25)])
     func decodeAttention(gpu: String, most: Double) throws {
-        let error = middle(try Self.errors(gpu, "decode"))
+        let error = median(try Self.errors(gpu, "decode"))
         #expect(error <= most, "\(error)")
     }
 
     /// No acceptance number asks for these; they keep changes from being silent.
     @Test(arguments: [("h100", 0.2), ("h200", 0.2), ("a100", 0.2), ("b200", 0.25), ("l40s", 0.2)])
     func prefillAttention(gpu: String, most: Double) throws {
-        let error = middle(try Self.errors(gpu, "prefill"))
+        let error = median(try Self.errors(gpu, "prefill"))
         #expect(error <= most, "\(error)")
-    }
-
-    static func products(_ rows: [JSONObject]) -> [ProbeMeasurement] {
-        rows.compactMap { row in
-            guard let m = row["m"]?.number, let n = row["n"]?.number, let k = row["k"]?.number,
-                let time = row["graph_us"]?.number
-            else { return nil }
-            return .product(rows: m, columns: n, inner: k, seconds: time * 1e-6)
-        }
     }
 
     static func error(_ device: DeviceParameters, _ points: [ProbeMeasurement]) -> Double {
@@ -53,7 +45,7 @@ import Testing
 
     /// Our own probe of an H100: fitted on every second product, judged by the others.
     @Test func productsOfAProbe() throws {
-        let points = Self.products(try Measured.probe("gemm"))
+        let points = try Measured.products()
         try #require(points.count > 60)
         let even = points.enumerated().filter { $0.offset % 2 == 0 }.map(\.element)
         let odd = points.enumerated().filter { $0.offset % 2 == 1 }.map(\.element)
@@ -63,30 +55,8 @@ import Testing
         #expect(Self.error(device, odd) < Self.error(published, odd))
     }
 
-    /// - Parameter key: which kernel's time: `best_us` for ours, `torch_sdpa_us` for PyTorch's.
-    static func attentions(_ rows: [JSONObject], _ key: String) -> [ProbeMeasurement] {
-        rows.compactMap { row in
-            guard row["check"]?.string == "decode", let batch = row["batch"]?.number, let context = row["ctx"]?.number,
-                let query = row["q"]?.integer, let keyValue = row["kv"]?.integer, let head = row["hd"]?.integer,
-                let time = row[key]?.number
-            else { return nil }
-            return .decodeAttention(
-                sequences: batch, context: context, queryHeads: Int(query), keyValueHeads: Int(keyValue),
-                headDimension: Int(head), seconds: time * 1e-6)
-        }
-    }
-
-    static func transfers(_ rows: [JSONObject]) -> [ProbeMeasurement] {
-        rows.compactMap { row in
-            guard row["check"]?.string == "right", let time = row["us_in_graph"]?.number,
-                let rate = row["gb_per_s"]?.number
-            else { return nil }
-            return .transfer(bytes: rate * time * 1e3, seconds: time * 1e-6)
-        }
-    }
-
     @Test func decodeAttentionOfAProbe() throws {
-        let points = Self.attentions(try Measured.probe("kernels"), "best_us")
+        let points = Measured.attentions(try Measured.probe("kernels"), "best_us")
         try #require(points.count >= 20)
         let even = points.enumerated().filter { $0.offset % 2 == 0 }.map(\.element)
         let odd = points.enumerated().filter { $0.offset % 2 == 1 }.map(\.element)
@@ -100,7 +70,7 @@ import Testing
                 sequences: sequences, context: context, queryHeads: query, keyValueHeads: keyValue, headDimension: head)
             return abs(kernel.seconds / seconds - 1)
         }
-        #expect(middle(errors) <= 0.15, "\(errors)")
+        #expect(median(errors) <= 0.15, "\(errors)")
     }
 
     /// A fit finds parameters from times that they made.
@@ -173,3 +143,5 @@ import Testing
         }
     }
 }
+
+func median(_ values: [Double]) -> Double { quantile(values, 0.5) }

@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import GPUModel
+import GPUModelValidation
 import LanguageModel
 import Testing
 
