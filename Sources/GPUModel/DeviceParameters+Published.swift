@@ -114,6 +114,6 @@ extension SharingParameters {
     /// (`MeasuredSharingTests`). Interference cannot be told from co-residency there and is assumed. A process' memory is
     /// a context (527 MiB measured) and an assumed gibibyte of graphs and workspaces.
     static let measured = SharingParameters(
-        coResidency: 0.05, interference: 0.05, latencyOccupancy: 0.85, mpsKernelSeconds: 1.1e-6, sliceSeconds: 2.09e-3,
+        coResidency: 0.05, interference: 0.05, latencyOccupancy: 0.85, mpsKernelSeconds: 1.4e-6, sliceSeconds: 2.09e-3,
         switchSeconds: 0.15e-3, bandwidthSaturationShare: 0.5, processBytes: 1.5 * 1_073_741_824)
 }

@@ -10,6 +10,8 @@ public enum Measured {
     /// A file that is missing or is not what it was.
     public struct Problem: Error, CustomStringConvertible {
         public var description: String
+
+        public init(description: String) { self.description = description }
     }
 
     private static let root = #filePath.split(separator: "/").dropLast(4).map { "/" + $0 }.joined()
@@ -91,6 +93,8 @@ public enum Measured {
     /// A loop of the H100 probe, alone and with others beside it.
     public struct Cell: Sendable {
         public var arm: String
+        /// Gains compare figures of one run.
+        public var run: Int
         public var model: String
         public var isDecode: Bool
         public var context: Double
@@ -112,7 +116,8 @@ public enum Measured {
                 let context = row["context"]?.number, let batch = row["batch"]?.number
             else { return nil }
             return Cell(
-                arm: arm, model: "qwen2.5-" + model, isDecode: row["kind"]?.string == "decode", context: context,
+                arm: arm, run: Int(row["run"]?.integer ?? 0), model: "qwen2.5-" + model,
+                isDecode: row["kind"]?.string == "decode", context: context,
                 batch: batch, ablation: Ablation(rawValue: row["ablate"]?.string ?? "full") ?? .full,
                 pause: (row["stall_us"]?.number ?? 0) * 1e-6, one: one,
                 each: row["each_per_s"]?.array?.compactMap(\.number) ?? [],

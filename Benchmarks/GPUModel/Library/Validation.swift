@@ -90,8 +90,12 @@ public enum Validation {
 
     /// Gains over one loop without MPS; its own time on the GPU is taken as measured, so that sharing alone is judged.
     ///
-    /// - Parameter sharing: null for the published parameters.
-    public static func gains(_ pair: Pair, sharing: SharingParameters? = nil) throws -> [Row] {
+    /// - Parameters:
+    ///   - sharing: null for the published parameters.
+    ///   - isHeldOut: null for all.
+    public static func gains(
+        _ pair: Pair, sharing: SharingParameters? = nil, isHeldOut: Bool? = nil
+    ) throws -> [Row] {
         var device = try DeviceParameters.named("h100")
         if let sharing { device.sharing = sharing }
         let bases = try Measured.cells(arm: "no MPS")
@@ -99,9 +103,10 @@ public enum Validation {
         // Every second loop, in order of its name, was left out when the parameters were chosen.
         let order = Set(bases.map(label)).sorted()
         return try cells.compactMap { cell in
-            guard let base = bases.first(where: { $0.isSameLoop(as: cell) }),
+            guard let base = bases.first(where: { $0.isSameLoop(as: cell) && $0.run == cell.run }),
                 let place = order.firstIndex(of: label(cell))
             else { return nil }
+            if let isHeldOut, isHeldOut != (place % 2 == 1) { return nil }
             let measured: Double
             switch pair {
             case .streams:
@@ -140,6 +145,26 @@ public enum Validation {
         let pause = cell.pause > 0 ? ", pause \(cell.pause * 1e3) ms" : ""
         return "\(cell.model)\(what) \(cell.isDecode ? "decode" : "prefill") \(Int(cell.batch)) of \(Int(cell.context))"
             + pause
+    }
+
+    /// Chooses co-residency, latency occupancy and what MPS adds to a kernel: the point of a grid with the least mean error
+    /// on loops that are not held out.
+    public static func choose() throws -> [(parameters: SharingParameters, error: Double)] {
+        var found: [(parameters: SharingParameters, error: Double)] = []
+        let device = try DeviceParameters.named("h100")
+        for coResidency in [0, 0.05, 0.1, 0.15] {
+            for latencyOccupancy in [0.7, 0.75, 0.8, 0.85, 0.9, 1] {
+                for mpsKernelSeconds in [0.8e-6, 1.1e-6, 1.4e-6, 1.7e-6] {
+                    var sharing = device.sharing
+                    sharing.coResidency = coResidency
+                    sharing.latencyOccupancy = latencyOccupancy
+                    sharing.mpsKernelSeconds = mpsKernelSeconds
+                    let rows = try [Pair.streams, .mps].flatMap { try gains($0, sharing: sharing, isHeldOut: false) }
+                    found.append((sharing, mean(rows.map { abs($0.difference) })))
+                }
+            }
+        }
+        return found.sorted { $0.error < $1.error }
     }
 
     // MARK: OPT-1.3B by vLLM 0.5 on an H100 of 64 GB
