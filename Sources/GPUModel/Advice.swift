@@ -55,7 +55,7 @@ public struct Advice: Sendable, Equatable {
     public var reasons: [String]
     /// What to know before doing it.
     public var cautions: [String]
-    /// Engines that are recommended, or that were asked about.
+    /// Engines that are compared with one: those that were asked about, or the best number of several.
     public var engines: Int
     /// The gain of that many under MPS over one engine as it is, as a share of its throughput.
     public var gain: Double
@@ -64,7 +64,7 @@ public struct Advice: Sendable, Equatable {
     public var decomposition: Decomposition
     /// The engine as it is.
     public var baseline: Prediction
-    /// The recommended engines.
+    /// The engines that are compared with it.
     public var shared: Prediction
     /// One engine that plans a step ahead; null if it does already.
     public var alternative: Prediction?
@@ -74,12 +74,15 @@ public struct Advice: Sendable, Equatable {
     public var arms: [Prediction]
     /// Engines under MPS from one up, as far as they fit.
     public var byEngines: [Prediction]
-    /// Bytes of keys and values of each of the recommended engines.
+    /// Bytes of keys and values of each of those engines.
     public var cacheBytesPerEngine: Double
     /// Tokens that these hold.
     public var cacheTokensPerEngine: Int
     /// `CUDA_MPS_ACTIVE_THREAD_PERCENTAGE` for each engine; 100 is no limit.
     public var threadPercentage: Int
+
+    /// How many engines to run.
+    public var bestEngines: Int { verdict == .yes ? engines : 1 }
 
     /// Gain of a prediction over the baseline.
     public func gain(of prediction: Prediction) -> Double {

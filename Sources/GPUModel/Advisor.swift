@@ -52,10 +52,12 @@ extension AdviceRequest {
     }
 
     private func predictor(_ host: HostModel) -> Predictor {
-        Predictor(
+        var predictor = Predictor(
             step: StepModel(model: model, device: device),
             memory: MemoryModel(model: model, device: device, sharesWeights: sharesWeights), host: host,
             workload: workload, mostSequences: mostSequences)
+        predictor.isAsynchronous = isAsynchronous
+        return predictor
     }
 
     // MARK: Input
@@ -208,7 +210,8 @@ extension AdviceRequest {
 
     private func judge(_ advice: inout Advice) {
         let gain = advice.gain
-        let share = advice.baseline.hostSeconds / (advice.baseline.hostSeconds + advice.baseline.deviceSeconds)
+        let (host, device) = (advice.baseline.hostSeconds, advice.baseline.deviceSeconds)
+        let share = isAsynchronous ? max(0, 1 - device / max(host, device)) : host / (host + device)
         if advice.engines == 1 {
             advice.verdict = .no
             advice.reasons.append(reasonForOne())
@@ -245,7 +248,7 @@ extension AdviceRequest {
         if gain >= Self.smallestGain, advice.interval.lowerBound > 0 {
             advice.verdict = .yes
             advice.reasons.append(
-                "\(advice.engines) engines are predicted to make \(signed(gain)) more than one"
+                "\(advice.engines) engines are predicted to make \(percent(gain)) more than one"
                     + (share > 0.1
                         ? ", most of it while one's host leaves the GPU idle (\(percent(share)) of the time)." : "."))
             return

@@ -101,6 +101,8 @@ public struct Predictor: Sendable {
     public var memory: MemoryModel
     public var host: HostModel
     public var workload: Workload
+    /// Whether engines plan a step ahead in arms that leave it open: slices, and one process.
+    public var isAsynchronous = false
     /// Most sequences that an engine runs at once, as it is set; null for no such setting.
     public var mostSequences: Int?
 
@@ -116,6 +118,13 @@ public struct Predictor: Sendable {
 
     private var parameters: SharingParameters { step.device.sharing }
 
+    func plansAhead(_ arm: Arm) -> Bool {
+        switch arm {
+        case .timeSliced, .inProcess: isAsynchronous
+        case .one, .oneAsynchronous, .mps, .mpsAsynchronous: arm.isAsynchronous
+        }
+    }
+
     /// Sequences that an engine's cache holds.
     public func capacity(_ arm: Arm, engines: Int) -> Int {
         memory.sequences(
@@ -129,7 +138,7 @@ public struct Predictor: Sendable {
     public func predict(_ arm: Arm, engines: Int, concurrency: Double? = nil) -> Prediction? {
         predict(arm, engines: engines, concurrency: concurrency) { profile, hostSeconds in
             ClosedForm(profile: profile, parameters: parameters).stepsPerSecond(
-                loops: engines, hostSeconds: hostSeconds, isAsynchronous: arm.isAsynchronous,
+                loops: engines, hostSeconds: hostSeconds, isAsynchronous: plansAhead(arm),
                 sharesHostThread: arm.sharesHostThread, policy: arm.policy)
         }
     }
@@ -138,7 +147,7 @@ public struct Predictor: Sendable {
     public func simulate(_ arm: Arm, engines: Int, concurrency: Double? = nil, steps: Int = 24) -> Prediction? {
         predict(arm, engines: engines, concurrency: concurrency) { profile, hostSeconds in
             let client = LoopClient(
-                profile: profile, hostSeconds: hostSeconds, isAsynchronous: arm.isAsynchronous)
+                profile: profile, hostSeconds: hostSeconds, isAsynchronous: plansAhead(arm))
             return LoopSimulation(
                 policy: arm.policy, parameters: parameters, sharesHostThread: arm.sharesHostThread
             ).run(Array(repeating: client, count: engines), steps: steps).stepsPerSecond.reduce(0, +)

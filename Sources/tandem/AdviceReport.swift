@@ -71,7 +71,8 @@ struct AdviceReport {
         rows.append(
             (
                 "engines",
-                "\(advice.engines), each with \(Self.count(advice.shared.sequencesPerEngine)) sequences at once"
+                (advice.bestEngines == advice.engines ? "" : "1; what follows is of ")
+                    + "\(advice.engines), each with \(Self.count(advice.shared.sequencesPerEngine)) sequences at once"
             ))
         rows.append(
             (
@@ -140,7 +141,7 @@ struct AdviceReport {
             rows: advice.arms.map { arm in
                 let gain = advice.gain(of: arm)
                 return BarChart.Row(
-                    label: Self.name(arm), value: arm.tokensPerSecond,
+                    label: name(arm), value: arm.tokensPerSecond,
                     note: Self.thousands(Int(arm.tokensPerSecond))
                         + (arm == advice.baseline ? "" : "  " + Self.signed(gain)),
                     style: arm == advice.baseline ? .plain : gain > 0.005 ? .good : gain < -0.005 ? .bad : .accent)
@@ -156,12 +157,13 @@ struct AdviceReport {
             })
     }
 
-    private static func name(_ arm: Prediction) -> String {
-        switch arm.arm {
+    private func name(_ arm: Prediction) -> String {
+        let ahead = request.isAsynchronous ? ", a step ahead" : ""
+        return switch arm.arm {
         case .one: "1 engine, each step awaited"
         case .oneAsynchronous: "1 engine, a step ahead"
-        case .timeSliced: "\(arm.engines) without MPS"
-        case .inProcess: "\(arm.engines) in one process"
+        case .timeSliced: "\(arm.engines) without MPS" + ahead
+        case .inProcess: "\(arm.engines) in one process" + ahead
         case .mps: "\(arm.engines) under MPS"
         case .mpsAsynchronous: "\(arm.engines) under MPS, a step ahead"
         }
@@ -196,6 +198,7 @@ struct AdviceReport {
         member("verdict", advice.verdict == .fixEngineFirst ? "fix_engine_first" : advice.verdict.rawValue)
         list("reasons", advice.reasons)
         list("cautions", advice.cautions)
+        member("best_engines", advice.bestEngines)
         member("engines", advice.engines)
         member("gain", advice.gain)
         writer.key("gain_interval")
