@@ -3,7 +3,7 @@
 public import Requests
 
 /// Version of the engine link; both ends must have the same.
-public let engineLinkVersion: UInt16 = 4
+public let engineLinkVersion: UInt16 = 5
 
 /// Everything that crosses the link between a gateway (client) and an engine (server), and the status channel between
 /// a supervisor and its children. One message is one length-prefixed frame.
@@ -31,6 +31,10 @@ public enum LinkMessage: Sendable, Equatable {
     case gatewayReady(port: UInt16)
     /// Engine to gateway, engine and gateway to supervisor: a sign of life, whatever there is to say.
     case heartbeat(Heartbeat)
+    /// Administrator to supervisor, over its own socket.
+    case adminCommand(AdminCommand)
+    /// Supervisor to administrator.
+    case adminReply(AdminReply)
 }
 
 /// What a gateway says first.
@@ -67,9 +71,22 @@ public struct EngineHello: Sendable, Equatable {
     public var maximumSequences: UInt32
     /// For people: `cpu (avx512, int8, 1 thread)`.
     public var device: String
-    /// How it is known that the engine computes where it should (under MPS: the server it is attached to); empty on a
-    /// CPU.
+    /// What the device says of being shared: ``attached``, ``detached``, or empty if it cannot be asked, as a CPU.
     public var attachProof: String
+
+    /// The device says that the engine is a client of MPS.
+    public static let attached = "mps"
+    /// The device says that it is none.
+    public static let detached = "none"
+
+    /// ``attachProof`` as an answer; null for none.
+    public var isAttached: Bool? {
+        switch attachProof {
+        case Self.attached: true
+        case Self.detached: false
+        default: nil
+        }
+    }
 
     public init(
         version: UInt16 = engineLinkVersion,

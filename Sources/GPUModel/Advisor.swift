@@ -199,6 +199,8 @@ extension AdviceRequest {
         high += error
         // Models of this kind were found to be 12 to 20 % too good from four engines on.
         if engines >= 4 { low -= 0.16 * (1 + gain) }
+        // Equal engines cannot make more than so many times one; within a latency they can.
+        if workload.latency == nil { high = max(gain, min(high, Double(engines - 1))) }
         return max(low, -1)...high
     }
 

@@ -17,7 +17,7 @@ public enum Supervisor {
     public static func run(_ configuration: SupervisorConfiguration) throws(SupervisionError) -> Int32 {
         signal(SIGPIPE, SIG_IGN)
         let loop = try SupervisorLoop(configuration)
-        return loop.run()
+        return try loop.run()
     }
 }
 
@@ -31,6 +31,7 @@ private final class SupervisorLoop {
     private static let statusDescriptor: Int32 = 3
     private static let sharedDescriptor: Int32 = 4
     private static let firstEngineDescriptor: Int32 = 5
+    private static let memoryReadPause = Duration.milliseconds(200)
 
     private let configuration: SupervisorConfiguration
     private let cores: CorePlan
@@ -42,14 +43,22 @@ private final class SupervisorLoop {
     private let modelOfEngine: [Int]
     private let addresses: [String]
     private var listener: ListeningSocket
+    private var admin: AdminSocket
+    private var nextMemoryRead = Duration.zero
+    private var lastMemoryRead = Duration.zero
     /// Of single engines; empty if they have none.
     private var engineListeners: [ListeningSocket]
     private var state: SupervisorState
+    private let sharing: DeviceSharing?
+    private let serviceManager: ServiceManager
     private var running: [Child: Running] = [:]
     private var events: [SupervisorEvent] = [.begin]
     private var exitCode: Int32?
 
     init(_ configuration: SupervisorConfiguration) throws(SupervisionError) {
+        serviceManager = ServiceManager(environment: configuration.environment)
+        var configuration = configuration
+        configuration.environment[ServiceManager.variable] = nil
         self.configuration = configuration
         // First, so that the most likely failure costs nothing.
         var listener = try ListeningSocket(host: configuration.host, port: configuration.port)
@@ -68,8 +77,16 @@ private final class SupervisorLoop {
         }
         let weights: [Int32]
         do {
+            admin = try AdminSocket(path: "\(directory.path)/\(AdminSocket.name)")
+        } catch {
+            closeListeners()
+            throw error
+        }
+        do {
+            sharing = try configuration.sharing.map { (sharing) throws(SupervisionError) in try DeviceSharing(sharing) }
             weights = try Self.memoryFiles(configuration.models.count)
         } catch {
+            admin.close()
             closeListeners()
             throw error
         }
@@ -86,7 +103,8 @@ private final class SupervisorLoop {
         self.weights = weights
         self.signals = signals
         cores = CorePlan(
-            usable: CorePlan.usableCores(),
+            usable: configuration.sharing == nil
+                ? CorePlan.usableCores() : DeviceCores().ordered(CorePlan.usableCores()),
             shares: configuration.models.map { CorePlan.Share(engines: $0.engines, threads: $0.threads) })
         let path = directory.path
         let addresses = cores.cores.indices.map { "link+unix:\(path)/engine-\($0).sock" }
@@ -95,11 +113,15 @@ private final class SupervisorLoop {
         modelOfEngine = groups.enumerated().flatMap { model, group in group.engines.map { _ in model } }
         state = SupervisorState(
             addresses: addresses, groups: groups, shutdownTimeout: configuration.shutdownTimeout,
-            hangLimits: configuration.hangLimits)
+            hangLimits: configuration.hangLimits, sharing: configuration.sharing == nil ? nil : SharingRules(),
+            memory: MemoryWatch(
+                plans: modelOfEngine.map { configuration.models[$0].plannedBytes },
+                settings: configuration.memoryWatch))
     }
 
     deinit {
         closeListeners()
+        admin.close()
         for file in weights { close(file) }
         close(signals)
     }
@@ -145,7 +167,8 @@ private final class SupervisorLoop {
 
     private var now: Duration { ContinuousClock.now - configuration.startedAt }
 
-    func run() -> Int32 {
+    func run() throws(SupervisionError) -> Int32 {
+        try sharing?.start()
         while true {
             while !events.isEmpty {
                 let event = events.removeFirst()
@@ -167,7 +190,10 @@ private final class SupervisorLoop {
         case .kill(let child):
             running[child]?.process.killGroup()
         case .closeListener:
+            serviceManager.stopping()
             closeListeners()
+        case .sharing(let notice):
+            sharing?.tell(notice)
         case .sendRoster(let roster):
             guard running[.gateway] != nil else { return }
             if running[.gateway]?.channel.send(.roster(roster)) == false {
@@ -182,8 +208,11 @@ private final class SupervisorLoop {
                 host: configuration.host, port: listener.port, requiresKey: configuration.requiresKey,
                 timeToReady: now)
             configuration.output(.announcement(announcement.text))
+            serviceManager.ready(announcement.summary)
         case .log(let severity, let text):
             say(severity, text)
+        case .answer(let reply, let connection):
+            admin.answer(reply, to: connection)
         case .exit(let code):
             exitCode = code
         }
@@ -236,6 +265,7 @@ private final class SupervisorLoop {
             launch.arguments += ["--weights-fd", "\(Self.sharedDescriptor)"]
             launch.descriptors.append((weights[model], Self.sharedDescriptor))
             launch.cores = cores.cores[index]
+            if let sharing { launch.environment = sharing.environment(ofEngine: index, over: launch.environment) }
         }
         launch.arguments += ["--status-fd", "\(Self.statusDescriptor)"]
         // Looking the crashed process over takes the run-time some two seconds, in which its requests could go on
@@ -256,6 +286,9 @@ private final class SupervisorLoop {
             // A closed channel is -1, which poll skips.
             entries.append(pollfd(fd: entry.channel.descriptor, events: Int16(POLLIN) | output, revents: 0))
         }
+        if let sharing { entries.append(pollfd(fd: sharing.descriptor, events: Int16(POLLIN), revents: 0)) }
+        let firstOfAdmin = entries.count
+        entries += admin.pollEntries(at: now)
         let count = poll(&entries, nfds_t(entries.count), timeoutMilliseconds())
         if count < 0 && errno != EINTR {
             // Only a defect of this program or a kernel without memory leads here; ending is the safe way out.
@@ -273,11 +306,18 @@ private final class SupervisorLoop {
             if entries[2 + 2 * index].revents != 0 { exchange(with: child) }
             if entries[1 + 2 * index].revents != 0 { reap(child) }
         }
+        for (event, line) in sharing?.events() ?? [] {
+            if let line { say(.warning, line) }
+            if let event { events.append(.sharing(event)) }
+        }
+        administer(Array(entries[firstOfAdmin...]))
+        readMemory()
         if let deadline = state.nextDeadline, deadline <= now { events.append(.timePassed) }
     }
 
     private func timeoutMilliseconds() -> Int32 {
-        guard let deadline = state.nextDeadline else { return -1 }
+        let deadlines = [state.nextDeadline, admin.nextDeadline, nextMemoryRead]
+        guard let deadline = deadlines.compactMap({ $0 }).min() else { return -1 }
         let left = deadline - now
         guard left > .zero else { return 0 }
         let (seconds, attoseconds) = left.components
@@ -299,7 +339,9 @@ private final class SupervisorLoop {
     private func take(_ message: LinkMessage, from child: Child) {
         switch (message, child) {
         case (.gatewayReady, .gateway): events.append(.ready(child, detail: ""))
-        case (.engineHello(let hello), .engine): events.append(.ready(child, detail: hello.device))
+        case (.engineHello(let hello), .engine(let index)):
+            sharing?.says(index, attached: hello.isAttached)
+            events.append(.ready(child, detail: hello.device))
         case (.heartbeat(let heartbeat), _):
             events.append(.heartbeat(child, progress: heartbeat.progress, isWorking: heartbeat.isWorking))
         case (.error(let error), _): say(.warning, "\(child): \(error.message)")
@@ -312,5 +354,46 @@ private final class SupervisorLoop {
         running[child]?.channel.close()
         running[child] = nil
         events.append(.ended(child, exit))
+    }
+
+    // MARK: - Administration
+
+    private func administer(_ entries: [pollfd]) {
+        for (command, connection) in admin.exchange(entries, at: now) {
+            if case .status = command {
+                refreshMemory()
+                admin.answer(.status(state.status(facts, at: now)), to: connection)
+            } else {
+                events.append(.administer(command, connection: connection))
+            }
+        }
+    }
+
+    private var facts: SupervisorFacts {
+        SupervisorFacts(
+            version: configuration.version, pid: getpid(), host: configuration.host, port: listener.port,
+            runDirectory: directory.path, cores: cores.cores,
+            sharing: sharing.map { SharingStatus($0.status) })
+    }
+
+    private func readMemory() {
+        guard nextMemoryRead <= now else { return }
+        nextMemoryRead = now + configuration.memoryWatch.period
+        lastMemoryRead = now
+        let samples = running.compactMap { child, entry -> MemorySample? in
+            guard case .engine(let index) = child, let bytes = ProcessMemory.ownBytes(of: entry.process.pid) else {
+                return nil
+            }
+            return MemorySample(engine: index, pid: entry.process.pid, bytes: bytes)
+        }
+        guard !samples.isEmpty else { return }
+        for action in state.handle(.memoryRead(samples), at: now) { perform(action) }
+    }
+
+    /// For somebody who looks; not for everybody who asks without a pause.
+    private func refreshMemory() {
+        guard now - lastMemoryRead >= Self.memoryReadPause else { return }
+        nextMemoryRead = .zero
+        readMemory()
     }
 }

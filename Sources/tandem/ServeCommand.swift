@@ -50,7 +50,7 @@ struct ServeCommand: ParsableCommand {
                     name: model.names[0],
                     engineArguments: model.engineArguments(keyValueBytes: plan.keyValueBytes) + common
                         + Self.stalls(settings.hostStalls),
-                    engines: model.settings.engines, threads: model.settings.threads)
+                    engines: model.settings.engines, threads: model.settings.threads, plannedBytes: plan.ownBytes)
             },
             gatewayArguments: models.flatMap { ["--served-model", $0.gatewayModel.text] } + common + [
                 "--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))ms",
@@ -68,6 +68,7 @@ struct ServeCommand: ParsableCommand {
         configuration.requiresKey = settings.apiKey != nil
         configuration.shutdownTimeout = settings.shutdownTimeout
         configuration.startedAt = startedAt
+        configuration.version = Tandem.version
         configuration.hangLimits = HangLimits(silence: settings.heartbeatTimeout, step: settings.stepTimeout)
         let least: SupervisorOutput.Severity =
             switch settings.logLevel {
@@ -76,9 +77,22 @@ struct ServeCommand: ParsableCommand {
             case .error: .error
             }
         configuration.output = { if $0.isPrinted(from: least) { $0.print() } }
+        configuration.sharing = try ServeSharing.configuration(
+            settings, usesGPU: false, environment: environment, output: configuration.output)
+        if configuration.sharing != nil {
+            // A fault of the GPU takes all engines along, and the way back may have many steps.
+            configuration.gatewayArguments += ["--hold-timeout", "\(Self.milliseconds(Self.holdWhileSharing))ms"]
+        }
+        if settings.faultPort {
+            for index in configuration.models.indices {
+                configuration.models[index].engineArguments.append("--fault-port")
+            }
+        }
         if least == .info { SupervisorOutput.announcement(memory.table).print() }
         return configuration
     }
+
+    private static let holdWhileSharing = Duration.seconds(120)
 
     private static func stalls(_ stalls: HostStallSettings) -> [String] {
         [

@@ -175,6 +175,6 @@ extension SeededGenerator {
             .roster(roster()),
             .gatewayReady(port: integer()),
             .heartbeat(Heartbeat(progress: integer(), isWorking: next() % 2 == 0)),
-        ]
+        ] + administration()
     }
 }
