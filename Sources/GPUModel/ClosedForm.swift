@@ -2,10 +2,10 @@
 
 /// Throughput of equal loops on one GPU by queueing theory, in microseconds of computing.
 ///
-/// Each loop alternates between its host and the GPU. The GPU serves all that are there (processor sharing) with a speed
-/// that depends on how many they are; the host is a delay, or, where engines share its thread, a second server. Such a
-/// closed network has a product form that knows service times by their means alone (Baskett, Chandy, Muntz, Palacios,
-/// 1975); its constants come from Buzen's convolution (1973).
+/// Each loop alternates between its host and the GPU. The GPU serves all that are there (processor sharing) with a
+/// speed that depends on how many they are; the host is a delay, or, where engines share its thread, a second server.
+/// Such a closed network has a product form that knows service times by their means alone (Baskett, Chandy, Muntz,
+/// Palacios, 1975); its constants come from Buzen's convolution (1973).
 public struct ClosedForm: Sendable {
     /// Seconds alone on the GPU.
     public var seconds: Double

@@ -2,9 +2,10 @@
 
 /// GPUs that are known by name.
 ///
-/// Rates and sizes are those of the data sheets (dense, without sparsity). Kernel parameters of all but L4 are fitted to
-/// the operator tables of NVIDIA's aiconfigurator-core 0.12.0 (bfloat16, vLLM's kernels) by `Benchmarks/GPUModel/fit.py`,
-/// which prints their errors; docs/gpu-model.md lists them. L4 has no table and takes the shares of L40S.
+/// Rates and sizes are those of the data sheets (dense, without sparsity). Kernel parameters of all but L4 are fitted
+/// to the operator tables of NVIDIA's aiconfigurator-core 0.12.0 (bfloat16, vLLM's kernels) by
+/// `Benchmarks/GPUModel/fit.py`, which prints their errors; docs/gpu-model.md lists them. L4 has no table and takes
+/// the shares of L40S.
 extension DeviceParameters {
     /// All of them.
     public static let published: [DeviceParameters] = [h100, h200, a100, b200, l40s, l4]
@@ -111,8 +112,8 @@ extension SharingParameters {
     /// As measured on an H100 (Results/gpu-probe/h100-2026-11-26): slices, switches and saturation directly;
     /// co-residency, latency occupancy and what MPS adds are the point of a grid that is nearest, on every second loop,
     /// to what two graphs in one process and two processes under MPS made; the other loops judge them
-    /// (`MeasuredSharingTests`). Interference cannot be told from co-residency there and is assumed. A process' memory is
-    /// a context (527 MiB measured) and an assumed gibibyte of graphs and workspaces.
+    /// (`MeasuredSharingTests`). Interference cannot be told from co-residency there and is assumed. A process' memory
+    /// is a context (527 MiB measured) and an assumed gibibyte of graphs and workspaces.
     static let measured = SharingParameters(
         coResidency: 0.05, interference: 0.05, latencyOccupancy: 0.85, mpsKernelSeconds: 1.4e-6, sliceSeconds: 2.09e-3,
         switchSeconds: 0.15e-3, bandwidthSaturationShare: 0.5, processBytes: 1.5 * 1_073_741_824)

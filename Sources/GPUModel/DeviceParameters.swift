@@ -61,8 +61,8 @@ public struct ProductParameters: Sendable, Equatable {
     }
 }
 
-/// Time of attention: `fixedSeconds + amount / (share · rate) + blocks / SMs · blockSeconds`, where the amount is bytes of
-/// keys and values in decode, and operations in prefill.
+/// Time of attention: `fixedSeconds + amount / (share · rate) + blocks / SMs · blockSeconds`, where the amount is
+/// bytes of keys and values in decode, and operations in prefill.
 public struct AttentionParameters: Sendable, Equatable {
     public var fixedSeconds: Double
     /// Share of the data sheet's memory rate (decode) or tensor rate (prefill).
@@ -122,8 +122,8 @@ public struct SharingParameters: Sendable, Equatable {
         self.processBytes = processBytes
     }
 
-    /// Share of the memory's rate that a share of the SMs can draw: `1 - exp(-4 s / saturation)`. An H100 was measured to
-    /// read at 33, 59, 87 and 98 % with 6, 12, 25 and 50 % of its SMs (Results/gpu-probe/h100-2026-11-26); with a
+    /// Share of the memory's rate that a share of the SMs can draw: `1 - exp(-4 s / saturation)`. An H100 was measured
+    /// to read at 33, 59, 87 and 98 % with 6, 12, 25 and 50 % of its SMs (Results/gpu-probe/h100-2026-11-26); with a
     /// saturation of 0.5 this says 38, 62, 86 and 98 %.
     public func memoryShare(ofMultiprocessors share: Double) -> Double {
         guard share < 1 else { return 1 }

@@ -120,8 +120,8 @@ extension DeviceParameters {
             demand: demand(work: work, compute: 0, transfer: work, blocks: Double(multiprocessors)))
     }
 
-    /// Shares of the device: tensor and memory by what the work would take of each alone, SM slots by how far the blocks
-    /// fill waves, whatever the blocks wait for, and no fewer than it takes to draw the memory's rate.
+    /// Shares of the device: tensor and memory by what the work would take of each alone, SM slots by how far the
+    /// blocks fill waves, whatever the blocks wait for, and no fewer than it takes to draw the memory's rate.
     private func demand(work: Double, compute: Double, transfer: Double, blocks: Double) -> Demand {
         let memory = min(1, transfer / work)
         let waves = blocks / Double(multiprocessors)

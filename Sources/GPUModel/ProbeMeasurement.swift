@@ -202,8 +202,8 @@ private func meanLogarithmicError(_ ratios: [Double]) -> Double {
     ratios.reduce(0) { $0 + abs(logarithm($1)) } / Double(ratios.count)
 }
 
-/// Searches for the smallest error by steps along each axis and along all at once, in logarithms; steps shrink when none
-/// helps.
+/// Searches for the smallest error by steps along each axis and along all at once, in logarithms; steps shrink when
+/// none helps.
 private func fit(
     _ start: [Double], _ bounds: [ClosedRange<Double>], error: ([Double]) -> Double
 ) -> (values: [Double], error: Double) {

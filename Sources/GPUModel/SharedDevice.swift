@@ -4,8 +4,8 @@
 public enum SharingPolicy: String, Sendable, Equatable, CaseIterable {
     /// All at once, each as fast as the others (max-min fair).
     case fair
-    /// All at once, but SM slots go to the kernel that came first, and what it leaves to the next: MPS and streams, as an
-    /// H100 was measured to do when a long prompt starved short steps.
+    /// All at once, but SM slots go to the kernel that came first, and what it leaves to the next: MPS and streams, as
+    /// an H100 was measured to do when a long prompt starved short steps.
     case leftover
     /// One client at a time, for a slice; the GPU never waits for a client that has nothing to run.
     case timeSliced
@@ -16,8 +16,8 @@ public enum SharingPolicy: String, Sendable, Equatable, CaseIterable {
 /// A GPU that several clients share, simulated: kernels are fluids that take SM slots, tensor cores and memory in given
 /// shares, and flow as fast as ``SharingPolicy`` lets them. A value: keep a copy to look ahead.
 ///
-/// Drive it from outside: ``submit(_:client:)`` at the present, ``advance(to:)`` to a later time, which stops at the first
-/// steps that complete on the way. Virtual or real time is the caller's choice.
+/// Drive it from outside: ``submit(_:client:)`` at the present, ``advance(to:)`` to a later time, which stops at the
+/// first steps that complete on the way. Virtual or real time is the caller's choice.
 public struct SharedDevice: Sendable {
     /// A step that is done.
     public struct Completion: Sendable, Equatable {

@@ -14,12 +14,12 @@ struct AdviseCommand: ParsableCommand {
         commandName: "advise",
         abstract: "Will several engines on one GPU pay? How many?",
         discussion: """
-            Predicts; measures nothing and needs no GPU. MODEL is a Hugging Face config.json (the file, or a directory with \
-            it), a GGUF file, or a name: \(modelNames).
+            Predicts; measures nothing and needs no GPU. MODEL is a Hugging Face config.json (the file, or a \
+            directory with it), a GGUF file, or a name: \(modelNames).
             GPUs: \(DeviceParameters.published.map(\.name).joined(separator: ", ")). Weights and cache are counted in 16 bits.
 
-            The answer rests on the host's time for a step: measure your engine's (wall time less GPU time) and give it \
-            with --host-time. docs/advise.md explains every figure, docs/gpu-model.md how good they are.
+            The answer rests on the host's time for a step: measure your engine's (wall time less GPU time) and give \
+            it with --host-time. docs/advise.md explains every figure, docs/gpu-model.md how good they are.
 
             Example:
               tandem advise qwen2.5-1.5b --gpu h100 --context 512 --output 128 --concurrency 256
@@ -85,6 +85,7 @@ struct AdviseCommand: ParsableCommand {
     var noColor = false
 
     func run() throws {
+        signal(SIGPIPE, SIG_IGN)
         let advice: Advice
         let request: AdviceRequest
         do {

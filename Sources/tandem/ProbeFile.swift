@@ -15,7 +15,7 @@ struct ProbeFile {
 
     /// Most bytes of a file; a probe's have some ten thousands.
     private static let mostBytes = 1 << 24
-    /// Rows that say how long loops took without MPS and with it, by loop.
+    /// Rows that say how long loops took without MPS and with it, by run and loop: runs differ.
     private var loops: [String: (kernels: Double, without: Double?, under: Double?)] = [:]
 
     /// - Throws: `ValidationError` naming file and line.
@@ -88,11 +88,10 @@ struct ProbeFile {
             let context = row["context"]?.number, let rate = row["one_per_s"]?.number, rate > 0,
             let model = BuiltInModel.named("qwen2.5-" + name), let device = DeviceParameters.published.first
         else { return }
-        let key = "\(name) \(batch) \(context)"
+        let key = "\(row["run"]?.integer ?? 0) \(name) \(batch) \(context)"
         let kernels = StepModel(model: model.description, device: device, fusion: .eager)
             .profile(StepShape(decoding: batch, context: context)).kernelCount
         var loop = loops[key] ?? (Double(kernels), nil, nil)
-        // Only loops of the same run are compared: rows of both arms with two processes.
         if arm == "no MPS" { loop.without = loop.without ?? 1 / rate }
         if arm == "MPS" { loop.under = loop.under ?? 1 / rate }
         loops[key] = loop

@@ -4,8 +4,8 @@ import GPUModel
 import LanguageModel
 import Testing
 
-/// A second implementation of the model, written differently: a step's time from the description's counts instead of its
-/// kernels, and sharing in small steps of time instead of events.
+/// A second implementation of the model, written differently: a step's time from the description's counts instead of
+/// its kernels, and sharing in small steps of time instead of events.
 @Suite struct IndependentImplementationTests {
     /// Seconds of a decode step: bytes and operations by component, and a fixed part for each kernel.
     static func stepSeconds(_ model: DecoderDescription, _ device: DeviceParameters, batch: Double, context: Double)

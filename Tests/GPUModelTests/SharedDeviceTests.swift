@@ -193,8 +193,8 @@ enum Made {
         #expect(device.now > 2.6e6)
     }
 
-    /// A long prompt beside short steps, as measured on an H100: under MPS the decode loop kept 9 % of its speed and the
-    /// prefill 93 %; by time slices 39 and 58 %.
+    /// A long prompt beside short steps, as measured on an H100: under MPS the decode loop kept 9 % of its speed and
+    /// the prefill 93 %; by time slices 39 and 58 %.
     @Test func starvation() throws {
         let device = try DeviceParameters.named("h100")
         func profile(_ model: String, _ shape: StepShape) throws -> StepProfile {

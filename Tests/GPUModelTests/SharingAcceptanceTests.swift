@@ -61,8 +61,9 @@ import Testing
         }
     }
 
-    /// Without a host, slices lose, and sharing is no worse than slices. With one, steps that fit a slice can be faster in
-    /// slices: each then runs alone, and the next one's host works meanwhile. That was measured too; it stays small.
+    /// Without a host, slices lose, and sharing is no worse than slices. With one, steps that fit a slice can be
+    /// faster in slices: each then runs alone, and the next one's host works meanwhile. That was measured too; it
+    /// stays small.
     @Test func slicing() throws {
         for count in [2, 3, 4] {
             for seed in UInt64(1)...9 {

@@ -57,12 +57,12 @@ struct ArticleClaims {
     func append(to text: inout String) throws {
         text += """
             ## The article's claims
-            Two engines under MPS over one without, on the model's H100. *Split*: half of the batch each; *each*: the whole \
-            batch each; the article does not say which it did. Host: none, or the assumed 1 ms and 1.1 us a sequence. All \
-            figures of this section are simulated.
+            Two engines under MPS over one without, on the model's H100. *Split*: half of the batch each; *each*: the \
+            whole batch each; the article does not say which it did. Host: none, or the assumed 1 ms and 1.1 us a \
+            sequence. All figures of this section are simulated.
 
-            **Decode, batch 1024: "over 50 % for small models at short context, falling with log context, below 10 % at 7B or \
-            at 2k".**
+            **Decode, batch 1024: "over 50 % for small models at short context, falling with log context, below 10 % \
+            at 7B or at 2k".**
 
 
             """
@@ -79,10 +79,10 @@ struct ArticleClaims {
         }
         text += Table.text(["model", ""] + contexts.map { "context \(Int($0))" }, rows) + "\n"
         text += """
-            Holds with a host: smaller models gain more, long contexts and large models little, and less than nothing once two \
-            copies of weights leave too few sequences. **Does not follow**: 50 %, unless the host leaves the GPU idle for about \
-            as long as it computes, or the batch is not split; and without a host there is next to nothing. On a measured \
-            H100 decode loops that keep the GPU busy gained -7 to +5 % from MPS.
+            Holds with a host: smaller models gain more, long contexts and large models little, and less than nothing \
+            once two copies of weights leave too few sequences. **Does not follow**: 50 %, unless the host leaves the \
+            GPU idle for about as long as it computes, or the batch is not split; and without a host there is next to \
+            nothing. On a measured H100 decode loops that keep the GPU busy gained -7 to +5 % from MPS.
 
             **Prefill, batch 256, steps of 8192 tokens: "over 100 % below 3B".**
 
@@ -102,9 +102,9 @@ struct ArticleClaims {
         }
         text += Table.text(["model: no host, host", "length 32", "128", "512", "2048"], rows) + "\n"
         text += """
-            **Does not follow** for any GPU reason: two engines gain at most 100 % wherever a step's cost grows no faster than \
-            its work, and a prefill step keeps the tensor cores busy. A front end (HTTP, tokenizer) that each engine has for \
-            itself and that is the bottleneck gives exactly 100 %.
+            **Does not follow** for any GPU reason: two engines gain at most 100 % wherever a step's cost grows no \
+            faster than its work, and a prefill step keeps the tensor cores busy. A front end (HTTP, tokenizer) that \
+            each engine has for itself and that is the bottleneck gives exactly 100 %.
 
             **Ablations, 3B, decode 1024 each: "attention alone gains far more than the whole, the MLP alone \
             little".**
@@ -134,14 +134,14 @@ struct ArticleClaims {
                 ["context", "attention only", "MLP only", "whole", "expected, weighted mean", "expected, times added"],
                 rows) + "\n"
         text += """
-            **Does not follow** without a host: with SM slots held for a kernel's whole time, neither part leaves much to the \
-            other, and the measured H100 agrees (attention only -10 to +8 %, MLP only -3 to +4 % for its pairs). With a host, \
-            attention alone gains more than the whole because its steps are shorter and the host's share larger; the \
-            attention-only gain then measures the host. The weighted mean of gains is never below the mean that adds times, \
-            so part of "expected above actual" is arithmetic.
+            **Does not follow** without a host: with SM slots held for a kernel's whole time, neither part leaves \
+            much to the other, and the measured H100 agrees (attention only -10 to +8 %, MLP only -3 to +4 % for its \
+            pairs). With a host, attention alone gains more than the whole because its steps are shorter and the \
+            host's share larger; the attention-only gain then measures the host. The weighted mean of gains is never \
+            below the mean that adds times, so part of "expected above actual" is arithmetic.
 
-            **Gemma-4B: "asynchronous scheduling +33 %, two engines +35 % at 8 s".** Lengths and host are not stated. The model \
-            says for 1000 tokens in, 256 out, within 8 s:
+            **Gemma-4B: "asynchronous scheduling +33 %, two engines +35 % at 8 s".** Lengths and host are not stated. \
+            The model says for 1000 tokens in, 256 out, within 8 s:
 
 
             """
@@ -164,11 +164,11 @@ struct ArticleClaims {
         }
         text += Table.text(["host", "asynchronous", "two engines", "two, asynchronous"], rows) + "\n"
         text += """
-            That both recover about the same **cannot be told**: it depends on how the host's time splits into steps and \
-            sequences. What is divided by two engines is the time by sequence; asynchronous scheduling hides both.
+            That both recover about the same **cannot be told**: it depends on how the host's time splits into steps \
+            and sequences. What is divided by two engines is the time by sequence; asynchronous scheduling hides both.
 
-            **The table of resources** follows from the model's description. With context N, growth as a power of N for 3B at \
-            4096, counted:
+            **The table of resources** follows from the model's description. With context N, growth as a power of N \
+            for 3B at 4096, counted:
 
 
             """

@@ -29,32 +29,32 @@ struct GPUModelReport {
         text += "# The GPU model\n\n"
         add(
             """
-            `tandem advise` and the studies predict what one GPU does when several engines share it. This page says how, with \
-            which numbers, and how far the predictions are from what was measured. It is printed by a program \
-            (`swift run gpu-model-report > docs/gpu-model.md`); **figures called predicted or simulated are that, not \
-            measurements.** Nothing was fitted to a claim of the article from which Tandem started; where one does not \
-            follow, the page says so.
+            `tandem advise` and the studies predict what one GPU does when several engines share it. This page says \
+            how, with which numbers, and how far the predictions are from what was measured. It is printed by a \
+            program (`swift run gpu-model-report > docs/gpu-model.md`); **figures called predicted or simulated are \
+            that, not measurements.** Nothing was fitted to a claim of the article from which Tandem started; where \
+            one does not follow, the page says so.
             """)
         add(
             """
             ## Method
             Three layers, each usable alone (room `GPUModel`):
 
-            1. **Kernels** (`DeviceParameters`, `Kernel`). A roofline. A matrix product takes a fixed time and the p-norm of \
-            the times that tensor cores and memory would take; attention takes a fixed time, its bytes (decode) or its \
-            operations in causal tiles of 128 (prefill), and a constant for each thread block; everything else a fixed time \
-            and its bytes. What a kernel takes of the GPU while it works: tensor cores and memory by those times, SM slots by \
-            how far its blocks fill waves.
-            2. **Steps** (`StepModel`). A model's description makes the kernels of a step: nine a layer as serving engines \
-            fuse them, or one an operation as PyTorch runs them. Host time comes beside it: by step and by sequence, before \
-            the next step (synchronous) or beside this one; front-end time by request and prompt token. Weights, contexts \
-            and caches bound the sequences that fit.
-            3. **Sharing**. In the simulation (`SharedDevice`) kernels are fluids: each flows as fast as the others allow. \
-            *Fair*: max-min over SM slots, tensor cores, memory. *Leftover*: SM slots go to the kernel that came first, as \
-            MPS does. *Time-sliced*: one context at a time. *Partitioned*: SMs of one's own. A share of the SMs caps a \
-            client. The closed form (`ClosedForm`) is a closed queueing network: hosts as delays, the GPU as a server that \
-            speeds up with the number of loops on it, by the most wanted resource; `advise` uses it for MPS and simulates \
-            slices and engines in one process, where means say too little.
+            1. **Kernels** (`DeviceParameters`, `Kernel`). A roofline. A matrix product takes a fixed time and the \
+            p-norm of the times that tensor cores and memory would take; attention takes a fixed time, its bytes \
+            (decode) or its operations in causal tiles of 128 (prefill), and a constant for each thread block; \
+            everything else a fixed time and its bytes. What a kernel takes of the GPU while it works: tensor cores \
+            and memory by those times, SM slots by how far its blocks fill waves.
+            2. **Steps** (`StepModel`). A model's description makes the kernels of a step: nine a layer as serving \
+            engines fuse them, or one an operation as PyTorch runs them. Host time comes beside it: by step and by \
+            sequence, before the next step (synchronous) or beside this one; front-end time by request and prompt \
+            token. Weights, contexts and caches bound the sequences that fit.
+            3. **Sharing**. In the simulation (`SharedDevice`) kernels are fluids: each flows as fast as the others \
+            allow. *Fair*: max-min over SM slots, tensor cores, memory. *Leftover*: SM slots go to the kernel that \
+            came first, as MPS does. *Time-sliced*: one context at a time. *Partitioned*: SMs of one's own. A share \
+            of the SMs caps a client. The closed form (`ClosedForm`) is a closed queueing network: hosts as delays, \
+            the GPU as a server that speeds up with the number of loops on it, by the most wanted resource; `advise` \
+            uses it for MPS and simulates slices and engines in one process, where means say too little.
             """)
     }
 
@@ -64,8 +64,8 @@ struct GPUModelReport {
             """
             Rates and sizes of the data sheets; shares and times fitted to the operator tables of NVIDIA's \
             `aiconfigurator-core` 0.12.0 (Apache-2.0; bfloat16, kernels of vLLM 0.24, of 0.14 on A100) by \
-            `Benchmarks/GPUModel/fit.py`. No table of L4 is known; it has the shares of L40S. Kernels without a table take \
-            3 us and 80 % of the memory's rate, which are that package's own fall-back constants.
+            `Benchmarks/GPUModel/fit.py`. No table of L4 is known; it has the shares of L40S. Kernels without a table \
+            take 3 us and 80 % of the memory's rate, which are that package's own fall-back constants.
             """)
         table(
             [
@@ -131,9 +131,9 @@ struct GPUModelReport {
             ])
         add(
             """
-            SM slots are held for as long as a kernel runs, whatever it waits for. A first version took only the time that \
-            memory does not explain; it promised 10 to 28 % from two graphs side by side where an H100 made 1 to 18 %. That form was settled with all measured \
-            loops in view; the three numbers above on every second one.
+            SM slots are held for as long as a kernel runs, whatever it waits for. A first version took only the time \
+            that memory does not explain; it promised 10 to 28 % from two graphs side by side where an H100 made 1 to \
+            18 %. That form was settled with all measured loops in view; the three numbers above on every second one.
             """)
     }
 
@@ -168,9 +168,9 @@ struct GPUModelReport {
         let rows = try Validation.steps()
         add(
             """
-            Decode steps of Qwen2.5 in PyTorch on the H100, kernels as the probe measured them one by one, one factor for \
-            each model from its middle step. \(rows.filter { abs($0.relativeError) <= 0.1 }.count) of \(rows.count) other \
-            steps are within 10 % (repeats of a measurement differ by up to 9 %):
+            Decode steps of Qwen2.5 in PyTorch on the H100, kernels as the probe measured them one by one, one factor \
+            for each model from its middle step. \(rows.filter { abs($0.relativeError) <= 0.1 }.count) of \
+            \(rows.count) other steps are within 10 % (repeats of a measurement differ by up to 9 %):
             """)
         table(
             ["step", "measured ms", "predicted ms", "error"],
@@ -187,17 +187,17 @@ struct GPUModelReport {
             """
             With the published parameters and no factor: decode \(Table.percent(mean(decode.map(abs)))) on average \
             (\(Table.signed(decode.min() ?? 0)) to \(Table.signed(decode.max() ?? 0))), prefill \
-            \(Table.signed(mean(prefill))) (\(Table.signed(prefill.min() ?? 0)) to \(Table.signed(prefill.max() ?? 0))). The \
-            card's clock fell to 1500 to 1900 MHz under load, prefill's most; tables are measured in short bursts, and the \
-            model has no power limit.
+            \(Table.signed(mean(prefill))) (\(Table.signed(prefill.min() ?? 0)) to \
+            \(Table.signed(prefill.max() ?? 0))). The card's clock fell to 1500 to 1900 MHz under load, prefill's most; tables are measured in short \
+            bursts, and the model has no power limit.
             """)
         let served = try Validation.served()
         let errors = served.map { abs($0.relativeError) }
         add(
             """
             Servers that others measured: Llama-3.1-8B by TensorRT-LLM on an H100, \(served.count) rows of prompts and \
-            batches (`silicon_sample.csv` of the same package), one engine a step ahead, nothing calibrated. Time for a \
-            token: mean error \(Table.percent(mean(errors))), median \(Table.percent(quantile(errors, 0.5))), 90th \
+            batches (`silicon_sample.csv` of the same package), one engine a step ahead, nothing calibrated. Time for \
+            a token: mean error \(Table.percent(mean(errors))), median \(Table.percent(quantile(errors, 0.5))), 90th \
             \(Table.percent(quantile(errors, 0.9))), bias \(Table.signed(mean(served.map(\.relativeError)))).
             """)
     }
@@ -206,9 +206,9 @@ struct GPUModelReport {
         add("## Errors of sharing")
         add(
             """
-            Gain of two (or four) loops over one without MPS on the H100, the loop's own time taken as measured. Loops in \
-            order of their names: parameters were chosen on every second one (`gpu-model-report --choose`), and the others \
-            are the held-out ones.
+            Gain of two (or four) loops over one without MPS on the H100, the loop's own time taken as measured. \
+            Loops in order of their names: parameters were chosen on every second one (`gpu-model-report --choose`), \
+            and the others are the held-out ones.
             """)
         var rows: [[String]] = []
         var worst: [[String]] = []
@@ -241,8 +241,8 @@ struct GPUModelReport {
         table(["pair", "loop", "measured", "predicted", ""], worst)
         add(
             """
-            A long prefill beside short decode steps starves them under MPS: measured 9 and 93 % of each one's speed alone, \
-            and so it comes out of the *leftover* order of SM slots (test `starvation`), not of fair sharing.
+            A long prefill beside short decode steps starves them under MPS: measured 9 and 93 % of each one's speed \
+            alone, and so it comes out of the *leftover* order of SM slots (test `starvation`), not of fair sharing.
             """)
     }
 
@@ -251,9 +251,10 @@ struct GPUModelReport {
         add(
             """
             OPT-1.3B by vLLM 0.5 on an H100 of 64 GB, 111 tokens in and 292 out \
-            (FerranAgulloLopez/vLLMBatchingMemoryGap, `benchmarks/definitive_results/replication`). Milliseconds between \
-            tokens; the GPU's factor comes from solo rows and the host's time from elsewhere: 5.5 ms as seen of an early vLLM \
-            V1 at 256 sequences (vllm-project/vllm issue 10634), 9 ms as the middle of 5 to 13 seen of V0 (issue 6854).
+            (FerranAgulloLopez/vLLMBatchingMemoryGap, `benchmarks/definitive_results/replication`). Milliseconds \
+            between tokens; the GPU's factor comes from solo rows and the host's time from elsewhere: 5.5 ms as seen \
+            of an early vLLM V1 at 256 sequences (vllm-project/vllm issue 10634), 9 ms as the \
+            middle of 5 to 13 seen of V0 (issue 6854).
             """)
         var rows: [[String]] = []
         for (host, ownSolo) in [(5.5e-3, true), (5.5e-3, false), (9e-3, true), (9e-3, false)] {
@@ -274,8 +275,8 @@ struct GPUModelReport {
         )
         add(
             """
-            The same model with 50 requests in all, split (throughput over that of one engine). Only sign and order are \
-            asked for; that engine's own costs of a second process are not in the model:
+            The same model with 50 requests in all, split (throughput over that of one engine). Only sign and order \
+            are asked for; that engine's own costs of a second process are not in the model:
             """)
         let split = try Validation.splitRequests(hostSeconds: 1e-3)
         table(
@@ -283,10 +284,10 @@ struct GPUModelReport {
             split.map { [$0.label, Table.number($0.measured, 2), Table.number($0.predicted, 2)] })
         add(
             """
-            Whisper-large-v3-turbo under MPS (1.65 and 2.07 for 2 and 3 engines, sgl-project/sglang-omni issue 921) and Higgs \
-            TTS (1.76 for 3 at equal total concurrency, issue 1228) are not decoders that the model describes; their gains \
-            are host time recovered (their loops waited for launches 48 to 71 % of the time), which the model would give any \
-            decoder with such a host.
+            Whisper-large-v3-turbo under MPS (1.65 and 2.07 for 2 and 3 engines, sgl-project/sglang-omni issue 921) \
+            and Higgs TTS (1.76 for 3 at equal total concurrency, issue 1228) are not decoders that the model \
+            describes; their gains are host time recovered (their loops waited for launches 48 to 71 % of the time), \
+            which the model would give any decoder with such a host.
             """)
     }
 
@@ -297,10 +298,10 @@ struct GPUModelReport {
         add(
             """
             ## What the model does not know
-            - **Power.** Large steps are slower than predicted by what the clock falls, prefill most; a second engine lowers \
-            it further.
-            - Four engines and more: one loop was measured. Models of this kind were found 12 to 20 % too good there, and \
-            `advise` widens its interval by that.
+            - **Power.** Large steps are slower than predicted by what the clock falls, prefill most; a second engine \
+            lowers it further.
+            - Four engines and more: one loop was measured. Models of this kind were found 12 to 20 % too good there, \
+            and `advise` widens its interval by that.
             - Host cores that are scarce, caches of the CPU, engines that disturb each other outside the GPU.
             - Time slices and MPS on other GPUs than an H100, other releases than driver 580.
             - Layers of different kinds are simulated one kind after the other.
@@ -312,8 +313,8 @@ struct GPUModelReport {
             | alone: kernels and host; a step ahead: the longer | 0.5 %; 2 % | met | `solo` |
             | N engines at most N times one, at most what the most wanted resource allows | 1 %; 2 % | met | `bounds` |
             | slices without host never above one engine | always | met | `slicing` |
-            | MPS no worse than slices - 2 % | always | without host, met; with host and steps shorter than a slice, not: each \
-            step then runs alone while the other's host works, as was measured | `slicing` |
+            | MPS no worse than slices - 2 % | always | without host, met; with host and steps shorter than a slice, \
+            not: each step then runs alone while the other's host works, as was measured | `slicing` |
             | gain above N - 1 | never | never | `gainIsBounded` |
             | products of H100, H200; decode attention (A100) | 12 %; 15 % (25 %) | met | `products`, `decodeAttention` |
             | steps after calibration | 10 % each | \(near) of \(steps.count), worst \(Table.percent(worst)) | `measuredSteps` |

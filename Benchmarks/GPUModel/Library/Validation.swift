@@ -147,8 +147,8 @@ public enum Validation {
             + pause
     }
 
-    /// Chooses co-residency, latency occupancy and what MPS adds to a kernel: the point of a grid with the least mean error
-    /// on loops that are not held out.
+    /// Chooses co-residency, latency occupancy and what MPS adds to a kernel: the point of a grid with the least mean
+    /// error on loops that are not held out.
     public static func choose() throws -> [(parameters: SharingParameters, error: Double)] {
         var found: [(parameters: SharingParameters, error: Double)] = []
         let device = try DeviceParameters.named("h100")
