@@ -97,7 +97,7 @@ public struct SharedDevice: Sendable {
     public init(policy: SharingPolicy, parameters: SharingParameters, shares: [Double]) {
         self.policy = policy
         self.parameters = parameters
-        clients = shares.map { Client(share: min(max($0, 0.01), 1)) }
+        clients = shares.map { Client(share: Self.bounded($0)) }
         busySeconds = Array(repeating: 0, count: shares.count)
     }
 
@@ -119,6 +119,13 @@ public struct SharedDevice: Sendable {
 
     /// Whether the client has work that is not done.
     public func isBusy(_ client: Int) -> Bool { !clients[client].queue.isEmpty }
+
+    /// Gives a client another share of the SMs, from its next kernel on.
+    public mutating func setShare(_ share: Double, client: Int) {
+        clients[client].share = Self.bounded(share)
+    }
+
+    private static func bounded(_ share: Double) -> Double { min(max(share, 0.01), 1) }
 
     /// Forgets all work of a client, as when its process ends.
     public mutating func removeWork(of client: Int) {

@@ -138,6 +138,13 @@ enum Made {
         #expect(time(Made.kernel(1e-3, 0.5, memory: 1), 0.06) > 2.5e-3)
     }
 
+    @Test func changedShare() {
+        var device = device(.fair, [1])
+        device.setShare(0.5, client: 0)
+        device.submit(program(Made.step([Made.kernel(1e-3, 1, tensor: 1)])), client: 0)
+        #expect(abs(times(device)[0] - 2e-3) < 1e-9)
+    }
+
     @Test func partitions() {
         var device = device(.partitioned, [0.5, 0.5])
         for client in 0...1 { device.submit(program(Made.step([Made.kernel(1e-3, 1, tensor: 0.9)])), client: client) }
