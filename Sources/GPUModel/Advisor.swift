@@ -9,6 +9,9 @@ extension AdviceRequest {
     /// A gain below this is not worth the operation of several engines.
     static let smallestGain = 0.05
 
+    /// What one engine must gain by itself before that is called a fault to mend.
+    static let faultGain = 0.1
+
     /// Predicts and judges.
     ///
     /// - Throws: ``GPUModelError`` naming the flag of `tandem advise` at fault.
@@ -221,7 +224,7 @@ extension AdviceRequest {
         }
         if let larger = advice.largerBatch {
             let other = advice.gain(of: larger)
-            if other >= Self.smallestGain, other >= 0.75 * gain {
+            if other >= Self.faultGain, other >= 0.75 * gain {
                 advice.verdict = .fixEngineFirst
                 advice.reasons.append(
                     "One engine is set to \(Int(advice.baseline.sequencesPerEngine)) sequences at once; with all that fit, "
@@ -232,7 +235,7 @@ extension AdviceRequest {
         }
         if let alternative = advice.alternative {
             let other = advice.gain(of: alternative)
-            if other >= Self.smallestGain, other >= 0.75 * gain {
+            if other >= Self.faultGain, other >= 0.75 * gain {
                 advice.verdict = .fixEngineFirst
                 advice.reasons.append(
                     "One engine's GPU waits \(percent(share)) of the time for its host; planning a step ahead "
