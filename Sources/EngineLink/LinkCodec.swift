@@ -33,6 +33,7 @@ public enum LinkCodec {
         case .roster(let roster): buffer.write(roster)
         case .gatewayReady(let port): buffer.writeInteger(port, endianness: .little)
         case .heartbeat(let heartbeat): buffer.write(heartbeat)
+        case .engineReport(let report): buffer.write(report)
         }
         let length = buffer.writerIndex - start - lengthBytes
         buffer.setInteger(UInt32(truncatingIfNeeded: length), at: start, endianness: .little)
@@ -73,6 +74,7 @@ public enum LinkCodec {
             case .roster: .roster(try reader.roster())
             case .gatewayReady: .gatewayReady(port: try reader.integer("port"))
             case .heartbeat: .heartbeat(try reader.heartbeat())
+            case .engineReport: .engineReport(try reader.engineReport())
             }
         try reader.end()
         return message
@@ -94,6 +96,7 @@ enum FrameType: UInt8 {
     case roster = 11
     case gatewayReady = 12
     case heartbeat = 13
+    case engineReport = 16
 
     init(_ message: LinkMessage) {
         self =
@@ -111,6 +114,7 @@ enum FrameType: UInt8 {
             case .roster: .roster
             case .gatewayReady: .gatewayReady
             case .heartbeat: .heartbeat
+            case .engineReport: .engineReport
             }
     }
 }

@@ -3,7 +3,7 @@
 public import Requests
 
 /// Version of the engine link; both ends must have the same.
-public let engineLinkVersion: UInt16 = 4
+public let engineLinkVersion: UInt16 = 5
 
 /// Everything that crosses the link between a gateway (client) and an engine (server), and the status channel between
 /// a supervisor and its children. One message is one length-prefixed frame.
@@ -31,6 +31,8 @@ public enum LinkMessage: Sendable, Equatable {
     case gatewayReady(port: UInt16)
     /// Engine to gateway, engine and gateway to supervisor: a sign of life, whatever there is to say.
     case heartbeat(Heartbeat)
+    /// Gateway to supervisor: whether an external engine computes.
+    case engineReport(ExternalEngineReport)
 }
 
 /// What a gateway says first.
@@ -182,6 +184,24 @@ public struct Heartbeat: Sendable, Equatable {
     public init(progress: UInt64 = 0, isWorking: Bool = false) {
         self.progress = progress
         self.isWorking = isWorking
+    }
+}
+
+/// What a gateway found out about an external engine, which has no link of its own to its supervisor.
+public struct ExternalEngineReport: Sendable, Equatable {
+    public var engineIndex: UInt32
+    /// Of the process that was asked; a report about another than the one that runs is late.
+    public var pid: Int32
+    /// Whether it answered a request that has to be computed.
+    public var isReady: Bool
+    /// The name of its model, or why it is not ready.
+    public var detail: String
+
+    public init(engineIndex: UInt32, pid: Int32, isReady: Bool, detail: String) {
+        self.engineIndex = engineIndex
+        self.pid = pid
+        self.isReady = isReady
+        self.detail = detail
     }
 }
 

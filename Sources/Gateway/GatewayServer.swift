@@ -115,6 +115,7 @@ public final class GatewayServer: Sendable {
             } onClose: { reason in
                 if !isEnding.value.load(ordering: .acquiring) { onSupervisorLost(reason) }
             }
+            if let supervisor { configuration.supervisorReports.connect(supervisor) }
         }
         if supervisor != nil || configuration.upstreams != nil {
             // A gateway that takes another's place knows its engines before it answers for them.

@@ -10,10 +10,12 @@ final class RunDirectory {
 
     /// Makes the directory, and removes those of supervisors that are gone.
     ///
-    /// - Parameter base: where; a directory whose sockets fit into the 107 bytes of a Unix socket address.
-    init(base: String) throws(SupervisionError) {
+    /// - Parameters:
+    ///   - base: where; a directory whose sockets fit into the 107 bytes of a Unix socket address.
+    ///   - clean: called with the directory of a supervisor that is gone, before it is removed.
+    init(base: String, clean: (String) -> Void = { _ in }) throws(SupervisionError) {
         let prefix = "tandem-\(getuid())-"
-        Self.removeRemains(in: base, prefix: prefix)
+        Self.removeRemains(in: base, prefix: prefix, clean)
         let path = try Self.make("\(base)/\(prefix)\(getpid())")
         let lock = open(path + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard lock >= 0, flock(lock, LOCK_EX | LOCK_NB) == 0 else {
@@ -51,7 +53,7 @@ final class RunDirectory {
         close(lock)
     }
 
-    private static func removeRemains(in base: String, prefix: String) {
+    private static func removeRemains(in base: String, prefix: String, _ clean: (String) -> Void) {
         for name in names(in: base) where name.hasPrefix(prefix) {
             guard let number = name.dropFirst(prefix.count).split(separator: "-").first, let pid = Int32(number),
                 pid > 0
@@ -64,7 +66,10 @@ final class RunDirectory {
             let lock = open(path + "/lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW)
             // Without a lock it may be a directory in the making.
             let isDead = lock >= 0 ? flock(lock, LOCK_EX | LOCK_NB) == 0 : pid == getpid() || !exists(pid)
-            if isDead { remove(path) }
+            if isDead {
+                clean(path)
+                remove(path)
+            }
             if lock >= 0 { close(lock) }
         }
     }

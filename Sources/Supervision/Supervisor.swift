@@ -40,7 +40,12 @@ private final class SupervisorLoop {
     private let weights: [Int32]
     /// The model of each engine, by its place in the configuration.
     private let modelOfEngine: [Int]
+    /// Of Tandem's own engines; others get theirs when they start.
     private let addresses: [String]
+    /// Of external engines that run.
+    private var ports: [Int: UInt16] = [:]
+    /// What external engines call their models.
+    private var reportedNames: [Int: String] = [:]
     private var listener: ListeningSocket
     /// Of single engines; empty if they have none.
     private var engineListeners: [ListeningSocket]
@@ -61,7 +66,11 @@ private final class SupervisorLoop {
         do {
             engineListeners = try Self.engineListeners(configuration)
             directory = try RunDirectory(
-                base: configuration.runDirectoryBase ?? RunDirectory.base(environment: configuration.environment))
+                base: configuration.runDirectoryBase ?? RunDirectory.base(environment: configuration.environment)
+            ) { path in
+                let line = Leftovers.end(of: path, title: "a server that was killed")
+                if let line { configuration.output(.line(.warning, line)) }
+            }
         } catch {
             closeListeners()
             throw error
@@ -89,13 +98,22 @@ private final class SupervisorLoop {
             usable: CorePlan.usableCores(),
             shares: configuration.models.map { CorePlan.Share(engines: $0.engines, threads: $0.threads) })
         let path = directory.path
-        let addresses = cores.cores.indices.map { "link+unix:\(path)/engine-\($0).sock" }
-        self.addresses = addresses
         let groups = EngineGroup.groups(configuration.models.map { ($0.name, $0.engines) })
-        modelOfEngine = groups.enumerated().flatMap { model, group in group.engines.map { _ in model } }
+        let modelOfEngine = groups.enumerated().flatMap { model, group in group.engines.map { _ in model } }
+        self.modelOfEngine = modelOfEngine
+        let addresses = cores.cores.indices.map { index in
+            configuration.models[modelOfEngine[index]].external == nil
+                ? "link+unix:\(path)/engine-\(index).sock" : Self.address(port: 0)
+        }
+        self.addresses = addresses
+        let external = groups.indices.filter { configuration.models[$0].external != nil }
         state = SupervisorState(
             addresses: addresses, groups: groups, shutdownTimeout: configuration.shutdownTimeout,
-            hangLimits: configuration.hangLimits)
+            hangLimits: configuration.hangLimits,
+            external: ExternalRules(
+                engines: Set(external.flatMap { groups[$0].engines }),
+                startTimeout: configuration.externalStartTimeout))
+        if configuration.adoptsOrphans { _ = tandem_adopt_orphans() }
     }
 
     deinit {
@@ -151,7 +169,11 @@ private final class SupervisorLoop {
                 let event = events.removeFirst()
                 for action in state.handle(event, at: now) { perform(action) }
             }
-            if let exitCode { return exitCode }
+            if let exitCode {
+                let line = Leftovers.end(of: directory.path, title: "the server")
+                if let line { say(.warning, line) }
+                return exitCode
+            }
             wait()
         }
     }
@@ -176,8 +198,11 @@ private final class SupervisorLoop {
             }
         case .announce(let devices):
             let announcement = Announcement(
-                models: zip(configuration.models, devices).map {
-                    Announcement.Model(name: $0.name, engines: $0.engines, device: $1)
+                models: zip(configuration.models.indices, devices).map { index, device in
+                    let model = configuration.models[index]
+                    return Announcement.Model(
+                        name: reportedNames[index] ?? model.name, engines: model.engines,
+                        device: device.map { model.external?.name ?? $0 })
                 },
                 host: configuration.host, port: listener.port, requiresKey: configuration.requiresKey,
                 timeToReady: now)
@@ -195,6 +220,10 @@ private final class SupervisorLoop {
 
     private func start(_ child: Child) {
         do throws(LaunchError) {
+            if case .engine(let index) = child, let external = configuration.models[modelOfEngine[index]].external {
+                try start(external, index)
+                return
+            }
             var channel = try StatusChannel()
             defer { channel.closeChildEnd() }
             let process: ChildProcess
@@ -212,12 +241,50 @@ private final class SupervisorLoop {
         }
     }
 
+    private static func address(port: UInt16) -> String { "http://127.0.0.1:\(port)" }
+
+    private func start(_ external: ExternalEngine, _ index: Int) throws(LaunchError) {
+        let port: UInt16
+        if let base = configuration.externalPortBase {
+            port = UInt16(clamping: Int(base) + index)
+        } else {
+            guard let free = FreePort.find(except: Set(ports.values)) else {
+                throw LaunchError(reason: "there is no free port: \(String(cString: strerror(errno)))")
+            }
+            port = free
+        }
+        let child = Child.engine(index)
+        let command = external.command(ExternalEngine.Start(index: index, port: port, threads: cores.threads[index]))
+        let output = try EngineOutput.open(title: state.title(child))
+        defer { close(output) }
+        var environment = external.environment.merging(command.variables) { $1 }
+        environment.merge(marks(engine: index)) { $1 }
+        // It has no socket to us; the gateway speaks for it.
+        var channel = try StatusChannel()
+        channel.close()
+        let process = try ChildProcess(
+            ChildLaunch(
+                executable: external.executable, arguments: command.words, environment: environment,
+                descriptors: [(output, STDOUT_FILENO), (output, STDERR_FILENO)], cores: cores.cores[index]))
+        ports[index] = port
+        running[child] = Running(process: process, channel: channel)
+        events.append(.placed(engine: index, address: Self.address(port: port)))
+        events.append(.started(child, pid: process.pid))
+    }
+
+    private func marks(engine index: Int?) -> [String: String] {
+        var marks = [ProcessMark.runDirectory: directory.path]
+        if let index { marks[ProcessMark.engineIndex] = "\(index)" }
+        return marks
+    }
+
     private func launch(_ child: Child, status: Int32) -> ChildLaunch {
         var launch = ChildLaunch(
             executable: configuration.executable, arguments: [configuration.processName],
             environment: configuration.environment, descriptors: [(status, Self.statusDescriptor)])
         switch child {
         case .gateway:
+            launch.environment.merge(marks(engine: nil)) { $1 }
             launch.arguments += ["gateway"] + configuration.gatewayArguments
             launch.arguments += ["--listen-fd", "\(Self.sharedDescriptor)"]
             launch.descriptors.append((listener.descriptor, Self.sharedDescriptor))
@@ -231,6 +298,7 @@ private final class SupervisorLoop {
             // A socket file of the last run would refuse the next one.
             unlink("\(directory.path)/engine-\(index).sock")
             let model = modelOfEngine[index]
+            launch.environment.merge(marks(engine: index)) { $1 }
             launch.arguments += ["engine", "--index", "\(index)"] + configuration.models[model].engineArguments
             launch.arguments += ["--link", addresses[index], "--threads", "\(cores.threads[index])"]
             launch.arguments += ["--weights-fd", "\(Self.sharedDescriptor)"]
@@ -273,7 +341,15 @@ private final class SupervisorLoop {
             if entries[2 + 2 * index].revents != 0 { exchange(with: child) }
             if entries[1 + 2 * index].revents != 0 { reap(child) }
         }
+        reapAdopted()
         if let deadline = state.nextDeadline, deadline <= now { events.append(.timePassed) }
+    }
+
+    /// What children of ours left behind has become our child, and may have ended.
+    private func reapAdopted() {
+        guard configuration.adoptsOrphans else { return }
+        let known = running.values.map(\.process.pid)
+        while tandem_reap_adopted(known, Int32(known.count)) > 0 {}
     }
 
     private func timeoutMilliseconds() -> Int32 {
@@ -302,15 +378,26 @@ private final class SupervisorLoop {
         case (.engineHello(let hello), .engine): events.append(.ready(child, detail: hello.device))
         case (.heartbeat(let heartbeat), _):
             events.append(.heartbeat(child, progress: heartbeat.progress, isWorking: heartbeat.isWorking))
+        case (.engineReport(let report), .gateway):
+            if report.isReady, !report.detail.isEmpty, modelOfEngine.indices.contains(Int(report.engineIndex)) {
+                reportedNames[modelOfEngine[Int(report.engineIndex)]] = report.detail
+            }
+            events.append(.reported(report))
         case (.error(let error), _): say(.warning, "\(child): \(error.message)")
         default: break
         }
     }
 
     private func reap(_ child: Child) {
+        let pid = running[child]?.process.pid
         guard let exit = running[child]?.process.reap() else { return }
         running[child]?.channel.close()
         running[child] = nil
+        if case .engine(let index) = child, ports.removeValue(forKey: index) != nil {
+            // Its workers hold what the next one needs.
+            let line = Leftovers.end(of: directory.path, engine: index, group: pid, title: state.title(child))
+            if let line { say(.warning, line) }
+        }
         events.append(.ended(child, exit))
     }
 }

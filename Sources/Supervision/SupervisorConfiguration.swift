@@ -10,6 +10,8 @@ public struct SupervisedModel: Sendable {
     public var engines: Int
     /// Compute threads an engine; null for its share of the usable cores.
     public var threads: Int?
+    /// How they are started if they are none of Tandem's own; null if they are.
+    public var external: ExternalEngine?
 
     public init(name: String, engineArguments: [String], engines: Int, threads: Int? = nil) {
         self.name = name
@@ -42,6 +44,12 @@ public struct SupervisorConfiguration: Sendable {
     public var shutdownTimeout = Duration.seconds(30)
     /// When children that hang are killed.
     public var hangLimits = HangLimits()
+    /// External engine i listens at this port + i; null for free ones.
+    public var externalPortBase: UInt16?
+    /// How long an external engine may take from its start until it computes.
+    public var externalStartTimeout = Duration.seconds(600)
+    /// Whether nothing else in this process has children: then it takes care of what they leave behind.
+    public var adoptsOrphans = false
     public var requiresKey = false
     /// When the program started, for the time until ready.
     public var startedAt = ContinuousClock.now

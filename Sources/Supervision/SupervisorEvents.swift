@@ -19,6 +19,10 @@ enum Child: Hashable, Sendable, CustomStringConvertible {
 enum SupervisorEvent: Equatable {
     case begin
     case started(Child, pid: Int32)
+    /// An engine will be reached there.
+    case placed(engine: Int, address: String)
+    /// What the gateway says of an external engine.
+    case reported(ExternalEngineReport)
     /// It serves. `detail` is what it says of itself, for people.
     case ready(Child, detail: String)
     case ended(Child, ChildExit)

@@ -12,11 +12,14 @@ extension SupervisorState {
     /// When a child that serves counts as hanging unless something is heard of it; null for one that is not watched.
     func hangDeadline(of child: Child) -> Duration? {
         guard self[child].condition == .ready else { return nil }
-        let silence = hangLimits.silence > .zero ? self[child].heardAt + hangLimits.silence : nil
+        let silence = watchesSilence(of: child) ? self[child].heardAt + hangLimits.silence : nil
         let watchesStep = hangLimits.step > .zero && self[child].isWorking
         let step = watchesStep ? self[child].progressAt + hangLimits.step : nil
         return [silence, step].compactMap { $0 }.min()
     }
+
+    /// External engines say nothing to their supervisor.
+    private func watchesSilence(of child: Child) -> Bool { hangLimits.silence > .zero && !isExternal(child) }
 
     /// Kills children that hang: a frozen process answers to nothing less.
     mutating func killHanging(at now: Duration, _ actions: inout [SupervisorAction]) {
@@ -28,7 +31,7 @@ extension SupervisorState {
                 self[child].progressAt = now
                 continue
             }
-            let isSilent = hangLimits.silence > .zero && self[child].heardAt + hangLimits.silence <= now
+            let isSilent = watchesSilence(of: child) && self[child].heardAt + hangLimits.silence <= now
             let hang =
                 isSilent
                 ? "it gave no sign of life for \(Self.text(hangLimits.silence))"

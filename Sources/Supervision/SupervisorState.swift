@@ -15,6 +15,8 @@ struct SupervisorState {
 
     enum Condition: Equatable {
         case idle
+        /// It may start as soon as engines that start before it let it.
+        case due
         case starting
         case ready
         /// It hangs and was killed; its end is still to come.
@@ -40,6 +42,8 @@ struct SupervisorState {
         var isWorking = false
         /// Why it was killed.
         var hang: String?
+        /// Of an external engine: why it is not known to compute.
+        var doubt = ""
 
         /// Whether there is a process, or one was just asked for.
         var isAlive: Bool { condition == .starting || condition == .ready || condition == .killed }
@@ -50,7 +54,8 @@ struct SupervisorState {
     /// How long engines get to end after SIGTERM, and the gateway beyond its drain time.
     static let killGrace = Duration.seconds(5)
 
-    let addresses: [String]
+    var addresses: [String]
+    let external: ExternalRules
     let groups: [EngineGroup]
     /// Of each group, whether it counts as one that does not start. Until the announcement only.
     var doesNotStart: [Bool]
@@ -68,9 +73,12 @@ struct SupervisorState {
     /// - Parameters:
     ///   - addresses: where the link of each engine is.
     ///   - groups: the models that these engines run.
+    ///   - external: which engines are none of Tandem's own.
     init(
-        addresses: [String], groups: [EngineGroup], shutdownTimeout: Duration, hangLimits: HangLimits = HangLimits()
+        addresses: [String], groups: [EngineGroup], shutdownTimeout: Duration, hangLimits: HangLimits = HangLimits(),
+        external: ExternalRules = ExternalRules()
     ) {
+        self.external = external
         self.hangLimits = hangLimits
         self.addresses = addresses
         self.groups = groups
@@ -89,7 +97,8 @@ struct SupervisorState {
             return nil
         }
         let hangs = phase == .serving ? children.compactMap { hangDeadline(of: $0) } : []
-        return (restarts + hangs + [phaseDeadline].compactMap { $0 }).min()
+        let starts = children.compactMap { startDeadline(of: $0) }
+        return (restarts + hangs + starts + [phaseDeadline].compactMap { $0 }).min()
     }
 
     /// The roster that was sent last.
@@ -106,6 +115,10 @@ struct SupervisorState {
             self[child].pid = pid
             // A new gateway knows nothing yet.
             if child == .gateway { actions.append(.sendRoster(roster)) }
+        case .placed(let engine, let address):
+            if addresses.indices.contains(engine) { addresses[engine] = address }
+        case .reported(let report):
+            reported(report, at: now, &actions)
         case .ready(let child, let detail):
             becameReady(child, detail, at: now, &actions)
         case .ended(let child, let exit):
@@ -114,10 +127,12 @@ struct SupervisorState {
             heard(child, progress, isWorking, at: now)
         case .timePassed:
             killHanging(at: now, &actions)
+            killLate(at: now, &actions)
             timePassed(at: now, &actions)
         case .stopRequested(let signal):
             stop(signal, at: now, &actions)
         }
+        startDueEngines(at: now, &actions)
         updateRoster(&actions)
         finishIfDone(at: now, &actions)
         return actions
@@ -125,8 +140,18 @@ struct SupervisorState {
 
     // MARK: - Serving
 
+    /// Starts a child, or lets it wait for its turn.
     mutating func start(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
+        if isExternal(child) {
+            self[child].condition = .due
+        } else {
+            startNow(child, at: now, &actions)
+        }
+    }
+
+    mutating func startNow(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
         self[child].condition = .starting
+        self[child].doubt = ""
         self[child].startedAt = now
         self[child].readyAt = nil
         self[child].hang = nil
@@ -289,9 +314,10 @@ struct SupervisorState {
             let state: RosterEntry.State =
                 switch engine.condition {
                 case .starting: .starting
+                case .due where engine.restarts == 0: .starting
                 case .ready: .ready
                 case .killed: .restarting
-                case .waiting, .idle: engine.isFailed ? .failed : .restarting
+                case .waiting, .idle, .due: engine.isFailed ? .failed : .restarting
                 }
             return RosterEntry(
                 index: UInt32(index), address: address, state: state, pid: engine.pid, restarts: engine.restarts,

@@ -175,6 +175,9 @@ extension SeededGenerator {
             .roster(roster()),
             .gatewayReady(port: integer()),
             .heartbeat(Heartbeat(progress: integer(), isWorking: next() % 2 == 0)),
+            .engineReport(
+                ExternalEngineReport(
+                    engineIndex: integer(), pid: integer(), isReady: next() % 2 == 0, detail: string())),
         ]
     }
 }

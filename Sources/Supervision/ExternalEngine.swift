@@ -1,0 +1,105 @@
+// Tandem — Apache-2.0
+
+internal import Glibc
+
+/// Engines that are servers of the OpenAI API, started by a command of their own and reached over HTTP. Whether they
+/// compute, the gateway finds out.
+public struct ExternalEngine: Sendable {
+    /// What a command may depend on.
+    public struct Start: Sendable {
+        /// Of the engine, among all engines.
+        public var index: Int
+        /// Where it shall listen.
+        public var port: UInt16
+        /// Cores it has.
+        public var threads: Int
+    }
+
+    /// A command as it is run.
+    public struct Command: Sendable {
+        /// The first is the program as it was written.
+        public var words: [String]
+        /// Besides the environment.
+        public var variables: [String: String]
+
+        public init(words: [String], variables: [String: String] = [:]) {
+            self.words = words
+            self.variables = variables
+        }
+    }
+
+    /// Path of the program.
+    public var executable: String
+    /// What it is called where people read it.
+    public var name: String
+    /// All of its environment, but what says which engine it is.
+    public var environment: [String: String]
+    public var command: @Sendable (Start) -> Command
+
+    public init(
+        executable: String, name: String, environment: [String: String],
+        command: @escaping @Sendable (Start) -> Command
+    ) {
+        self.executable = executable
+        self.name = name
+        self.environment = environment
+        self.command = command
+    }
+
+    /// Where a program is, as a shell finds it.
+    ///
+    /// - Parameter path: directories with colons between them; null if there is no such variable.
+    /// - Throws: ``SupervisionError/noProgram(_:reason:)``.
+    public static func executable(_ program: String, path: String?) throws(SupervisionError) -> String {
+        func reason(_ file: String) -> String? {
+            var status = stat()
+            guard stat(file, &status) == 0 else { return String(cString: strerror(errno)) }
+            guard status.st_mode & S_IFMT == S_IFREG else { return "it is no file" }
+            return access(file, X_OK) == 0 ? nil : "it is not executable (chmod +x)"
+        }
+        if program.contains("/") {
+            if let reason = reason(program) { throw .noProgram(program, reason: reason) }
+            return program
+        }
+        for directory in (path ?? "/usr/local/bin:/usr/bin:/bin").split(separator: ":", omittingEmptySubsequences: false) {
+            let file = (directory.isEmpty ? "." : directory) + "/" + program
+            if reason(file) == nil { return file }
+        }
+        throw .noProgram(program, reason: "it is in no directory of PATH; install it, or give its path")
+    }
+}
+
+/// Marks in the environment of children, by which what they leave behind is known.
+enum ProcessMark {
+    /// The directory of the supervisor that they belong to.
+    static let runDirectory = "TANDEM_RUN_DIRECTORY"
+    static let engineIndex = "TANDEM_ENGINE_INDEX"
+}
+
+/// Ports of this machine.
+enum FreePort {
+    /// A port where nobody listens now, and that none of `taken` is; null if the system gives none.
+    static func find(except taken: Set<UInt16>) -> UInt16? {
+        // Open all at once, so that the same one does not come again.
+        var sockets: [Int32] = []
+        defer { for socket in sockets { close(socket) } }
+        for _ in 0...taken.count {
+            let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+            guard descriptor >= 0 else { return nil }
+            sockets.append(descriptor)
+            var address = sockaddr_in()
+            address.sin_family = sa_family_t(AF_INET)
+            address.sin_addr.s_addr = in_addr_t(INADDR_LOOPBACK).bigEndian
+            var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+            let isBound = withUnsafeMutablePointer(to: &address) {
+                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    bind(descriptor, $0, length) == 0 && getsockname(descriptor, $0, &length) == 0
+                }
+            }
+            guard isBound else { return nil }
+            let port = UInt16(bigEndian: address.sin_port)
+            if !taken.contains(port) { return port }
+        }
+        return nil
+    }
+}
