@@ -12,6 +12,7 @@ public struct CommandTemplate: Sendable, Equatable {
         case host
         case gpu
         case memoryFraction = "memory-fraction"
+        case freeMemoryFraction = "free-memory-fraction"
         case index
         case engines
         case threads
@@ -125,16 +126,22 @@ public struct CommandTemplate: Sendable, Equatable {
             while true {
                 while let scalar = next, Self.isBlank(scalar) { position += 1 }
                 guard next != nil else { return words }
-                words.append(try word())
+                if let word = try word() { words.append(word) }
             }
         }
 
         private static func isBlank(_ scalar: Unicode.Scalar) -> Bool { " \t\n\r".unicodeScalars.contains(scalar) }
 
-        private mutating func word() throws(CommandTemplateError) -> Word {
+        /// Null if there was nothing but a line that goes on.
+        private mutating func word() throws(CommandTemplateError) -> Word? {
             var word: Word = []
             var text = ""
             // An empty pair of quotes is a word, too.
+            var isQuoted = false
+            func whole() -> Word? {
+                guard text.isEmpty else { return word + [.text(text)] }
+                return word.isEmpty ? (isQuoted ? [.text("")] : nil) : word
+            }
             var quote: (mark: Unicode.Scalar, position: Int)?
             while let scalar = next {
                 let start = position
@@ -156,6 +163,7 @@ public struct CommandTemplate: Sendable, Equatable {
                         quote = nil
                     } else if quote == nil {
                         quote = (scalar, start)
+                        isQuoted = true
                     } else {
                         text.unicodeScalars.append(scalar)
                     }
@@ -169,7 +177,7 @@ public struct CommandTemplate: Sendable, Equatable {
                         if escaped != "\n" { text.unicodeScalars.append(escaped) }
                     }
                 case _ where quote == nil && Self.isBlank(scalar):
-                    return word + (text.isEmpty && !word.isEmpty ? [] : [.text(text)])
+                    return whole()
                 case _ where quote == nil && "|&;<>$`".unicodeScalars.contains(scalar):
                     throw wrong(
                         at: start,
@@ -180,7 +188,7 @@ public struct CommandTemplate: Sendable, Equatable {
                 }
             }
             if let quote { throw wrong(at: quote.position, "the quote \(quote.mark) is not closed") }
-            return word + (text.isEmpty && !word.isEmpty ? [] : [.text(text)])
+            return whole()
         }
 
         /// Called behind the brace.

@@ -17,7 +17,7 @@ public enum EngineSetting: String, Sendable, CaseIterable {
                 + "--gpu-memory-utilization {memory-fraction}"
         case .sglang:
             "python3 -m sglang.launch_server --model-path {model} --host {host} --port {port} "
-                + "--served-model-name {name} --mem-fraction-static {memory-fraction}"
+                + "--served-model-name {name} --mem-fraction-static {free-memory-fraction}"
         case .llamaServer:
             "llama-server --model {model} --host {host} --port {port} --alias {name} --threads {threads}"
         }
@@ -37,6 +37,11 @@ public struct ExternalEngineSettings: Sendable, Equatable {
     /// Of a GPU, its number or UUID; null if none was named.
     public var gpu: String?
 
+    /// Whether the command says how much of a GPU's memory an engine may take.
+    public var limitsMemory: Bool {
+        !command.placeholders.isDisjoint(with: [.memoryFraction, .freeMemoryFraction])
+    }
+
     /// Settings that Tandem's own engines understand, and others do not.
     static let foreignKeys = [
         "tokenizer", "load-format", "ablation", "cpu-compute", "max-model-len", "max-num-seqs",
@@ -55,7 +60,8 @@ public struct ExternalEngineSettings: Sendable, Equatable {
             given = nil
         }
         if let given, let setting, setting != .tandem, layers.entry?.values["engine-command"] == nil {
-            throw given.error("it says how engines are started, and so does --engine \(setting.rawValue); take one of both")
+            throw given.error(
+                "it says how engines are started, and so does --engine \(setting.rawValue); take one of both")
         }
         guard let given = given ?? setting?.command.map({ GivenSetting(text: $0, source: "--engine") }) else {
             for key in Self.ownKeys {
@@ -69,7 +75,7 @@ public struct ExternalEngineSettings: Sendable, Equatable {
         gpu = Self.gpu(layers.given("device"))
         let fraction = layers.given("engine-memory-fraction")
         memoryFraction = try Self.fraction(fraction, engines: engines)
-        if let fraction, !command.placeholders.contains(.memoryFraction), Self.isMeant("engine-memory-fraction", layers) {
+        if let fraction, !limitsMemory, Self.isMeant("engine-memory-fraction", layers) {
             throw fraction.error("the command has no {memory-fraction}, so nothing would come of it")
         }
         guard command.placeholders.contains(.port) else {
@@ -84,7 +90,8 @@ public struct ExternalEngineSettings: Sendable, Equatable {
         guard layers.entry?.aliases.isEmpty != false else {
             throw ConfigurationError(
                 source: "\(layers.entry?.place ?? "").aliases",
-                reason: "an engine of this kind says itself by which names it is asked for; give it more by its command")
+                reason: "an engine of this kind says itself by which names it is asked for; give it more by its command"
+            )
         }
     }
 
@@ -152,7 +159,15 @@ public struct MemoryFraction: Sendable, Equatable, CustomStringConvertible {
     public var totalTenThousandths: Int { tenThousandths * engines }
 
     /// `0.45`.
-    public var description: String {
+    public var description: String { Self.text(tenThousandths) }
+
+    /// The same part as a share of what is left while other engines have theirs: for programs that count so.
+    public func ofFree(running: Int) -> String {
+        let free = 10_000 - tenThousandths * min(max(0, running), engines - 1)
+        return Self.text(tenThousandths * 10_000 / max(tenThousandths, free))
+    }
+
+    private static func text(_ tenThousandths: Int) -> String {
         var digits = String(tenThousandths)
         digits = String(repeating: "0", count: max(0, 5 - digits.count)) + digits
         var fraction = digits.suffix(4)

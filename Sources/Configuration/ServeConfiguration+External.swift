@@ -36,10 +36,11 @@ extension ServeConfiguration {
             let engines = models.reduce(0) { $0 + $1.engines }
             let own = enginePorts.map { Int($0)..<Int($0) + engines } ?? 0..<0
             guard !ports.contains(Int(port)), !own.overlaps(Range(ports)) else {
-                throw given.error("ports \(ports.lowerBound) to \(ports.upperBound) overlap with --port or --engine-ports")
+                throw given.error(
+                    "ports \(ports.lowerBound) to \(ports.upperBound) overlap with --port or --engine-ports")
             }
         }
-        let taken = models.compactMap(\.external).filter { $0.command.placeholders.contains(.memoryFraction) }
+        let taken = models.compactMap(\.external).filter(\.limitsMemory)
             .reduce(0) { $0 + $1.memoryFraction.totalTenThousandths }
         guard taken <= 10_000 else {
             throw ConfigurationError(

@@ -204,8 +204,11 @@ public struct ServeConfiguration: Sendable, Equatable {
         switch kind {
         case "auto" where setting.text == "auto", "cpu" where setting.text == "cpu":
             return
-        case "cuda" where isExternal && setting.text.dropFirst("cuda:".count).allSatisfy({ !$0.isWhitespace && $0 != "," }):
-            guard setting.text.count > "cuda:".count else { throw setting.error("name the GPU: cuda:0, or cuda:UUID") }
+        case "cuda" where isExternal:
+            let gpu = setting.text.dropFirst("cuda:".count)
+            guard !gpu.isEmpty, !gpu.contains(where: { $0.isWhitespace || $0 == "," }) else {
+                throw setting.error("name one GPU: cuda:0, or cuda:UUID")
+            }
         case "cuda", "simulated":
             throw setting.error(
                 "\"\(setting.text)\": this version computes on the CPU only; use cpu, or auto, which takes it")

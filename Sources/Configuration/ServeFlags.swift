@@ -143,7 +143,8 @@ struct ExternalFlags: ParsableArguments {
             valueName: "template"))
     var engineCommand: String?
 
-    @Option(help: ArgumentHelp("Words to append to the command.", valueName: "words"))
+    // They may begin with a dash.
+    @Option(parsing: .unconditional, help: ArgumentHelp("Words to append to the command.", valueName: "words"))
     var engineArguments: String?
 
     @Option(

@@ -13,6 +13,8 @@ public struct ExternalEngine: Sendable {
         public var port: UInt16
         /// Cores it has.
         public var threads: Int
+        /// Other engines of its model that run.
+        public var running: Int
     }
 
     /// A command as it is run.
@@ -61,7 +63,9 @@ public struct ExternalEngine: Sendable {
             if let reason = reason(program) { throw .noProgram(program, reason: reason) }
             return program
         }
-        for directory in (path ?? "/usr/local/bin:/usr/bin:/bin").split(separator: ":", omittingEmptySubsequences: false) {
+        let directories = (path ?? "/usr/local/bin:/usr/bin:/bin").split(
+            separator: ":", omittingEmptySubsequences: false)
+        for directory in directories {
             let file = (directory.isEmpty ? "." : directory) + "/" + program
             if reason(file) == nil { return file }
         }

@@ -17,6 +17,7 @@ enum Leftovers {
         let killed = ProcessTable().kill(marked: marks, patience: patience).filter { $0.group != group }
         guard !killed.isEmpty else { return nil }
         let pids = killed.map { "\($0.identity.pid)" }.joined(separator: ", ")
-        return "\(title) left \(killed.count == 1 ? "a process" : "\(killed.count) processes") behind, killed now: \(pids)"
+        let count = killed.count == 1 ? "a process" : "\(killed.count) processes"
+        return "\(title) left \(count) behind, killed now: \(pids)"
     }
 }

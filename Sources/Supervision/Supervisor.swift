@@ -254,7 +254,10 @@ private final class SupervisorLoop {
             port = free
         }
         let child = Child.engine(index)
-        let command = external.command(ExternalEngine.Start(index: index, port: port, threads: cores.threads[index]))
+        let command = external.command(
+            ExternalEngine.Start(
+                index: index, port: port, threads: cores.threads[index],
+                running: ports.keys.count { $0 != index && modelOfEngine[$0] == modelOfEngine[index] }))
         let output = try EngineOutput.open(title: state.title(child))
         defer { close(output) }
         var environment = external.environment.merging(command.variables) { $1 }

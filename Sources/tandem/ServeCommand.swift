@@ -73,11 +73,11 @@ struct ServeCommand: ParsableCommand {
             models: settings.models.compactMap { $0.external == nil ? own.popFirst() : others.popFirst() },
             gatewayArguments: models.flatMap { ["--served-model", $0.gatewayModel.text] }
                 + (external.isEmpty ? [] : ["--external-engines"]) + common + [
-                "--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))ms",
-                "--threads", "\(settings.gatewayThreads)", "--access-log", settings.accessLog.rawValue,
-                "--engine-silence-timeout", "\(Self.milliseconds(settings.engineSilenceTimeout))ms",
-                "--slow-client-timeout", "\(Self.milliseconds(settings.slowClientTimeout))ms",
-            ],
+                    "--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))ms",
+                    "--threads", "\(settings.gatewayThreads)", "--access-log", settings.accessLog.rawValue,
+                    "--engine-silence-timeout", "\(Self.milliseconds(settings.engineSilenceTimeout))ms",
+                    "--slow-client-timeout", "\(Self.milliseconds(settings.slowClientTimeout))ms",
+                ],
             // The hub's token is for fetching, which is done.
             environment: environment.filter { $0.key != "TANDEM_API_KEY" && $0.key != "HF_TOKEN" },
             host: settings.host,

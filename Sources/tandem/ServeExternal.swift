@@ -32,7 +32,7 @@ struct ServeExternal {
         }
         name = settings.servedModelName ?? model.name ?? Self.last(of: command.program)
         let values = Values(
-            engines: settings.engines, gpu: external.gpu ?? "0", memoryFraction: "\(external.memoryFraction)",
+            engines: settings.engines, gpu: external.gpu ?? "0", memory: external.memoryFraction,
             model: model.path ?? "", name: name)
         engine = ExternalEngine(
             executable: executable, name: external.preset?.rawValue ?? Self.last(of: command.program),
@@ -47,7 +47,7 @@ struct ServeExternal {
     private struct Values {
         var engines: Int
         var gpu: String
-        var memoryFraction: String
+        var memory: MemoryFraction
         var model: String
         var name: String
 
@@ -56,7 +56,8 @@ struct ServeExternal {
             case .port: "\(start.port)"
             case .host: "127.0.0.1"
             case .gpu: gpu
-            case .memoryFraction: memoryFraction
+            case .memoryFraction: "\(memory)"
+            case .freeMemoryFraction: memory.ofFree(running: start.running)
             case .index: "\(start.index)"
             case .engines: "\(engines)"
             case .threads: "\(start.threads)"

@@ -56,7 +56,8 @@ struct ServeModel {
 
     /// What the gateway is told of it.
     var gatewayModel: GatewayModel {
-        GatewayModel(choice: choice, names: names, contextLength: file.contextLength, engines: settings.engines,
+        GatewayModel(
+            choice: choice, names: names, contextLength: file.contextLength, engines: settings.engines,
             firstEngine: firstEngine)
     }
 }

@@ -78,6 +78,9 @@ import Testing
         }
         #expect(text(0.9, 1) == "0.9" && text(0.9, 2) == "0.45" && text(0.9, 3) == "0.3" && text(0.9, 7) == "0.1285")
         #expect(text(1, 1) == "1.0" && text(1, 3) == "0.3333" && text(0.0001, 1) == "0.0001" && text(0.0001, 2) == nil)
+        let share = MemoryFraction(total: 0.9, engines: 3)
+        #expect((0...3).map { share?.ofFree(running: $0) } == ["0.3", "0.4285", "0.75", "0.75"])
+        #expect(MemoryFraction(total: 1, engines: 4)?.ofFree(running: 3) == "1.0")
         for engines in 1...1000 {
             for hundredths in 1...100 {
                 guard let share = MemoryFraction(total: Double(hundredths) / 100, engines: engines) else { continue }

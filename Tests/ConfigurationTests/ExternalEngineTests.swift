@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+import ArgumentParser
 import Foundation
 import Testing
 
@@ -77,7 +78,8 @@ import Testing
             engine-start-timeout: 90s
             device: cuda:GPU-1-2
             """
-        try withFile(text) { #expect(try configuration(["--config", $0]) == result) }
+        let fromFile = try withFile(text) { try configuration(["--config", $0]) }
+        #expect(fromFile == result)
     }
 
     @Test func modelsOfAListMayDiffer() throws {
@@ -100,7 +102,8 @@ import Testing
             #expect(result.models[0].external?.memoryFraction.description == "0.25")
             #expect(result.externalEngines == [0, 1, 5])
         }
-        try withFile(text.replacingOccurrences(of: "    engine-memory-fraction: 0.5\n", with: "    engine-memory-fraction: 0.5\n  - model: d\n    engine: sglang\n")) {
+        let more = "    engine-memory-fraction: 0.5\n  - model: d\n    engine: sglang\n"
+        try withFile(text.replacingOccurrences(of: "    engine-memory-fraction: 0.5\n", with: more)) {
             #expect(failure(["--config", $0])?.description.contains("would take 140 % of the GPU's memory") == true)
         }
         try withFile(text.replacingOccurrences(of: "name: c", with: "max-num-seqs: 3")) {
@@ -128,7 +131,7 @@ import Testing
         (["--engine", "vllm", "--engine-start-timeout", "10ms"], "--engine-start-timeout: at least 1s"),
         (["--engine", "vllm", "--engine-port-base", "65535"], "there are no 2 ports"),
         (["--engine", "vllm", "--engine-port-base", "7999"], "overlap with --port"),
-        (["--engine", "vllm", "--device", "cuda:"], "name the GPU"),
+        (["--engine", "vllm", "--device", "cuda:"], "name one GPU"),
         (["--device", "cuda:0"], "computes on the CPU only"),
     ])
     func whatCannotBeIsRefused(_ arguments: [String], reason: String) {
