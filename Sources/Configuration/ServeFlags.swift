@@ -139,7 +139,7 @@ struct ExternalFlags: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Command that starts an engine, such as 'server --port {port}'; also {host}, {gpu}, {memory-fraction}, {index}, {engines}, {threads}, {model}, {name}.",
+            "Command that starts an engine, such as 'server --port {port}'; also {host}, {model}, {name}, {gpu}, {memory-fraction}, {free-memory-fraction}, {threads}, {index}, {engines}.",
             valueName: "template"))
     var engineCommand: String?
 

@@ -192,6 +192,8 @@ public final class GatewayServer: Sendable {
 final class ShardTable: HTTPRequestHandler {
     private let fronts: [ObjectIdentifier: NIOLoopBoundBox<GatewayFront>]
     private let events: GatewayEvents
+    /// What models of other servers are called together.
+    private let otherModels: String
     private let modelRanges: [(engines: Range<UInt32>?, name: String)]
     let viewers: ViewerHub
 
@@ -209,6 +211,7 @@ final class ShardTable: HTTPRequestHandler {
         self.fronts = fronts
         events = instruments.events
         modelRanges = configuration.models.map { ($0.engines, $0.name) }
+        otherModels = configuration.external == nil ? "" : "external"
         let others = Array(fronts.values)
         viewers = ViewerHub(eventLoop: group.next(), interval: configuration.viewInterval) { eventLoop in
             Self.census(of: others, on: eventLoop).map {
@@ -248,7 +251,7 @@ final class ShardTable: HTTPRequestHandler {
 
     func update(_ roster: Roster) {
         events.update(roster) { index in
-            modelRanges.first { $0.engines?.contains(index) ?? true }?.name ?? ""
+            modelRanges.first { $0.engines?.contains(index) ?? true }?.name ?? otherModels
         }
         forEach { $0.update(roster) }
     }

@@ -73,6 +73,27 @@ public struct ExternalEngine: Sendable {
     }
 }
 
+extension ExternalEngine {
+    /// Starts an engine; what it prints is passed on.
+    ///
+    /// - Parameters:
+    ///   - title: what its lines begin with.
+    ///   - marks: what its environment has besides.
+    ///   - cores: CPU numbers.
+    func start(
+        _ start: Start, title: String, marks: [String: String], cores: [Int32]
+    ) throws(LaunchError) -> ChildProcess {
+        let command = command(start)
+        let output = try EngineOutput.open(title: title)
+        defer { close(output) }
+        return try ChildProcess(
+            ChildLaunch(
+                executable: executable, arguments: command.words,
+                environment: environment.merging(command.variables) { $1 }.merging(marks) { $1 },
+                descriptors: [(output, STDOUT_FILENO), (output, STDERR_FILENO)], cores: cores))
+    }
+}
+
 /// Marks in the environment of children, by which what they leave behind is known.
 enum ProcessMark {
     /// The directory of the supervisor that they belong to.
@@ -82,28 +103,61 @@ enum ProcessMark {
 
 /// Ports of this machine.
 enum FreePort {
+    /// Where an engine shall listen.
+    ///
+    /// - Parameters:
+    ///   - base: of fixed ports; null for any free one.
+    ///   - taken: by other engines.
+    static func port(base: UInt16?, engine: Int, taken: Set<UInt16>) throws(LaunchError) -> UInt16 {
+        guard let base else {
+            if let port = find(except: taken) { return port }
+            throw LaunchError(reason: "there is no free port: \(String(cString: strerror(errno)))")
+        }
+        let port = UInt16(clamping: Int(base) + engine)
+        guard isFree(port) else { throw LaunchError(reason: "port \(port) is in use") }
+        return port
+    }
+
     /// A port where nobody listens now, and that none of `taken` is; null if the system gives none.
     static func find(except taken: Set<UInt16>) -> UInt16? {
         // Open all at once, so that the same one does not come again.
         var sockets: [Int32] = []
         defer { for socket in sockets { close(socket) } }
         for _ in 0...taken.count {
-            let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-            guard descriptor >= 0 else { return nil }
-            sockets.append(descriptor)
-            var address = sockaddr_in()
-            address.sin_family = sa_family_t(AF_INET)
-            address.sin_addr.s_addr = in_addr_t(INADDR_LOOPBACK).bigEndian
-            var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-            let isBound = withUnsafeMutablePointer(to: &address) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    bind(descriptor, $0, length) == 0 && getsockname(descriptor, $0, &length) == 0
-                }
-            }
-            guard isBound else { return nil }
-            let port = UInt16(bigEndian: address.sin_port)
+            guard let (socket, port) = bound(to: 0) else { return nil }
+            sockets.append(socket)
             if !taken.contains(port) { return port }
         }
         return nil
+    }
+
+    /// Whether an engine could listen there. What another program serves there would be taken for the engine.
+    static func isFree(_ port: UInt16) -> Bool {
+        guard let (socket, _) = bound(to: port) else { return false }
+        close(socket)
+        return true
+    }
+
+    private static func bound(to port: UInt16) -> (socket: Int32, port: UInt16)? {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { return nil }
+        // Connections of an engine that died may still linger there.
+        var yes: Int32 = 1
+        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size))
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        address.sin_addr.s_addr = in_addr_t(INADDR_LOOPBACK).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let isBound = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(descriptor, $0, length) == 0 && getsockname(descriptor, $0, &length) == 0
+            }
+        }
+        guard isBound else {
+            close(descriptor)
+            return nil
+        }
+        return (descriptor, UInt16(bigEndian: address.sin_port))
     }
 }

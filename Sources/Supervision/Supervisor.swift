@@ -244,33 +244,15 @@ private final class SupervisorLoop {
     private static func address(port: UInt16) -> String { "http://127.0.0.1:\(port)" }
 
     private func start(_ external: ExternalEngine, _ index: Int) throws(LaunchError) {
-        let port: UInt16
-        if let base = configuration.externalPortBase {
-            port = UInt16(clamping: Int(base) + index)
-        } else {
-            guard let free = FreePort.find(except: Set(ports.values)) else {
-                throw LaunchError(reason: "there is no free port: \(String(cString: strerror(errno)))")
-            }
-            port = free
-        }
+        let port = try FreePort.port(base: configuration.externalPortBase, engine: index, taken: Set(ports.values))
         let child = Child.engine(index)
-        let command = external.command(
+        let process = try external.start(
             ExternalEngine.Start(
                 index: index, port: port, threads: cores.threads[index],
-                running: ports.keys.count { $0 != index && modelOfEngine[$0] == modelOfEngine[index] }))
-        let output = try EngineOutput.open(title: state.title(child))
-        defer { close(output) }
-        var environment = external.environment.merging(command.variables) { $1 }
-        environment.merge(marks(engine: index)) { $1 }
-        // It has no socket to us; the gateway speaks for it.
-        var channel = try StatusChannel()
-        channel.close()
-        let process = try ChildProcess(
-            ChildLaunch(
-                executable: external.executable, arguments: command.words, environment: environment,
-                descriptors: [(output, STDOUT_FILENO), (output, STDERR_FILENO)], cores: cores.cores[index]))
+                running: ports.keys.count { $0 != index && modelOfEngine[$0] == modelOfEngine[index] }),
+            title: state.title(child), marks: marks(engine: index), cores: cores.cores[index])
         ports[index] = port
-        running[child] = Running(process: process, channel: channel)
+        running[child] = Running(process: process, channel: .none)
         events.append(.placed(engine: index, address: Self.address(port: port)))
         events.append(.started(child, pid: process.pid))
     }

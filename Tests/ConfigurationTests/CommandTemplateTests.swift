@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+import TestSupport
 import Testing
 
 @testable import Configuration
@@ -63,6 +64,30 @@ import Testing
         let error = error(text)
         #expect(error?.position == position)
         #expect(error?.description.contains(reason) == true)
+    }
+
+    /// Whatever is given, it is a command or refused, with a place within it.
+    @Test func nothingTraps() {
+        var random = SeededGenerator(seed: 11)
+        let pieces = [
+            "{", "}", "{port}", "{{", "'", "\"", "\\", " ", "\n", "a", "=", "A=", "$", "é", "\r\n", "\0", "{por",
+        ]
+        var refused = 0
+        for _ in 0..<20_000 {
+            let text = (0..<Int.random(in: 0...8, using: &random)).map { _ in
+                pieces.randomElement(using: &random) ?? ""
+            }.joined()
+            do throws(CommandTemplateError) {
+                let template = try CommandTemplate(text)
+                #expect(template.command { $0.rawValue }.words.first == template.program)
+            } catch {
+                refused += 1
+                if let position = error.position {
+                    #expect(position > 0 && position <= text.unicodeScalars.count)
+                }
+            }
+        }
+        #expect(refused > 1000)
     }
 
     @Test func aProgramIsNeeded() {

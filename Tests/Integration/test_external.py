@@ -10,6 +10,7 @@ import tempfile
 import unittest
 
 import serving
+from fake_engine import FakeEngine
 from serving import Server, wait_until
 from test_proxy import CHAT, COMPLETIONS, text_of, words
 
@@ -154,6 +155,15 @@ class ServingTests(ExternalTestCase):
         self.assertEqual(again["port"], base)
         server.wait_for_all_engines()
         server.stop()
+
+    def test_a_port_that_another_program_has_is_not_taken_for_an_engine(self):
+        foreign = FakeEngine("foreign")
+        self.addCleanup(foreign.vanish)
+        server = self.make("--engine-port-base", str(foreign.port), engines=1)
+        server.launch()
+        self.assertEqual(server.process.wait(60 * serving.PATIENCE), 1)
+        self.assertIn(f"engine 0 could not be started: port {foreign.port} is in use", server.output())
+        self.assertEqual(foreign.requests, [])
 
     def test_a_gateway_that_comes_back_takes_the_engines_as_they_are(self):
         server = self.start("--gateway-threads", "2")
