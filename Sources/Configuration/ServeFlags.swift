@@ -36,7 +36,9 @@ public struct ServeFlags: ParsableArguments {
             "served-model-name": server.servedModelName,
             "api-key": server.apiKey, "shutdown-timeout": server.shutdownTimeout, "engines": engines.engines,
             "threads": engines.threads, "device": engines.device, "cpu-compute": engines.cpuCompute,
-            "mps": engines.mps, "async-scheduling": engines.asyncScheduling.map { "\($0)" },
+            "mps": engines.mps, "mps-directory": engines.mpsDirectory,
+            "fault-port": engines.faultPort ? "true" : nil, "mps-time-scale": engines.mpsTimeScale,
+            "async-scheduling": engines.asyncScheduling.map { "\($0)" },
             "prompt-lookup": engines.promptLookup,
             "max-model-len": limits.maxModelLen, "max-num-seqs": limits.maxNumSeqs,
             "max-num-batched-tokens": limits.maxNumBatchedTokens, "kv-cache-memory": limits.kvCacheMemory,
@@ -117,8 +119,17 @@ struct EngineFlags: ParsableArguments {
     @Option(help: ArgumentHelp("Number format: auto, f32, bf16 or int8. (default: auto)", valueName: "format"))
     var cpuCompute: String?
 
-    @Option(help: ArgumentHelp("Sharing of an NVIDIA GPU: auto or off. (default: auto)", valueName: "mode"))
+    @Option(
+        help: ArgumentHelp("Sharing of an NVIDIA GPU: auto, on, off or external. (default: auto)", valueName: "mode"))
     var mps: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Pipe directory of an external MPS daemon. (default: CUDA_MPS_PIPE_DIRECTORY)", valueName: "path"))
+    var mpsDirectory: String?
+
+    @Flag(help: .hidden) var faultPort = false
+    @Option(help: .hidden) var mpsTimeScale: String?
 
     @Flag(inversion: .prefixedNo, help: "Prepare a step while the one before computes. (default: no)")
     var asyncScheduling: Bool?

@@ -210,6 +210,11 @@ final class EngineCore {
         finish(.deviceFailed)
     }
 
+    func deviceFaulted(_ message: String, concernsAll: Bool) {
+        log(message)
+        finish(concernsAll ? .deviceFault : .deviceFailed)
+    }
+
     // MARK: The end
 
     func supervisor(_ event: StatusChannel.Event) {

@@ -69,9 +69,22 @@ public struct EngineHello: Sendable, Equatable {
     public var maximumSequences: UInt32
     /// For people: `cpu (avx512, int8, 1 thread)`.
     public var device: String
-    /// How it is known that the engine computes where it should (under MPS: the server it is attached to); empty on a
-    /// CPU.
+    /// What the device says of being shared: ``attached``, ``detached``, or empty if it cannot be asked, as a CPU.
     public var attachProof: String
+
+    /// The device says that the engine is a client of MPS.
+    public static let attached = "mps"
+    /// The device says that it is none.
+    public static let detached = "none"
+
+    /// ``attachProof`` as an answer; null for none.
+    public var isAttached: Bool? {
+        switch attachProof {
+        case Self.attached: true
+        case Self.detached: false
+        default: nil
+        }
+    }
 
     public init(
         version: UInt16 = engineLinkVersion,

@@ -13,6 +13,12 @@ public enum ChildExit: Sendable, Equatable, CustomStringConvertible {
     /// model. Engines have it as `EngineExit.misconfigured`.
     public static let permanentFailureCode: Int32 = 78
 
+    /// With this exit code an engine says that its device had an error which all engines on it have. Engines have it as
+    /// `EngineExit.deviceFault`.
+    public static let deviceFaultCode: Int32 = 14
+
+    var isDeviceFault: Bool { self == .exited(code: Self.deviceFaultCode) }
+
     var isPermanent: Bool { self == .exited(code: Self.permanentFailureCode) }
 
     public var description: String {

@@ -78,10 +78,10 @@ extension ExternalEngine {
     ///
     /// - Parameters:
     ///   - title: what its lines begin with.
-    ///   - marks: what its environment has besides.
     ///   - cores: CPU numbers.
+    ///   - surroundings: makes its environment of the one that it would have by itself.
     func start(
-        _ start: Start, title: String, marks: [String: String], cores: [Int32]
+        _ start: Start, title: String, cores: [Int32], surroundings: ([String: String]) -> [String: String]
     ) throws(LaunchError) -> ChildProcess {
         let command = command(start)
         let output = try EngineOutput.open(title: title)
@@ -89,7 +89,7 @@ extension ExternalEngine {
         return try ChildProcess(
             ChildLaunch(
                 executable: executable, arguments: command.words,
-                environment: environment.merging(command.variables) { $1 }.merging(marks) { $1 },
+                environment: surroundings(environment.merging(command.variables) { $1 }),
                 descriptors: [(output, STDOUT_FILENO), (output, STDERR_FILENO)], cores: cores))
     }
 }

@@ -4,7 +4,7 @@ internal import Glibc
 
 /// A private directory with a short path for the sockets of one supervisor: `tandem-<uid>-<pid>`. A lock inside tells
 /// a living owner from remains.
-final class RunDirectory {
+public final class RunDirectory {
     let path: String
     private let lock: Int32
 
@@ -41,7 +41,7 @@ final class RunDirectory {
     }
 
     /// XDG_RUNTIME_DIR if it is usable and short enough, else /tmp.
-    static func base(environment: [String: String]) -> String {
+    public static func base(environment: [String: String]) -> String {
         guard let directory = environment["XDG_RUNTIME_DIR"], directory.hasPrefix("/"), directory.utf8.count <= 60,
             access(directory, W_OK | X_OK) == 0
         else { return "/tmp" }

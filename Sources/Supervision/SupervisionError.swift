@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 internal import Glibc
+public import MPS
 
 /// Why a supervisor could not start its work.
 public enum SupervisionError: Error, Sendable, Equatable, CustomStringConvertible {
@@ -10,6 +11,7 @@ public enum SupervisionError: Error, Sendable, Equatable, CustomStringConvertibl
     case keyValueMemoryTooSmall(givenBytes: UInt64, neededBytes: UInt64, contextLength: Int)
     case planDoesNotFit(MemoryPlan)
     case noProgram(String, reason: String)
+    case sharing(MPSError)
     case system(operation: String, subject: String, errno: Int32)
 
     public var description: String {
@@ -40,6 +42,8 @@ public enum SupervisionError: Error, Sendable, Equatable, CustomStringConvertibl
                 + "number format with --cpu-compute"
         case .noProgram(let program, let reason):
             return "cannot run \(program): \(reason)"
+        case .sharing(let error):
+            return "\(error)"
         case .system(let operation, let subject, let code):
             return "cannot \(operation) \(subject): \(String(cString: strerror(code)))"
         }

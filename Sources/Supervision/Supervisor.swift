@@ -17,7 +17,7 @@ public enum Supervisor {
     public static func run(_ configuration: SupervisorConfiguration) throws(SupervisionError) -> Int32 {
         signal(SIGPIPE, SIG_IGN)
         let loop = try SupervisorLoop(configuration)
-        return loop.run()
+        return try loop.run()
     }
 }
 
@@ -50,6 +50,7 @@ private final class SupervisorLoop {
     /// Of single engines; empty if they have none.
     private var engineListeners: [ListeningSocket]
     private var state: SupervisorState
+    private let sharing: DeviceSharing?
     private var running: [Child: Running] = [:]
     private var events: [SupervisorEvent] = [.begin]
     private var exitCode: Int32?
@@ -77,6 +78,7 @@ private final class SupervisorLoop {
         }
         let weights: [Int32]
         do {
+            sharing = try configuration.sharing.map { (sharing) throws(SupervisionError) in try DeviceSharing(sharing) }
             weights = try Self.memoryFiles(configuration.models.count)
         } catch {
             closeListeners()
@@ -112,7 +114,8 @@ private final class SupervisorLoop {
             hangLimits: configuration.hangLimits,
             external: ExternalRules(
                 engines: Set(external.flatMap { groups[$0].engines }),
-                startTimeout: configuration.externalStartTimeout))
+                startTimeout: configuration.externalStartTimeout),
+            sharing: configuration.sharing == nil ? nil : SharingRules())
         if configuration.adoptsOrphans { _ = tandem_adopt_orphans() }
     }
 
@@ -163,7 +166,8 @@ private final class SupervisorLoop {
 
     private var now: Duration { ContinuousClock.now - configuration.startedAt }
 
-    func run() -> Int32 {
+    func run() throws(SupervisionError) -> Int32 {
+        try sharing?.start()
         while true {
             while !events.isEmpty {
                 let event = events.removeFirst()
@@ -190,6 +194,8 @@ private final class SupervisorLoop {
             running[child]?.process.killGroup()
         case .closeListener:
             closeListeners()
+        case .sharing(let notice):
+            sharing?.tell(notice)
         case .sendRoster(let roster):
             guard running[.gateway] != nil else { return }
             if running[.gateway]?.channel.send(.roster(roster)) == false {
@@ -250,7 +256,11 @@ private final class SupervisorLoop {
             ExternalEngine.Start(
                 index: index, port: port, threads: cores.threads[index],
                 running: ports.keys.count { $0 != index && modelOfEngine[$0] == modelOfEngine[index] }),
-            title: state.title(child), marks: marks(engine: index), cores: cores.cores[index])
+            title: state.title(child), cores: cores.cores[index]
+        ) { environment in
+            let marked = environment.merging(marks(engine: index)) { $1 }
+            return sharing?.environment(ofEngine: index, over: marked) ?? marked
+        }
         ports[index] = port
         running[child] = Running(process: process, channel: .none)
         events.append(.placed(engine: index, address: Self.address(port: port)))
@@ -289,6 +299,7 @@ private final class SupervisorLoop {
             launch.arguments += ["--weights-fd", "\(Self.sharedDescriptor)"]
             launch.descriptors.append((weights[model], Self.sharedDescriptor))
             launch.cores = cores.cores[index]
+            if let sharing { launch.environment = sharing.environment(ofEngine: index, over: launch.environment) }
         }
         launch.arguments += ["--status-fd", "\(Self.statusDescriptor)"]
         // Looking the crashed process over takes the run-time some two seconds, in which its requests could go on
@@ -309,6 +320,7 @@ private final class SupervisorLoop {
             // A closed channel is -1, which poll skips.
             entries.append(pollfd(fd: entry.channel.descriptor, events: Int16(POLLIN) | output, revents: 0))
         }
+        if let sharing { entries.append(pollfd(fd: sharing.descriptor, events: Int16(POLLIN), revents: 0)) }
         let count = poll(&entries, nfds_t(entries.count), timeoutMilliseconds())
         if count < 0 && errno != EINTR {
             // Only a defect of this program or a kernel without memory leads here; ending is the safe way out.
@@ -325,6 +337,10 @@ private final class SupervisorLoop {
             // Messages first: a child that reported and died did report.
             if entries[2 + 2 * index].revents != 0 { exchange(with: child) }
             if entries[1 + 2 * index].revents != 0 { reap(child) }
+        }
+        for (event, line) in sharing?.events() ?? [] {
+            if let line { say(.warning, line) }
+            if let event { events.append(.sharing(event)) }
         }
         reapAdopted()
         if let deadline = state.nextDeadline, deadline <= now { events.append(.timePassed) }
@@ -360,7 +376,9 @@ private final class SupervisorLoop {
     private func take(_ message: LinkMessage, from child: Child) {
         switch (message, child) {
         case (.gatewayReady, .gateway): events.append(.ready(child, detail: ""))
-        case (.engineHello(let hello), .engine): events.append(.ready(child, detail: hello.device))
+        case (.engineHello(let hello), .engine(let index)):
+            sharing?.says(index, attached: hello.isAttached)
+            events.append(.ready(child, detail: hello.device))
         case (.heartbeat(let heartbeat), _):
             events.append(.heartbeat(child, progress: heartbeat.progress, isWorking: heartbeat.isWorking))
         case (.engineReport(let report), .gateway):

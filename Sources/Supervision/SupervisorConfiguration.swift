@@ -50,6 +50,8 @@ public struct SupervisorConfiguration: Sendable {
     public var externalStartTimeout = Duration.seconds(600)
     /// Whether nothing else in this process has children: then it takes care of what they leave behind.
     public var adoptsOrphans = false
+    /// How engines share a GPU; null if they do not.
+    public var sharing: SharingConfiguration?
     public var requiresKey = false
     /// When the program started, for the time until ready.
     public var startedAt = ContinuousClock.now

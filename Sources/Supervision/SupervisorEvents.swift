@@ -28,6 +28,8 @@ enum SupervisorEvent: Equatable {
     case ended(Child, ChildExit)
     /// It gave a sign of life.
     case heartbeat(Child, progress: UInt64, isWorking: Bool)
+    /// Of the device that engines share.
+    case sharing(SharingEvent)
     /// Time has passed; deadlines may be due.
     case timePassed
     case stopRequested(signal: Int32)
@@ -41,9 +43,36 @@ enum SupervisorAction: Equatable {
     /// SIGKILL to its process group.
     case kill(Child)
     case closeListener
+    case sharing(SharingNotice)
     case sendRoster(Roster)
     /// Every model can answer from now on, but those that do not start. The devices are one a model, null for those.
     case announce(devices: [String?])
     case log(SupervisorOutput.Severity, String)
     case exit(code: Int32)
+}
+
+/// What keeps the engines' common device working reports.
+enum SharingEvent: Equatable {
+    /// No engine may start.
+    case hold
+    case admit
+    /// This engine has to go.
+    case kill(engine: Int)
+    /// Whether an engine computes on the common device; the reason if it does not.
+    case proved(engine: Int, failure: String?)
+    /// It was given up for a while after many attempts.
+    case failed
+    /// It is done, and nothing of it is left.
+    case ended
+}
+
+/// What it is told.
+enum SharingNotice: Equatable {
+    case started(engine: Int, pid: Int32)
+    case ended(engine: Int)
+    /// It ended because of an error that all engines of the device have.
+    case fault(engine: Int)
+    case stuck(engine: Int)
+    case prove(engine: Int)
+    case stop
 }

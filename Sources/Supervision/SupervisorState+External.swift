@@ -26,13 +26,9 @@ extension SupervisorState {
         isExternal(.engine(index)) && engines[index].isAlive && engines[index].readyAt == nil
     }
 
-    /// Starts what may start now.
-    mutating func startDueEngines(at now: Duration, _ actions: inout [SupervisorAction]) {
-        guard phase == .serving else { return }
-        for index in engines.indices where engines[index].condition == .due {
-            guard !engines.indices.contains(where: isOnItsWay) else { return }
-            startNow(.engine(index), at: now, &actions)
-        }
+    /// Whether an engine that is due has to wait for another one to compute.
+    func waitsForAnother(_ index: Int) -> Bool {
+        isExternal(.engine(index)) && engines.indices.contains(where: isOnItsWay)
     }
 
     /// When it is too late for an engine that starts; null if it is none, or in time.
@@ -46,10 +42,7 @@ extension SupervisorState {
             guard let deadline = startDeadline(of: child), deadline <= now else { continue }
             let doubt = self[child].doubt.isEmpty ? "" : " (\(self[child].doubt))"
             let hang = "it answered no request within \(Self.text(external.startTimeout)) of its start\(doubt)"
-            self[child].hang = hang
-            self[child].condition = .killed
-            actions.append(.log(.warning, "\(title(child)): \(hang); killing it"))
-            actions.append(.kill(child))
+            killStuck(child, for: hang, saying: "\(title(child)): \(hang)", at: now, &actions)
         }
     }
 
@@ -64,7 +57,7 @@ extension SupervisorState {
         engines[index].doubt = report.isReady ? "" : report.detail
         switch (engines[index].condition, report.isReady) {
         case (.starting, true):
-            becameReady(child, "", at: now, &actions)
+            saysReady(child, "", at: now, &actions)
         case (.ready, true):
             if engines[index].isWorking { actions.append(.log(.info, "\(title(child)) computes again")) }
             engines[index].isWorking = false

@@ -36,10 +36,37 @@ extension SupervisorState {
                 isSilent
                 ? "it gave no sign of life for \(Self.text(hangLimits.silence))"
                 : "its work got nowhere for \(Self.text(hangLimits.step))"
-            self[child].hang = hang
-            self[child].condition = .killed
-            actions.append(.log(.warning, "\(title(child)) hangs: \(hang); killing it"))
+            killStuck(child, for: hang, saying: "\(title(child)) hangs: \(hang)", at: now, &actions)
+        }
+    }
+
+    /// Kills a child that gets nowhere.
+    mutating func killStuck(
+        _ child: Child, for reason: String, saying text: String, at now: Duration,
+        _ actions: inout [SupervisorAction]
+    ) {
+        self[child].hang = reason
+        self[child].condition = .killed
+        if case .engine(let index) = child, sharing != nil {
+            // Killed with work in flight it could take the others along: its work is dropped first.
+            self[child].killAt = now + Self.killGraceOfStuck
+            actions.append(.log(.warning, text))
+            actions.append(.sharing(.stuck(engine: index)))
+        } else {
+            actions.append(.log(.warning, "\(text); killing it"))
             actions.append(.kill(child))
+        }
+    }
+
+    /// How long what keeps the common device working has for an engine that hangs.
+    static let killGraceOfStuck = Duration.seconds(15)
+
+    /// Kills engines whose time with ``SharingNotice/stuck(engine:)`` is over: something else may have been more urgent.
+    mutating func killOverdue(at now: Duration, _ actions: inout [SupervisorAction]) {
+        for index in engines.indices {
+            guard let killAt = engines[index].killAt, killAt <= now else { continue }
+            engines[index].killAt = nil
+            actions.append(.kill(.engine(index)))
         }
     }
 }

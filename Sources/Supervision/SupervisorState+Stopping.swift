@@ -40,10 +40,18 @@ extension SupervisorState {
             phaseDeadline = now + (external.engines.isEmpty ? Self.killGrace : Self.killGraceOfExternal)
             for index in engines.indices where engines[index].isAlive { actions.append(.terminate(.engine(index))) }
         }
-        guard phase == .drainingEngines || phase == .killing else { return }
-        if children.allSatisfy({ !self[$0].isAlive }) {
+        guard phase != .serving, phase != .drainingGateway, children.allSatisfy({ !self[$0].isAlive }) else { return }
+        if !sharingHasEnded {
+            guard phase != .endingSharing else { return }
+            phase = .endingSharing
+            phaseDeadline = now + Self.sharingGrace
+            actions.append(.sharing(.stop))
+        } else {
             hasExited = true
             actions.append(.exit(code: exitCode))
         }
     }
+
+    /// How long what keeps the common device working has for its own end.
+    static let sharingGrace = Duration.seconds(20)
 }

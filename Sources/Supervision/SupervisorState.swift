@@ -9,15 +9,19 @@ struct SupervisorState {
         /// The gateway finishes its streams.
         case drainingGateway
         case drainingEngines
+        /// No child is left; what keeps the common device working ends.
+        case endingSharing
         /// Everything was killed and is only waited for.
         case killing
     }
 
     enum Condition: Equatable {
         case idle
-        /// It may start as soon as engines that start before it let it.
+        /// It may start as soon as the common device, and engines that start before it, let it.
         case due
         case starting
+        /// It says that it serves; whether it does so on the common device is being found out.
+        case proving
         case ready
         /// It hangs and was killed; its end is still to come.
         case killed
@@ -44,9 +48,18 @@ struct SupervisorState {
         var hang: String?
         /// Of an external engine: why it is not known to compute.
         var doubt = ""
+        /// When it is killed by ourselves, if what keeps the common device working has not.
+        var killAt: Duration?
+        /// Its end is not its own fault.
+        var isBlameless = false
 
         /// Whether there is a process, or one was just asked for.
-        var isAlive: Bool { condition == .starting || condition == .ready || condition == .killed }
+        var isAlive: Bool {
+            switch condition {
+            case .starting, .proving, .ready, .killed: true
+            case .idle, .due, .waiting: false
+            }
+        }
     }
 
     /// Deaths before the first answer after which a start counts as failed.
@@ -61,6 +74,18 @@ struct SupervisorState {
     var doesNotStart: [Bool]
     let shutdownTimeout: Duration
     let hangLimits: HangLimits
+    /// How engines share a device; null if they do not.
+    let sharing: SharingRules?
+    /// Whether engines may start.
+    var isAdmitting: Bool
+    /// How often engines were let in, but for nothing: none served before they had to go.
+    var vainAdmissions = 0
+    /// After a fault of the common device.
+    var startNotBefore = Duration.zero
+    /// Of the common device's faults.
+    var faultPolicy = RestartPolicy(settings: .engine)
+    /// What shares the device has ended.
+    var sharingHasEnded: Bool
     var phase = Phase.serving
     var phaseDeadline: Duration?
     var wasAnnounced = false
@@ -74,12 +99,16 @@ struct SupervisorState {
     ///   - addresses: where the link of each engine is.
     ///   - groups: the models that these engines run.
     ///   - external: which engines are none of Tandem's own.
+    ///   - sharing: null if engines share no device.
     init(
         addresses: [String], groups: [EngineGroup], shutdownTimeout: Duration, hangLimits: HangLimits = HangLimits(),
-        external: ExternalRules = ExternalRules()
+        external: ExternalRules = ExternalRules(), sharing: SharingRules? = nil
     ) {
         self.external = external
         self.hangLimits = hangLimits
+        self.sharing = sharing
+        isAdmitting = sharing == nil
+        sharingHasEnded = sharing == nil
         self.addresses = addresses
         self.groups = groups
         doesNotStart = groups.map { _ in false }
@@ -97,8 +126,10 @@ struct SupervisorState {
             return nil
         }
         let hangs = phase == .serving ? children.compactMap { hangDeadline(of: $0) } : []
-        let starts = children.compactMap { startDeadline(of: $0) }
-        return (restarts + hangs + starts + [phaseDeadline].compactMap { $0 }).min()
+        let kills = engines.compactMap(\.killAt)
+        let start = isAdmitting && engines.contains { $0.condition == .due } && startNotBefore > .zero
+        let starts = (start ? [startNotBefore] : []) + children.compactMap { startDeadline(of: $0) }
+        return (restarts + hangs + kills + starts + [phaseDeadline].compactMap { $0 }).min()
     }
 
     /// The roster that was sent last.
@@ -113,6 +144,7 @@ struct SupervisorState {
             for child in children { start(child, at: now, &actions) }
         case .started(let child, let pid):
             self[child].pid = pid
+            tellStarted(child, pid, &actions)
             // A new gateway knows nothing yet.
             if child == .gateway { actions.append(.sendRoster(roster)) }
         case .placed(let engine, let address):
@@ -120,9 +152,12 @@ struct SupervisorState {
         case .reported(let report):
             reported(report, at: now, &actions)
         case .ready(let child, let detail):
-            becameReady(child, detail, at: now, &actions)
+            saysReady(child, detail, at: now, &actions)
         case .ended(let child, let exit):
+            tellEnded(child, exit, at: now, &actions)
             ended(child, exit, at: now, &actions)
+        case .sharing(let event):
+            handle(event, at: now, &actions)
         case .heartbeat(let child, let progress, let isWorking):
             heard(child, progress, isWorking, at: now)
         case .timePassed:
@@ -140,9 +175,9 @@ struct SupervisorState {
 
     // MARK: - Serving
 
-    /// Starts a child, or lets it wait for its turn.
+    /// Starts a child, an engine as soon as it may.
     mutating func start(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
-        if isExternal(child) {
+        if child != .gateway, sharing != nil || isExternal(child) {
             self[child].condition = .due
         } else {
             startNow(child, at: now, &actions)
@@ -155,15 +190,27 @@ struct SupervisorState {
         self[child].startedAt = now
         self[child].readyAt = nil
         self[child].hang = nil
+        self[child].killAt = nil
+        self[child].isBlameless = false
         actions.append(.start(child))
     }
 
-    mutating func becameReady(
+    /// It says that it serves.
+    mutating func saysReady(
         _ child: Child, _ detail: String, at now: Duration, _ actions: inout [SupervisorAction]
     ) {
         guard self[child].condition == .starting else { return }
-        self[child].condition = .ready
         self[child].detail = detail
+        if case .engine(let index) = child, sharing != nil {
+            self[child].condition = .proving
+            actions.append(.sharing(.prove(engine: index)))
+        } else {
+            becameReady(child, at: now, &actions)
+        }
+    }
+
+    mutating func becameReady(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
+        self[child].condition = .ready
         self[child].readyAt = now
         self[child].isWorking = false
         self[child].heardAt = now
@@ -191,9 +238,16 @@ struct SupervisorState {
     ) {
         let served = self[child].readyAt.map { now - $0 } ?? .zero
         self[child].pid = 0
+        self[child].killAt = nil
         self[child].lastExit = self[child].hang.map { "was killed: \($0)" } ?? exit.description
         guard phase == .serving else {
             self[child].condition = .idle
+            return
+        }
+        guard !self[child].isBlameless else {
+            self[child].restarts += 1
+            self[child].condition = .due
+            actions.append(.log(.warning, "\(title(child)) \(self[child].lastExit); starting it again with the others"))
             return
         }
         let decision = self[child].policy.died(after: served)
@@ -252,18 +306,23 @@ struct SupervisorState {
         } else {
             guard exit.isPermanent || gateway.policy.deathsInARow >= Self.deathsUntilStartFails else { return nil }
         }
+        let who = child == .gateway ? "the gateway" : title(child)
         return exit.isPermanent
-            ? "cannot start: the \(title(child)) said why above"
-            : "cannot start: the \(title(child)) \(exit), \(Self.deathsUntilStartFails) times in a row"
+            ? "cannot start: \(who) said why above"
+            : "cannot start: \(who) \(self[child].lastExit), \(Self.deathsUntilStartFails) times in a row"
     }
 
     mutating func timePassed(at now: Duration, _ actions: inout [SupervisorAction]) {
         for child in children {
             if case .waiting(let until) = self[child].condition, until <= now { start(child, at: now, &actions) }
         }
+        killOverdue(at: now, &actions)
         guard let deadline = phaseDeadline, deadline <= now else { return }
         phaseDeadline = nil
         switch phase {
+        case .endingSharing:
+            actions.append(.log(.warning, "MPS did not end in time; what is left of it is ended at the next start"))
+            sharingHasEnded = true
         case .drainingGateway where gateway.isAlive:
             actions.append(.log(.warning, "the gateway did not finish in time and is killed"))
             actions.append(.kill(.gateway))
@@ -313,7 +372,7 @@ struct SupervisorState {
             let (engine, address) = pair
             let state: RosterEntry.State =
                 switch engine.condition {
-                case .starting: .starting
+                case .starting, .proving: .starting
                 case .due where engine.restarts == 0: .starting
                 case .ready: .ready
                 case .killed: .restarting

@@ -99,9 +99,22 @@ struct ServeCommand: ParsableCommand {
             case .error: .error
             }
         configuration.output = { if $0.isPrinted(from: least) { $0.print() } }
+        configuration.sharing = try ServeSharing.configuration(
+            settings, usesGPU: false, environment: environment, output: configuration.output)
+        if configuration.sharing != nil {
+            // A fault of the GPU takes all engines along, and the way back may have many steps.
+            configuration.gatewayArguments += ["--hold-timeout", "\(Self.milliseconds(Self.holdWhileSharing))ms"]
+        }
+        if settings.faultPort {
+            for index in configuration.models.indices {
+                configuration.models[index].engineArguments.append("--fault-port")
+            }
+        }
         if least == .info, let memory { SupervisorOutput.announcement(memory.table).print() }
         return configuration
     }
+
+    private static let holdWhileSharing = Duration.seconds(120)
 
     private static func stalls(_ stalls: HostStallSettings) -> [String] {
         [

@@ -217,7 +217,7 @@ class FailureTests(ExternalTestCase):
         server.launch()
         self.assertEqual(server.process.wait(60 * serving.PATIENCE), 1)
         self.assertIn("engine 0 exited with code 3; starting it again in 0.1 s", server.output())
-        self.assertIn("cannot start: the engine", server.output())
+        self.assertIn("cannot start: engine", server.output())
         server.check_nothing_is_left()
 
     def test_one_that_ends_does_not_keep_the_other_from_serving(self):
