@@ -10,7 +10,8 @@ import Requests
 ///
 /// Its state lives on the event loop that gets the reports.
 final class DeviceProbe: Sendable {
-    private let promise: EventLoopPromise<SequenceOutput>
+    private let promise: EventLoopPromise<SchedulerCounters>
+    private let hasFinished: NIOLoopBoundBox<Bool>
     private let eventLoop: any EventLoop
     private let vocabularySize: Int
 
@@ -24,6 +25,7 @@ final class DeviceProbe: Sendable {
         self.eventLoop = eventLoop
         self.vocabularySize = vocabularySize
         promise = eventLoop.makePromise()
+        hasFinished = NIOLoopBoundBox.makeBoxSendingValue(false, eventLoop: eventLoop)
     }
 
     deinit {
@@ -32,29 +34,34 @@ final class DeviceProbe: Sendable {
 
     /// Blocks until tokens were computed.
     ///
+    /// - Returns: what the loop has counted since its start, which is nobody's work.
     /// - Throws: ``EngineHostError`` if they were not.
-    func run(on loop: StepLoop) throws(EngineHostError) {
+    func run(on loop: StepLoop) throws(EngineHostError) -> SchedulerCounters {
         let tokens = (0..<4).map { TokenID(truncatingIfNeeded: $0 % max(1, vocabularySize)) }
         let timeout = eventLoop.scheduleTask(in: Self.limit) { [promise] in
             promise.fail(EngineHostError(message: "the device computed nothing within \(Self.limit)"))
         }
         defer { timeout.cancel() }
         loop.submit(EngineRequest(id: Self.id, tokens: tokens, maximumNewTokens: Self.newTokens))
-        let output: SequenceOutput
         do {
-            output = try promise.futureResult.wait()
+            return try promise.futureResult.wait()
         } catch {
             throw error as? EngineHostError ?? EngineHostError(message: "\(error)")
-        }
-        if let failure = output.failure {
-            throw EngineHostError(message: "the device does not compute: \(failure.message)")
         }
     }
 
     /// Takes reports as long as nobody else does.
     func deliver(_ report: StepReport) {
-        guard let output = report.outputs.first(where: { $0.id == Self.id && $0.finish != nil }) else { return }
-        promise.succeed(output)
+        if let output = report.outputs.first(where: { $0.id == Self.id && $0.finish != nil }) {
+            hasFinished.value = true
+            if let failure = output.failure {
+                promise.fail(EngineHostError(message: "the device does not compute: \(failure.message)"))
+            }
+        }
+        // They come once more when the loop falls idle.
+        if hasFinished.value, let counters = report.statistics?.counters, counters.runningSequences == 0 {
+            promise.succeed(counters)
+        }
     }
 
     func deviceFailed(_ error: ExecutorError) {

@@ -125,8 +125,8 @@ public final class EngineService: Sendable {
             )
         }
         do {
-            if options.probesDevice { try probe.run(on: loop) }
-            return try start(loop, box, options, on: eventLoop, log: log)
+            let probed = options.probesDevice ? try probe.run(on: loop) : SchedulerCounters()
+            return try start(loop, probed, box, options, on: eventLoop, log: log)
         } catch {
             loop.stop()
             loop.join()
@@ -136,6 +136,7 @@ public final class EngineService: Sendable {
 
     private static func start(
         _ loop: StepLoop,
+        _ probed: SchedulerCounters,
         _ box: NIOLoopBoundBox<EngineCore?>,
         _ options: EngineServiceOptions,
         on eventLoop: any EventLoop,
@@ -181,6 +182,7 @@ public final class EngineService: Sendable {
                             eventLoop: eventLoop, vocabularySize: options.vocabularySize,
                             makeVocabulary: options.vocabulary),
                         statistics: EngineStatistics(totalBlocks: totalBlocks),
+                        probed: probed,
                         eventLoop: eventLoop,
                         drainTimeout: options.drainTimeout,
                         end: end,

@@ -51,11 +51,15 @@ private final class SupervisorLoop {
     private var engineListeners: [ListeningSocket]
     private var state: SupervisorState
     private let sharing: DeviceSharing?
+    private let serviceManager: ServiceManager
     private var running: [Child: Running] = [:]
     private var events: [SupervisorEvent] = [.begin]
     private var exitCode: Int32?
 
     init(_ configuration: SupervisorConfiguration) throws(SupervisionError) {
+        serviceManager = ServiceManager(environment: configuration.environment)
+        var configuration = configuration
+        configuration.environment[ServiceManager.variable] = nil
         self.configuration = configuration
         // First, so that the most likely failure costs nothing.
         var listener = try ListeningSocket(host: configuration.host, port: configuration.port)
@@ -193,6 +197,7 @@ private final class SupervisorLoop {
         case .kill(let child):
             running[child]?.process.killGroup()
         case .closeListener:
+            serviceManager.stopping()
             closeListeners()
         case .sharing(let notice):
             sharing?.tell(notice)
@@ -213,6 +218,7 @@ private final class SupervisorLoop {
                 host: configuration.host, port: listener.port, requiresKey: configuration.requiresKey,
                 timeToReady: now)
             configuration.output(.announcement(announcement.text))
+            serviceManager.ready(announcement.summary)
         case .log(let severity, let text):
             say(severity, text)
         case .exit(let code):

@@ -125,6 +125,16 @@ class FakeMPS:
         shutil.rmtree(self.base, ignore_errors=True)
 
 
+def real_control():
+    """NVIDIA's program, as Scripts/fetch-mps got it."""
+    places = [pathlib.Path(os.environ["TANDEM_CACHE"])] if os.environ.get("TANDEM_CACHE") else []
+    for place in places + [serving.ROOT / ".build-cache"]:
+        program = place / "mps/bin/nvidia-cuda-mps-control"
+        if os.access(program, os.X_OK):
+            return program
+    return None
+
+
 def serve(fake, *options, mps="on", **more):
     return Server(
         "--mps", mps, "--fault-port", "--mps-time-scale", "0.1", *options, runtime=fake.run,
@@ -287,6 +297,19 @@ class StartTests(unittest.TestCase):
 
     def test_a_daemon_that_wedges_at_the_first_client(self):
         self.assertIn("queries in a row unanswered", self.give_up(FakeMPS("mute-server", "new")))
+
+    def test_nvidias_own_daemon_with_a_server_that_answers_nobody(self):
+        """The stand-in of the server cannot take a client over from the real daemon, which then blocks for good."""
+        program = real_control()
+        if program is None:
+            self.skipTest("no nvidia-cuda-mps-control here: Scripts/fetch-mps gets it")
+        fake = FakeMPS()
+        (fake.programs / "nvidia-cuda-mps-control").unlink()
+        (fake.programs / "nvidia-cuda-mps-control").symlink_to(program)
+        output = self.give_up(fake, engines=1)
+        self.assertIn("queries in a row unanswered", output)
+        self.assertIn("SIGKILL to the MPS server", output)
+        self.assertIn("cannot start: engines had to go 3 times", output)
 
     def test_clients_in_another_namespace_prove_nothing(self):
         self.assertIn("another PID namespace", self.give_up(FakeMPS("pid-zero")))
