@@ -134,7 +134,7 @@ extension [SupervisorAction] {
             if attempt < 3 {
                 #expect(last.starts == [.engine(0)])
             } else {
-                #expect(last.logs.last?.hasPrefix("cannot start: engine 1 was killed by SIGKILL") == true)
+                #expect(last.logs.last?.hasPrefix("cannot start: engine 1 was killed: it answered no request") == true)
                 #expect(harness.state.exitCode == 1)
             }
         }
