@@ -168,7 +168,7 @@ struct MPSWorker: ~Copyable {
         do {
             daemon = try DaemonProcess(
                 programs: configuration.programs, directories: configuration.directories,
-                environment: configuration.environment, device: configuration.device)
+                environment: configuration.environment, device: configuration.device, version: configuration.version)
             return .daemonStarted
         } catch {
             return .daemonNotStarted(reason: "\(error)")

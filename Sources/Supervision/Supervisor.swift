@@ -101,7 +101,8 @@ private final class SupervisorLoop {
         self.weights = weights
         self.signals = signals
         cores = CorePlan(
-            usable: CorePlan.usableCores(),
+            usable: configuration.sharing == nil
+                ? CorePlan.usableCores() : DeviceCores().ordered(CorePlan.usableCores()),
             shares: configuration.models.map { CorePlan.Share(engines: $0.engines, threads: $0.threads) })
         let path = directory.path
         let groups = EngineGroup.groups(configuration.models.map { ($0.name, $0.engines) })

@@ -43,7 +43,10 @@ enum ServeSharing {
         }
         var mps = MPSController.Configuration(
             directories: directories, programs: programs, environment: environment,
-            ownership: isExternal ? .external : .own, limits: MPSMachine.Limits(scale: settings.mpsTimeScale))
+            ownership: isExternal ? .external : .own,
+            // NVIDIA's own switch, where the driver has both languages.
+            version: environment["CUDA_MPS_PROTOCOL_VERSION"] == "3" ? .version3 : .version2,
+            limits: MPSMachine.Limits(scale: settings.mpsTimeScale))
         mps.queryLimit = max(.seconds(1), mps.queryLimit * settings.mpsTimeScale)
         return SharingConfiguration(mps: mps, ownership: ownership, client: client)
     }
