@@ -252,7 +252,7 @@ extension FieldReader {
 extension ByteBuffer {
     mutating func write(_ report: ExternalEngineReport) {
         writeMultipleIntegers(report.engineIndex, report.pid, endianness: .little)
-        writeInteger(UInt8(report.isReady ? 1 : 0))
+        writeInteger(report.finding.rawValue)
         write(report.detail)
     }
 }
@@ -261,10 +261,8 @@ extension FieldReader {
     mutating func engineReport() throws(LinkError) -> ExternalEngineReport {
         let index: UInt32 = try integer("engineIndex")
         let pid: Int32 = try integer("pid")
-        let isReady: UInt8 = try integer("isReady")
-        guard isReady < 2 else { throw malformed("isReady", "\(isReady) is neither 0 nor 1") }
         return ExternalEngineReport(
-            engineIndex: index, pid: pid, isReady: isReady == 1, detail: try string("detail"))
+            engineIndex: index, pid: pid, finding: try choice("finding"), detail: try string("detail"))
     }
 }
 

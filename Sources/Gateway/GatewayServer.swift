@@ -60,6 +60,8 @@ public final class GatewayServer: Sendable {
         roster: Roster? = nil,
         onSupervisorLost: @escaping @Sendable (String) -> Void = { _ in }
     ) async throws -> GatewayServer {
+        var configuration = configuration
+        configuration.supervisorReports = SupervisorReports(eventLoops: max(1, configuration.eventLoops))
         let group = MultiThreadedEventLoopGroup(numberOfThreads: max(1, configuration.eventLoops))
         // Two, so that one very long request does not keep all other long ones waiting.
         let workers = NIOThreadPool(numberOfThreads: 2)

@@ -15,11 +15,19 @@ extension ProxyEndpoint {
         var mayServe: Bool
         /// Whether it has to compute something first.
         var needsProof: Bool
+        /// Whether it is to finish what it has.
+        fileprivate var isDraining = false
         var report: (ExternalEngineReport) -> Void
+        /// Called when it may have requests again.
+        var resumed: () -> Void
         /// What was last said against it.
         fileprivate var told: String?
 
-        init(pid: Int32, mayServe: Bool, needsProof: Bool, report: @escaping (ExternalEngineReport) -> Void) {
+        init(
+            pid: Int32, mayServe: Bool, needsProof: Bool, report: @escaping (ExternalEngineReport) -> Void,
+            resumed: @escaping () -> Void
+        ) {
+            self.resumed = resumed
             self.pid = pid
             self.mayServe = mayServe
             self.needsProof = needsProof
@@ -31,16 +39,20 @@ extension ProxyEndpoint {
     func admit(_ state: RosterEntry.State) {
         guard let supervision else { return }
         let mayServe = state == .ready
-        guard mayServe != supervision.mayServe else { return }
         self.supervision?.mayServe = mayServe
-        if mayServe { probe() } else { retract() }
+        if mayServe != supervision.mayServe {
+            if mayServe { probe() } else { retract() }
+        }
+        self.supervision?.isDraining = state == .draining
+        if state == .ready, supervision.isDraining { supervision.resumed() }
+        if state == .draining, !supervision.isDraining { tellWhenIdle() }
     }
 
     /// Says why it is not known to compute, once for each reason.
     func tellDoubt(_ reason: String) {
         guard let supervision, supervision.needsProof, supervision.told != reason else { return }
         self.supervision?.told = reason
-        supervision.report(report(isReady: false, detail: reason))
+        supervision.report(report(.doubt, reason))
     }
 
     /// It was silent: whether it computes is open again.
@@ -51,9 +63,19 @@ extension ProxyEndpoint {
         tellDoubt(reason)
     }
 
-    private func report(isReady: Bool, detail: String) -> ExternalEngineReport {
+    private func report(_ finding: ExternalEngineReport.Finding, _ detail: String = "") -> ExternalEngineReport {
         ExternalEngineReport(
-            engineIndex: UInt32(clamping: index), pid: supervision?.pid ?? 0, isReady: isReady, detail: detail)
+            engineIndex: UInt32(clamping: index), pid: supervision?.pid ?? 0, finding: finding, detail: detail)
+    }
+
+    /// How often is looked whether it has finished what it had.
+    private static let idlePeriod = TimeAmount.milliseconds(100)
+
+    /// Says when it has finished what it had, unless it gets something new before.
+    private func tellWhenIdle() {
+        guard let supervision, supervision.isDraining, !isRetired else { return }
+        guard !isIdle else { return supervision.report(report(.idle)) }
+        eventLoop.assumeIsolated().scheduleTask(in: Self.idlePeriod) { [weak self] in self?.tellWhenIdle() }
     }
 
     /// Lets it compute one token.
@@ -89,7 +111,7 @@ extension ProxyEndpoint {
         guard let supervision else { return }
         self.supervision?.needsProof = false
         self.supervision?.told = nil
-        supervision.report(report(isReady: true, detail: models?.first?.name ?? ""))
+        supervision.report(report(.computes, models?.first?.name ?? ""))
         if supervision.mayServe { delegate.endpointProved(self) }
         serves(models)
     }

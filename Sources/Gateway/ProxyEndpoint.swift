@@ -36,9 +36,9 @@ final class ProxyEndpoint {
 
     let index: Int
     let address: HTTPEndpoint
-    private let eventLoop: any EventLoop
+    let eventLoop: any EventLoop
     private let settings: ExternalEngines
-    private let dispatcher: ProxyDispatcher
+    let dispatcher: ProxyDispatcher
     unowned let delegate: any Delegate
     let client: HTTPClient
     private let prober: HTTPClient

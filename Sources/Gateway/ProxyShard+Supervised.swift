@@ -29,6 +29,7 @@ extension ProxyShard {
                 let endpoint = endpoint(entry, address)
                 endpoints.append(endpoint)
                 endpoint.probe()
+                endpoint.admit(entry.state)
             } else {
                 log("engine \(entry.index): \(entry.address) is no address of a server")
             }
@@ -46,8 +47,9 @@ extension ProxyShard {
             supervision: ProxyEndpoint.Supervision(
                 pid: entry.pid, mayServe: entry.state == .ready,
                 // Of one that is ready already, another gateway has seen it compute.
-                needsProof: entry.state == .starting && reports.isProver(eventLoop)
-            ) { reports.send($0) })
+                needsProof: entry.state == .starting && reports.isProver(eventLoop),
+                report: { [eventLoop] in reports.send($0, of: eventLoop) },
+                resumed: { [eventLoop] in reports.resumed(entry.pid, on: eventLoop) }))
     }
 
     private static func isThere(_ entry: RosterEntry) -> Bool {

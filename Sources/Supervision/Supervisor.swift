@@ -31,6 +31,7 @@ private final class SupervisorLoop {
     private static let statusDescriptor: Int32 = 3
     private static let sharedDescriptor: Int32 = 4
     private static let firstEngineDescriptor: Int32 = 5
+    private static let memoryReadPause = Duration.milliseconds(200)
 
     private let configuration: SupervisorConfiguration
     private let cores: CorePlan
@@ -47,6 +48,9 @@ private final class SupervisorLoop {
     /// What external engines call their models.
     private var reportedNames: [Int: String] = [:]
     private var listener: ListeningSocket
+    private var admin: AdminSocket
+    private var nextMemoryRead = Duration.zero
+    private var lastMemoryRead = Duration.zero
     /// Of single engines; empty if they have none.
     private var engineListeners: [ListeningSocket]
     private var state: SupervisorState
@@ -82,9 +86,16 @@ private final class SupervisorLoop {
         }
         let weights: [Int32]
         do {
+            admin = try AdminSocket(path: "\(directory.path)/\(AdminSocket.name)")
+        } catch {
+            closeListeners()
+            throw error
+        }
+        do {
             sharing = try configuration.sharing.map { (sharing) throws(SupervisionError) in try DeviceSharing(sharing) }
             weights = try Self.memoryFiles(configuration.models.count)
         } catch {
+            admin.close()
             closeListeners()
             throw error
         }
@@ -120,12 +131,16 @@ private final class SupervisorLoop {
             external: ExternalRules(
                 engines: Set(external.flatMap { groups[$0].engines }),
                 startTimeout: configuration.externalStartTimeout),
-            sharing: configuration.sharing == nil ? nil : SharingRules())
+            sharing: configuration.sharing == nil ? nil : SharingRules(),
+            memory: MemoryWatch(
+                plans: modelOfEngine.map { configuration.models[$0].plannedBytes },
+                settings: configuration.memoryWatch))
         if configuration.adoptsOrphans { _ = tandem_adopt_orphans() }
     }
 
     deinit {
         closeListeners()
+        admin.close()
         for file in weights { close(file) }
         close(signals)
     }
@@ -222,6 +237,8 @@ private final class SupervisorLoop {
             serviceManager.ready(announcement.summary)
         case .log(let severity, let text):
             say(severity, text)
+        case .answer(let reply, let connection):
+            admin.answer(reply, to: connection)
         case .exit(let code):
             exitCode = code
         }
@@ -328,6 +345,8 @@ private final class SupervisorLoop {
             entries.append(pollfd(fd: entry.channel.descriptor, events: Int16(POLLIN) | output, revents: 0))
         }
         if let sharing { entries.append(pollfd(fd: sharing.descriptor, events: Int16(POLLIN), revents: 0)) }
+        let firstOfAdmin = entries.count
+        entries += admin.pollEntries(at: now)
         let count = poll(&entries, nfds_t(entries.count), timeoutMilliseconds())
         if count < 0 && errno != EINTR {
             // Only a defect of this program or a kernel without memory leads here; ending is the safe way out.
@@ -349,6 +368,8 @@ private final class SupervisorLoop {
             if let line { say(.warning, line) }
             if let event { events.append(.sharing(event)) }
         }
+        administer(Array(entries[firstOfAdmin...]))
+        readMemory()
         reapAdopted()
         if let deadline = state.nextDeadline, deadline <= now { events.append(.timePassed) }
     }
@@ -361,7 +382,8 @@ private final class SupervisorLoop {
     }
 
     private func timeoutMilliseconds() -> Int32 {
-        guard let deadline = state.nextDeadline else { return -1 }
+        let deadlines = [state.nextDeadline, admin.nextDeadline, nextMemoryRead]
+        guard let deadline = deadlines.compactMap({ $0 }).min() else { return -1 }
         let left = deadline - now
         guard left > .zero else { return 0 }
         let (seconds, attoseconds) = left.components
@@ -389,8 +411,9 @@ private final class SupervisorLoop {
         case (.heartbeat(let heartbeat), _):
             events.append(.heartbeat(child, progress: heartbeat.progress, isWorking: heartbeat.isWorking))
         case (.engineReport(let report), .gateway):
-            if report.isReady, !report.detail.isEmpty, modelOfEngine.indices.contains(Int(report.engineIndex)) {
-                reportedNames[modelOfEngine[Int(report.engineIndex)]] = report.detail
+            let index = Int(report.engineIndex)
+            if report.finding == .computes, !report.detail.isEmpty, modelOfEngine.indices.contains(index) {
+                reportedNames[modelOfEngine[index]] = report.detail
             }
             events.append(.reported(report))
         case (.error(let error), _): say(.warning, "\(child): \(error.message)")
@@ -409,5 +432,46 @@ private final class SupervisorLoop {
             if let line { say(.warning, line) }
         }
         events.append(.ended(child, exit))
+    }
+
+    // MARK: - Administration
+
+    private func administer(_ entries: [pollfd]) {
+        for (command, connection) in admin.exchange(entries, at: now) {
+            if case .status = command {
+                refreshMemory()
+                admin.answer(.status(state.status(facts, at: now)), to: connection)
+            } else {
+                events.append(.administer(command, connection: connection))
+            }
+        }
+    }
+
+    private var facts: SupervisorFacts {
+        SupervisorFacts(
+            version: configuration.version, pid: getpid(), host: configuration.host, port: listener.port,
+            runDirectory: directory.path, cores: cores.cores,
+            sharing: sharing.map { SharingStatus($0.status) })
+    }
+
+    private func readMemory() {
+        guard nextMemoryRead <= now else { return }
+        nextMemoryRead = now + configuration.memoryWatch.period
+        lastMemoryRead = now
+        let samples = running.compactMap { child, entry -> MemorySample? in
+            guard case .engine(let index) = child, let bytes = ProcessMemory.ownBytes(of: entry.process.pid) else {
+                return nil
+            }
+            return MemorySample(engine: index, pid: entry.process.pid, bytes: bytes)
+        }
+        guard !samples.isEmpty else { return }
+        for action in state.handle(.memoryRead(samples), at: now) { perform(action) }
+    }
+
+    /// For somebody who looks; not for everybody who asks without a pause.
+    private func refreshMemory() {
+        guard now - lastMemoryRead >= Self.memoryReadPause else { return }
+        nextMemoryRead = .zero
+        readMemory()
     }
 }

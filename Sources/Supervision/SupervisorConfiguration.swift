@@ -10,10 +10,15 @@ public struct SupervisedModel: Sendable {
     public var engines: Int
     /// Compute threads an engine; null for its share of the usable cores.
     public var threads: Int?
+    /// Bytes that each engine may take for itself; null if nothing was planned, and nothing is watched then.
+    public var plannedBytes: UInt64?
     /// How they are started if they are none of Tandem's own; null if they are.
     public var external: ExternalEngine?
 
-    public init(name: String, engineArguments: [String], engines: Int, threads: Int? = nil) {
+    public init(
+        name: String, engineArguments: [String], engines: Int, threads: Int? = nil, plannedBytes: UInt64? = nil
+    ) {
+        self.plannedBytes = plannedBytes
         self.name = name
         self.engineArguments = engineArguments
         self.engines = engines
@@ -53,6 +58,9 @@ public struct SupervisorConfiguration: Sendable {
     /// How engines share a GPU; null if they do not.
     public var sharing: SharingConfiguration?
     public var requiresKey = false
+    /// Of the program, for administrators.
+    public var version = ""
+    var memoryWatch = MemoryWatch.Settings()
     /// When the program started, for the time until ready.
     public var startedAt = ContinuousClock.now
     /// Where the directory of sockets is made; null chooses by the environment.

@@ -33,6 +33,10 @@ enum SupervisorEvent: Equatable {
     /// Time has passed; deadlines may be due.
     case timePassed
     case stopRequested(signal: Int32)
+    /// An administrator asks for something, over a connection that has this number.
+    case administer(AdminCommand, connection: Int)
+    /// The memory of engines was read.
+    case memoryRead([MemorySample])
 }
 
 /// What a supervisor shall do.
@@ -48,6 +52,7 @@ enum SupervisorAction: Equatable {
     /// Every model can answer from now on, but those that do not start. The devices are one a model, null for those.
     case announce(devices: [String?])
     case log(SupervisorOutput.Severity, String)
+    case answer(AdminReply, connection: Int)
     case exit(code: Int32)
 }
 

@@ -54,20 +54,29 @@ extension SupervisorState {
         let child = Child.engine(index)
         guard phase == .serving, engines.indices.contains(index), isExternal(child), engines[index].pid == report.pid
         else { return }
-        engines[index].doubt = report.isReady ? "" : report.detail
-        switch (engines[index].condition, report.isReady) {
-        case (.starting, true):
+        if report.finding != .idle { engines[index].doubt = report.finding == .doubt ? report.detail : "" }
+        switch (engines[index].condition, report.finding) {
+        case (.starting, .computes):
             saysReady(child, "", at: now, &actions)
-        case (.ready, true):
+        case (.ready, .computes):
             if engines[index].isWorking { actions.append(.log(.info, "\(title(child)) computes again")) }
             engines[index].isWorking = false
-        case (.ready, false) where !engines[index].isWorking:
+        case (.ready, .doubt) where !engines[index].isWorking:
             // Time without progress counts from here, as with an engine of Tandem that has work.
             engines[index].isWorking = true
             engines[index].progressAt = now
             actions.append(.log(.warning, "\(title(child)) is in doubt: \(report.detail)"))
+        case (.ready, .idle):
+            engines[index].isIdle = true
+            if case .end(let ending) = administration.orders[index], ending.stage == .finishing {
+                actions.append(.terminate(child))
+            }
         default:
             break
         }
     }
+
+    /// Whether an engine that is to end may be asked to now: one of Tandem's own finishes what it has after that, others
+    /// mostly do not.
+    func mayEndNow(_ index: Int) -> Bool { !isExternal(.engine(index)) || engines[index].isIdle }
 }

@@ -47,15 +47,21 @@ extension SupervisorState {
     ) {
         self[child].hang = reason
         self[child].condition = .killed
-        if case .engine(let index) = child, sharing != nil {
-            // Killed with work in flight it could take the others along: its work is dropped first.
-            self[child].killAt = now + Self.killGraceOfStuck
-            actions.append(.log(.warning, text))
-            actions.append(.sharing(.stuck(engine: index)))
+        if case .engine(let index) = child {
+            actions.append(.log(.warning, text + (sharing == nil ? "; killing it" : "")))
+            kill(index, at: now, &actions)
         } else {
             actions.append(.log(.warning, "\(text); killing it"))
             actions.append(.kill(child))
         }
+    }
+
+    /// Kills an engine that does not end, as the device allows it.
+    mutating func kill(_ index: Int, at now: Duration, _ actions: inout [SupervisorAction]) {
+        guard sharing != nil else { return actions.append(.kill(.engine(index))) }
+        // Killed with work in flight it could take the others along: its work is dropped first.
+        engines[index].killAt = now + Self.killGraceOfStuck
+        actions.append(.sharing(.stuck(engine: index)))
     }
 
     /// How long what keeps the common device working has for an engine that hangs.

@@ -48,6 +48,8 @@ struct SupervisorState {
         var hang: String?
         /// Of an external engine: why it is not known to compute.
         var doubt = ""
+        /// Of an external engine: it is drained, and has nothing in hand.
+        var isIdle = false
         /// When it is killed by ourselves, if what keeps the common device working has not.
         var killAt: Duration?
         /// Its end is not its own fault.
@@ -92,6 +94,8 @@ struct SupervisorState {
     var gateway = Record(policy: RestartPolicy(settings: .gateway))
     var engines: [Record]
     var roster = Roster()
+    var administration: Administration
+    var memory: MemoryWatch
     var exitCode: Int32 = 0
     var hasExited = false
 
@@ -100,12 +104,15 @@ struct SupervisorState {
     ///   - groups: the models that these engines run.
     ///   - external: which engines are none of Tandem's own.
     ///   - sharing: null if engines share no device.
+    ///   - memory: what is known of the memory that engines may take.
     init(
         addresses: [String], groups: [EngineGroup], shutdownTimeout: Duration, hangLimits: HangLimits = HangLimits(),
-        external: ExternalRules = ExternalRules(), sharing: SharingRules? = nil
+        external: ExternalRules = ExternalRules(), sharing: SharingRules? = nil, memory: MemoryWatch = MemoryWatch()
     ) {
         self.external = external
         self.hangLimits = hangLimits
+        self.memory = memory
+        administration = Administration(orders: addresses.map { _ in nil })
         self.sharing = sharing
         isAdmitting = sharing == nil
         sharingHasEnded = sharing == nil
@@ -129,7 +136,7 @@ struct SupervisorState {
         let kills = engines.compactMap(\.killAt)
         let start = isAdmitting && engines.contains { $0.condition == .due } && startNotBefore > .zero
         let starts = (start ? [startNotBefore] : []) + children.compactMap { startDeadline(of: $0) }
-        return (restarts + hangs + kills + starts + [phaseDeadline].compactMap { $0 }).min()
+        return (restarts + hangs + kills + starts + [phaseDeadline, administrationDeadline].compactMap { $0 }).min()
     }
 
     /// The roster that was sent last.
@@ -164,9 +171,16 @@ struct SupervisorState {
             killHanging(at: now, &actions)
             killLate(at: now, &actions)
             timePassed(at: now, &actions)
+            administrationTimePassed(at: now, &actions)
         case .stopRequested(let signal):
             stop(signal, at: now, &actions)
+        case .administer(let command, let connection):
+            let reply = administer(command, at: now, &actions)
+            actions.append(.answer(reply, connection: connection))
+        case .memoryRead(let samples):
+            memoryRead(samples, at: now, &actions)
         }
+        advanceRollingRestart(at: now, &actions)
         startDueEngines(at: now, &actions)
         updateRoster(&actions)
         finishIfDone(at: now, &actions)
@@ -187,11 +201,16 @@ struct SupervisorState {
     mutating func startNow(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
         self[child].condition = .starting
         self[child].doubt = ""
+        self[child].isIdle = false
         self[child].startedAt = now
         self[child].readyAt = nil
         self[child].hang = nil
         self[child].killAt = nil
         self[child].isBlameless = false
+        // Whoever asked for its end has what was wanted.
+        if case .engine(let index) = child, case .end = administration.orders[index] {
+            administration.orders[index] = nil
+        }
         actions.append(.start(child))
     }
 
@@ -244,6 +263,7 @@ struct SupervisorState {
             self[child].condition = .idle
             return
         }
+        if endedAsOrdered(child, exit, at: now, &actions) { return }
         guard !self[child].isBlameless else {
             self[child].restarts += 1
             self[child].condition = .due
@@ -374,7 +394,7 @@ struct SupervisorState {
                 switch engine.condition {
                 case .starting, .proving: .starting
                 case .due where engine.restarts == 0: .starting
-                case .ready: .ready
+                case .ready: administration.orders[index] == nil ? .ready : .draining
                 case .killed: .restarting
                 case .waiting, .idle, .due: engine.isFailed ? .failed : .restarting
                 }

@@ -61,7 +61,7 @@ struct ServeCommand: ParsableCommand {
                 name: model.names[0],
                 engineArguments: model.engineArguments(keyValueBytes: plan.keyValueBytes) + common
                     + Self.stalls(settings.hostStalls),
-                engines: model.settings.engines, threads: model.settings.threads)
+                engines: model.settings.engines, threads: model.settings.threads, plannedBytes: plan.ownBytes)
         }[...]
         var others = external.map { model in
             var supervised = SupervisedModel(
@@ -91,6 +91,7 @@ struct ServeCommand: ParsableCommand {
         configuration.requiresKey = settings.apiKey != nil
         configuration.shutdownTimeout = settings.shutdownTimeout
         configuration.startedAt = startedAt
+        configuration.version = Tandem.version
         configuration.hangLimits = HangLimits(silence: settings.heartbeatTimeout, step: settings.stepTimeout)
         let least: SupervisorOutput.Severity =
             switch settings.logLevel {

@@ -177,7 +177,8 @@ extension SeededGenerator {
             .heartbeat(Heartbeat(progress: integer(), isWorking: next() % 2 == 0)),
             .engineReport(
                 ExternalEngineReport(
-                    engineIndex: integer(), pid: integer(), isReady: next() % 2 == 0, detail: string())),
-        ]
+                    engineIndex: integer(), pid: integer(), finding: [.doubt, .computes, .idle][count(2)],
+                    detail: string())),
+        ] + administration()
     }
 }

@@ -34,12 +34,18 @@ private struct Harness {
     }
 
     mutating func report(
-        _ index: Int, _ isReady: Bool, _ detail: String = "", pid: Int32? = nil
+        _ index: Int, _ computes: Bool, _ detail: String = "", pid: Int32? = nil
+    ) -> [SupervisorAction] {
+        report(index, computes ? .computes : .doubt, detail, pid: pid)
+    }
+
+    mutating func report(
+        _ index: Int, _ finding: ExternalEngineReport.Finding, _ detail: String = "", pid: Int32? = nil
     ) -> [SupervisorAction] {
         send(
             .reported(
                 ExternalEngineReport(
-                    engineIndex: UInt32(index), pid: pid ?? state.engines[index].pid, isReady: isReady,
+                    engineIndex: UInt32(index), pid: pid ?? state.engines[index].pid, finding: finding,
                     detail: detail)))
     }
 
@@ -107,7 +113,7 @@ extension [SupervisorAction] {
         _ = harness.send(.begin)
         #expect(harness.report(0, true, pid: 7).isEmpty)
         #expect(harness.report(1, true, pid: 0).isEmpty)
-        let none = ExternalEngineReport(engineIndex: 9, pid: 1, isReady: true, detail: "")
+        let none = ExternalEngineReport(engineIndex: 9, pid: 1, finding: .computes)
         #expect(harness.send(.reported(none)).isEmpty)
         #expect(harness.report(0, true).starts == [.engine(1)])
     }
@@ -189,6 +195,37 @@ extension [SupervisorAction] {
         #expect(death.roster?.engines[1].state == .failed)
         let verdict = "10 times in a row and counts as failed, the next attempt is in 30 s"
         #expect(death.logs.last?.contains(verdict) == true)
+    }
+
+    @Test func anEngineIsAskedToEndOnceItHasFinishedWhatItHad() {
+        var harness = Harness.serving()
+        func terminated(_ actions: [SupervisorAction]) -> [Child] {
+            actions.compactMap { if case .terminate(let child) = $0 { child } else { nil } }
+        }
+        let order = harness.send(.administer(.restart(engine: 1, isForced: false), connection: 1))
+        #expect(order.roster?.engines.map(\.state) == [.ready, .draining])
+        #expect(terminated(order).isEmpty)
+        #expect(terminated(harness.report(1, .idle, pid: 7)).isEmpty)
+        #expect(terminated(harness.report(1, .idle)) == [.engine(1)])
+        #expect(harness.send(.ended(.engine(1), .killed(signal: 15))).starts == [.engine(1)])
+        _ = harness.report(1, true)
+        // One that never finishes is asked to end all the same.
+        _ = harness.send(.administer(.restart(engine: 1, isForced: false), connection: 1))
+        #expect(terminated(harness.sendDeadline()) == [.engine(1)])
+        _ = harness.send(.ended(.engine(1), .exited(code: 0)))
+        _ = harness.report(1, true)
+        // One that was drained before has finished already, unless it was resumed.
+        _ = harness.send(.administer(.drain(engine: 1, isForced: false), connection: 1))
+        _ = harness.report(1, .idle)
+        _ = harness.send(.administer(.resume(engine: 1), connection: 1))
+        #expect(terminated(harness.send(.administer(.restart(engine: 1, isForced: false), connection: 1))).isEmpty)
+        #expect(terminated(harness.report(1, .idle)) == [.engine(1)])
+        _ = harness.send(.ended(.engine(1), .exited(code: 0)))
+        _ = harness.report(1, true)
+        _ = harness.send(.administer(.drain(engine: 1, isForced: false), connection: 1))
+        _ = harness.report(1, .idle)
+        #expect(
+            terminated(harness.send(.administer(.restart(engine: 1, isForced: false), connection: 1))) == [.engine(1)])
     }
 
     @Test func theyGetTimeToEndTheirWorkers() {
