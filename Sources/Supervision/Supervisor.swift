@@ -228,8 +228,7 @@ private final class SupervisorLoop {
                 models: zip(configuration.models.indices, devices).map { index, device in
                     let model = configuration.models[index]
                     return Announcement.Model(
-                        name: reportedNames[index] ?? model.name, engines: model.engines,
-                        device: device.map { model.external?.name ?? $0 })
+                        name: reportedNames[index] ?? model.name, engines: model.engines, device: device)
                 },
                 host: configuration.host, port: listener.port, requiresKey: configuration.requiresKey,
                 timeToReady: now)
@@ -287,7 +286,7 @@ private final class SupervisorLoop {
         }
         ports[index] = port
         running[child] = Running(process: process, channel: .none)
-        events.append(.placed(engine: index, address: Self.address(port: port)))
+        events.append(.placed(engine: index, address: Self.address(port: port), program: external.name))
         events.append(.started(child, pid: process.pid))
     }
 

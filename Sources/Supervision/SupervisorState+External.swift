@@ -26,6 +26,12 @@ extension SupervisorState {
         isExternal(.engine(index)) && engines[index].isAlive && engines[index].readyAt == nil
     }
 
+    mutating func placed(_ index: Int, at address: String, _ program: String) {
+        guard engines.indices.contains(index) else { return }
+        addresses[index] = address
+        engines[index].detail = program
+    }
+
     /// Whether an engine that is due has to wait for another one to compute.
     func waitsForAnother(_ index: Int) -> Bool {
         isExternal(.engine(index)) && engines.indices.contains(where: isOnItsWay)
@@ -57,7 +63,7 @@ extension SupervisorState {
         if report.finding != .idle { engines[index].doubt = report.finding == .doubt ? report.detail : "" }
         switch (engines[index].condition, report.finding) {
         case (.starting, .computes):
-            saysReady(child, "", at: now, &actions)
+            saysReady(child, engines[index].detail, at: now, &actions)
         case (.ready, .computes):
             if engines[index].isWorking { actions.append(.log(.info, "\(title(child)) computes again")) }
             engines[index].isWorking = false

@@ -154,8 +154,8 @@ struct SupervisorState {
             tellStarted(child, pid, &actions)
             // A new gateway knows nothing yet.
             if child == .gateway { actions.append(.sendRoster(roster)) }
-        case .placed(let engine, let address):
-            if addresses.indices.contains(engine) { addresses[engine] = address }
+        case .placed(let engine, let address, let program):
+            placed(engine, at: address, program)
         case .reported(let report):
             reported(report, at: now, &actions)
         case .ready(let child, let detail):

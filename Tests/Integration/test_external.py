@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 
 import serving
@@ -294,6 +295,75 @@ class FailureTests(ExternalTestCase):
         self.assertIn("engine 0 did not finish in time and is killed", server.output())
         self.assertNotIn("engine 1 did not finish", server.output())
         server.check_nothing_is_left()
+
+
+class AdministrationTests(ExternalTestCase):
+    def administer(self, server, *words):
+        return subprocess.run(
+            [serving.BINARY, *words], capture_output=True, text=True, timeout=60 * serving.PATIENCE,
+            env={**os.environ, "XDG_RUNTIME_DIR": str(server.runtime), serving.MARK: server.mark})
+
+    def test_an_engine_finishes_what_it_has_before_it_is_started_again(self):
+        for index in range(2):
+            self.tell(index, pause=0.05)
+        server = self.start("--gateway-threads", "2")
+        stream = server.stream(COMPLETIONS, prompt="a w4", max_tokens=60).read(6)
+        engine = self.busy(server)
+        answer = self.administer(server, "admin", "restart", str(engine["index"]))
+        self.assertEqual(answer.returncode, 0, answer)
+        stream.finish()
+        self.assertEqual(text_of(stream), words(5, 60))
+        self.wait_for_start(server, engine["index"], 2)
+        server.wait_for_all_engines()
+        metrics = server.metrics()
+        self.assertEqual(metrics.total("tandem_router_migrations_total"), 0)
+        self.assertEqual(metrics.total("tandem_router_retries_total"), 0)
+        server.stop()
+
+    def test_an_engine_idles_and_serves_again(self):
+        for index in range(2):
+            self.tell(index, pause=0.05)
+        server = self.start()
+        stream = server.stream(COMPLETIONS, prompt="a w4", max_tokens=40).read(6)
+        engine = self.busy(server)
+        answer = self.administer(server, "admin", "drain", str(engine["index"]))
+        self.assertEqual(answer.returncode, 0, answer)
+        # It returned when the stream was done.
+        self.assertEqual(self.engines(server)[engine["index"]]["outstanding_requests"], 0)
+        self.assertEqual(text_of(stream.finish()), words(5, 40))
+        self.assertEqual(server.serving_engines(), 1)
+        self.assertEqual(server.complete("a w4", max_tokens=3)["choices"][0]["text"], words(5, 3))
+        self.assertEqual(self.administer(server, "admin", "resume", str(engine["index"])).returncode, 0)
+        server.wait_for_all_engines()
+        self.assertEqual(len(self.starts()), 2)
+        server.stop()
+
+    def test_all_are_started_again_and_no_request_notices(self):
+        for index in range(2):
+            self.tell(index, pause=0.01)
+        server = self.start()
+        wrong, over = [], threading.Event()
+
+        def ask(number):
+            while not over.is_set():
+                stream = server.stream(COMPLETIONS, prompt=f"w{number}", max_tokens=20).finish()
+                if text_of(stream) != words(number + 1, 20):
+                    wrong.append(text_of(stream))
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        answer = self.administer(server, "admin", "restart", "--all")
+        self.assertEqual(answer.returncode, 0, answer)
+        for index in range(2):
+            self.wait_for_start(server, index, 2)
+        self.wait_for_text(server, "the rolling restart is done")
+        over.set()
+        for thread in threads:
+            thread.join(60 * serving.PATIENCE)
+        self.assertEqual(wrong, [])
+        self.assertEqual(server.metrics().total("tandem_router_migrations_total"), 0)
+        server.stop()
 
 
 class LeftoverTests(ExternalTestCase):
