@@ -29,6 +29,7 @@ public enum ChildExit: Sendable, Equatable, CustomStringConvertible {
 
     public var description: String {
         switch self {
+        case .exited(Self.deviceFaultCode): "had a fatal fault of its device"
         case .exited(let code): "exited with code \(code)"
         case .killed(let signal): "was killed by \(Self.name(of: signal))"
         case .notStarted(let reason): "could not be started: \(reason)"
