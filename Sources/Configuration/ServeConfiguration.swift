@@ -88,6 +88,10 @@ public struct ServeConfiguration: Sendable, Equatable {
     /// Null lets everybody in.
     public var apiKey: String?
     public var shutdownTimeout = Duration.seconds(30)
+    /// External engine i listens at this port + i; null for free ones.
+    public var enginePortBase: UInt16?
+    /// How long an external engine may take until it answers; then it is killed and started again.
+    public var engineStartTimeout = Duration.seconds(600)
     public var logLevel = LogLevel.info
     public var accessLog = AccessLogFormat.off
     /// Silence after which an engine's requests go on elsewhere; zero for never, as below.
@@ -119,6 +123,8 @@ public struct ServeConfiguration: Sendable, Equatable {
         "max-model-len",
         "max-num-seqs",
         "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "prompt-lookup", "served-model-name",
+        "engine", "engine-command", "engine-arguments", "engine-memory-fraction", "engine-port-base",
+        "engine-start-timeout",
         "api-key",
         "shutdown-timeout", "log-level", "access-log", "engine-silence-timeout", "heartbeat-timeout",
         "step-timeout", "slow-client-timeout", "gateway-threads", "host-stall-per-step", "host-stall-per-sequence",
@@ -157,7 +163,8 @@ public struct ServeConfiguration: Sendable, Equatable {
             perSequence: try Self.stall("host-stall-per-sequence", layers),
             perRequest: try Self.stall("host-stall-per-request", layers),
             perPromptToken: try Self.stall("host-stall-per-prompt-token", layers))
-        try Self.checkDevice(layers.given("device"))
+        try takeExternal(layers)
+        try Self.checkDevice(layers.given("device"), isExternal: models.allSatisfy { $0.external != nil })
         try takeMPS(layers)
     }
 
@@ -211,12 +218,17 @@ public struct ServeConfiguration: Sendable, Equatable {
             ?? ConfigurationError(source: "slow-client-timeout", reason: "at least 1s")
     }
 
-    private static func checkDevice(_ setting: GivenSetting?) throws(ConfigurationError) {
+    private static func checkDevice(_ setting: GivenSetting?, isExternal: Bool) throws(ConfigurationError) {
         guard let setting else { return }
         let kind = setting.text.split(separator: ":", omittingEmptySubsequences: false).first.map(String.init) ?? ""
         switch kind {
         case "auto" where setting.text == "auto", "cpu" where setting.text == "cpu":
             return
+        case "cuda" where isExternal:
+            let gpu = setting.text.dropFirst("cuda:".count)
+            guard !gpu.isEmpty, !gpu.contains(where: { $0.isWhitespace || $0 == "," }) else {
+                throw setting.error("name one GPU: cuda:0, or cuda:UUID")
+            }
         case "cuda", "simulated":
             throw setting.error(
                 "\"\(setting.text)\": this version computes on the CPU only; use cpu, or auto, which takes it")
