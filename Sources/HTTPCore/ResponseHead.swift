@@ -53,16 +53,23 @@ enum ResponseHead {
     static let chunkFramingBytes = 20
 
     /// Appends a chunk (RFC 9112, section 7.1); an empty one would end the body and is left out.
+    ///
+    /// Through pointers, with one look at the buffer in place of one for each digit: this is done for every token.
     static func appendChunk(_ bytes: Span<UInt8>, to buffer: inout ByteBuffer) {
-        guard bytes.count > 0 else { return }
-        let digits = (bytes.count.bitWidth - bytes.count.leadingZeroBitCount + 3) / 4
-        for digit in (0..<digits).reversed() {
-            let value = UInt8(truncatingIfNeeded: bytes.count >> (4 * digit)) & 15
-            buffer.writeInteger(value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10)
+        let count = bytes.count
+        guard count > 0 else { return }
+        let digits = (count.bitWidth - count.leadingZeroBitCount + 3) / 4
+        buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: count + chunkFramingBytes) { place in
+            for index in 0..<digits {
+                let value = UInt8(truncatingIfNeeded: count >> (4 * (digits - 1 - index))) & 15
+                place[index] = value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10
+            }
+            place.storeBytes(of: lineEnd.bigEndian, toByteOffset: digits, as: UInt16.self)
+            let end = digits + 2 + count
+            bytes.withUnsafeBytes { UnsafeMutableRawBufferPointer(rebasing: place[(digits + 2)..<end]).copyMemory(from: $0) }
+            place.storeBytes(of: lineEnd.bigEndian, toByteOffset: end, as: UInt16.self)
+            return end + 2
         }
-        buffer.writeInteger(lineEnd)
-        buffer.writeBytes(bytes.bytes)
-        buffer.writeInteger(lineEnd)
     }
 
     /// A carriage return and a line feed.
