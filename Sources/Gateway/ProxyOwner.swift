@@ -33,6 +33,15 @@ final class ProxyOwner: WorkOwner {
     /// Whether what is sent cannot be told from what a client would take for whole.
     private var isPassage = false
     private var ended = false
+    private let reference = Reference()
+
+    /// What the responder's callbacks hold, since they must not keep the owner alive. No weak reference: the first one
+    /// makes every later strong one cost several times as much.
+    private final class Reference {
+        unowned var owner: ProxyOwner?
+    }
+
+    deinit { reference.owner = nil }
 
     init(
         exchange: GatewayShard.Exchange, kind: ProxyRecord.Kind, fields: ProxyFields, authorization: String?,
@@ -61,9 +70,11 @@ final class ProxyOwner: WorkOwner {
 
     func start() {
         observer.admitted()
-        responder.describe { [weak self] in self?.describe() ?? AccessNote() }
-        responder.onClose { [weak self] in self?.clientGone() }
-        responder.onWritabilityChange { [weak self] in self?.writabilityChanged($0) }
+        let reference = reference
+        reference.owner = self
+        responder.describe { reference.owner?.describe() ?? AccessNote() }
+        responder.onClose { reference.owner?.clientGone() }
+        responder.onWritabilityChange { reference.owner?.writabilityChanged($0) }
         let id = dispatcher.start(owner: self, choice: 0)
         if ended { dispatcher.cancel(id) } else { sequence = id }
     }
@@ -86,7 +97,7 @@ final class ProxyOwner: WorkOwner {
             merge = how
         }
         return ProxyWork(
-            id: id, request: request, record: record, merge: merge, cost: cost,
+            id: id, owner: self, request: request, record: record, merge: merge, cost: cost,
             excluded: excluded, fields: fields, body: self.request.body)
     }
 
@@ -139,6 +150,14 @@ final class ProxyOwner: WorkOwner {
 
     var isPaused: Bool { !responder.isWritable }
 
+    /// Takes whole events of a stream that goes on.
+    func pass(_ events: ByteBuffer, tokens: Int) {
+        guard !ended else { return }
+        observer.produced(tokens: tokens, choice: 0)
+        beginStream()
+        responder.send(events)
+    }
+
     func receive(choice: Int, output: ProxyOutput) {
         guard !ended else { return }
         observer.produced(tokens: output.newTokens, choice: 0)
@@ -152,7 +171,7 @@ final class ProxyOwner: WorkOwner {
         case .passage(let bytes):
             isPassage = true
             beginStream()
-            responder.write(bytes)
+            responder.send(bytes)
         case .response(let response):
             guard !streamStarted else {
                 plan = .cannot(.refused)

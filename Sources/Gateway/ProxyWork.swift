@@ -8,6 +8,8 @@ import Routing
 /// A request that an external engine is to answer.
 struct ProxyWork: DispatchedWork {
     var id: RequestID
+    /// Gets the events of a stream without a detour.
+    var owner: ProxyOwner
     var request: HTTPClientRequest
     var record: ProxyRecord
     /// Set if the answer goes on from what another engine said.

@@ -4,10 +4,9 @@ import NIOCore
 
 /// One connection to a server: carries bytes between its channel, its ``ClientMachine`` and the exchange in hand.
 ///
-/// Lives on its channel's event loop.
-final class ClientConnection: ChannelDuplexHandler {
+/// Lives on its channel's event loop. It takes no outbound events, because the channel would send it one for each read.
+final class ClientConnection: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
-    typealias OutboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
     /// A body up to this size is sent behind its head in one piece.
@@ -27,7 +26,8 @@ final class ClientConnection: ChannelDuplexHandler {
     private var hasBody = false
     private var isPaused = false
     private var isReleased = false
-    private var isReadPending = false
+    /// Whether the channel reads of itself.
+    private var isReading = true
     private var isSent = true
     private var isClosed = false
     /// Since when nothing has happened.
@@ -63,12 +63,12 @@ final class ClientConnection: ChannelDuplexHandler {
         } else {
             isSent = false
             let promise = context.eventLoop.makePromise(of: Void.self)
-            promise.futureResult.assumeIsolated().whenSuccess { [weak self] in self?.sent() }
+            promise.futureResult.assumeIsolated().whenSuccess { self.sent() }
             context.write(wrapOutboundOut(bytes), promise: nil)
             context.writeAndFlush(wrapOutboundOut(request.body), promise: promise)
         }
         armTimer()
-        readIfWanted()
+        updateReading()
     }
 
     private func sent() {
@@ -80,13 +80,14 @@ final class ClientConnection: ChannelDuplexHandler {
     /// Reads nothing more until ``resume()``; what has been read is still handed on.
     func pause() {
         isPaused = true
+        updateReading()
     }
 
     func resume() {
         guard isPaused else { return }
         isPaused = false
         if let context { lastActivity = context.eventLoop.now }
-        readIfWanted()
+        updateReading()
         armTimer()
     }
 
@@ -139,14 +140,11 @@ final class ClientConnection: ChannelDuplexHandler {
         process()
     }
 
-    func read(context: ChannelHandlerContext) {
-        if isPaused { isReadPending = true } else { context.read() }
-    }
-
-    private func readIfWanted() {
-        guard isReadPending, !isPaused else { return }
-        isReadPending = false
-        context?.read()
+    private func updateReading() {
+        guard isReading == isPaused, !isClosed, let context else { return }
+        isReading = !isPaused
+        // Fails only on a closed channel.
+        try? context.channel.syncOptions?.setOption(.autoRead, value: isReading)
     }
 
     private func process() {
@@ -155,13 +153,15 @@ final class ClientConnection: ChannelDuplexHandler {
                 switch event {
                 case .head(let head): exchange?.receiver?.received(head)
                 case .body(let body):
-                    hasBody = true
+                    if !hasBody {
+                        hasBody = true
+                        // From the first byte on silence is shorter.
+                        armTimer()
+                    }
                     exchange?.receiver?.received(body)
                 case .end: finish()
                 }
             }
-            // From the first byte on silence is shorter.
-            if hasBody, exchange != nil { armTimer() }
         } catch {
             let failed = exchange
             cut()
@@ -179,7 +179,7 @@ final class ClientConnection: ChannelDuplexHandler {
         // Last, since the receiver may send its next request here.
         ended?.end()
         armTimer()
-        readIfWanted()
+        updateReading()
     }
 
     private func end() {
@@ -221,7 +221,8 @@ final class ClientConnection: ChannelDuplexHandler {
         }
         timer = (
             deadline,
-            context.eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { [weak self] in self?.timerFired() }
+            // Not weakly: every later reference to what has once been referred to so costs more. It ends with the timer.
+            context.eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { self.timerFired() }
         )
     }
 

@@ -53,7 +53,7 @@ struct ClientMachine {
     }
 
     /// Takes bytes of the server.
-    mutating func receive(_ bytes: ByteBuffer) {
+    mutating func receive(_ bytes: consuming ByteBuffer) {
         if input.readableBytes == 0 {
             input = bytes
         } else {
@@ -87,6 +87,7 @@ struct ClientMachine {
             phase = left == piece.readableBytes ? .ending : .length(left - piece.readableBytes)
             return .body(piece)
         case .chunked:
+            guard input.readableBytes > 0 else { return nil }
             let (data, isEnd) = try decoder.decode(&input)
             if isEnd { phase = .ending }
             if let data { return .body(data) }
@@ -179,10 +180,26 @@ struct ChunkStreamDecoder {
     ///
     /// - Returns: what was in chunks, nil if nothing, and whether the body is complete; what follows stays in `input`.
     mutating func decode(_ input: inout ByteBuffer) throws(HTTPClientError) -> (data: ByteBuffer?, isEnd: Bool) {
+        defer {
+            // The memory goes back to the channel, which reads into it again.
+            if input.readableBytes == 0 { input = ByteBuffer() }
+        }
         var data: ByteBuffer?
         while true {
             switch state {
             case .size:
+                if scanned == 0, let chunk = Self.wholeChunk(input.readableBytesUInt8Span) {
+                    let end = chunk.upperBound + 2
+                    if data == nil {
+                        data = input.getSlice(at: input.readerIndex + chunk.lowerBound, length: chunk.count)
+                        input.moveReaderIndex(forwardBy: end)
+                        if input.readableBytes == 0 { return (data, false) }
+                    } else {
+                        data?.writeBytes(input.readableBytesUInt8Span.extracting(chunk).bytes)
+                        input.moveReaderIndex(forwardBy: end)
+                    }
+                    continue
+                }
                 guard let line = try line(&input) else { return (data, false) }
                 let size = try Self.size(line.readableBytesUInt8Span)
                 state = size == 0 ? .trailer : .data(size)
@@ -212,6 +229,21 @@ struct ChunkStreamDecoder {
                 }
             }
         }
+    }
+
+    /// Where the data of a chunk is that has come whole and is of the usual form; anything else is looked at closely.
+    private static func wholeChunk(_ bytes: Span<UInt8>) -> Range<Int>? {
+        var size = 0
+        var index = 0
+        while index < bytes.count, index < maximumSizeDigits, let digit = ASCII.hexadecimalValue(bytes[index]) {
+            size = size << 4 | digit
+            index += 1
+        }
+        let end = index + 2 + size
+        guard size > 0, end + 2 <= bytes.count, bytes[index] == 0x0D, bytes[index + 1] == 0x0A, bytes[end] == 0x0D,
+            bytes[end + 1] == 0x0A
+        else { return nil }
+        return index + 2..<end
     }
 
     private static func size(_ bytes: Span<UInt8>) throws(HTTPClientError) -> Int {

@@ -110,7 +110,8 @@ public final class HTTPClient {
 public final class HTTPClientExchange {
     let request: HTTPClientRequest
     private(set) var receiver: (any HTTPResponseReceiver)?
-    fileprivate weak var connection: ClientConnection?
+    /// Until the exchange is over, which parts them again.
+    fileprivate var connection: ClientConnection?
     private(set) var isPaused = false
 
     init(request: HTTPClientRequest, receiver: any HTTPResponseReceiver) {
