@@ -66,7 +66,8 @@ enum ResponseHead {
             }
             place.storeBytes(of: lineEnd.bigEndian, toByteOffset: digits, as: UInt16.self)
             let end = digits + 2 + count
-            bytes.withUnsafeBytes { UnsafeMutableRawBufferPointer(rebasing: place[(digits + 2)..<end]).copyMemory(from: $0) }
+            let data = UnsafeMutableRawBufferPointer(rebasing: place[(digits + 2)..<end])
+            bytes.withUnsafeBytes { data.copyMemory(from: $0) }
             place.storeBytes(of: lineEnd.bigEndian, toByteOffset: end, as: UInt16.self)
             return end + 2
         }
