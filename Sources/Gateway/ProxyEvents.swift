@@ -25,12 +25,12 @@ final class ProxyEvents {
     /// Events that differ from the one before in more than their text, after which no more are compared.
     private static let patience = 8
 
-    private var buffer = ByteBuffer()
-    private var searched = 0
+    private let record: ProxyRecord
     private var before: [UInt8] = []
     private var after: [UInt8] = []
+    private var buffer = ByteBuffer()
+    private var searched = 0
     private var strangers = 0
-    private let record: ProxyRecord
     /// Set if the stream goes on from another one: then its events are written anew, as if they came from that.
     private let continuation: ProxyContinuation.Merge?
 

@@ -14,25 +14,26 @@ final class ProxyOwner: WorkOwner {
     typealias Work = ProxyWork
     typealias Output = ProxyOutput
 
-    let onlyEngine: UInt64?
     private let responder: HTTPResponder
+    private let observer: RequestObserver
+    private let record: ProxyRecord
+    private var streamStarted = false
+    /// Whether what is sent cannot be told from what a client would take for whole.
+    private var isPassage = false
+    private var ended = false
+
+    let onlyEngine: UInt64?
     private let responseHeaders: HTTPHeaders
     private let request: HTTPClientRequest
     private let fields: ProxyFields
-    private let record: ProxyRecord
     private let shard: ProxyShard
     private let dispatcher: ProxyDispatcher
     private let continues: Bool
-    private let observer: RequestObserver
     private let metrics: GatewayMetrics
     private var sequence: RequestID?
     private var note = AccessNote()
     /// How the answer goes on elsewhere; made when an engine is lost.
     private var plan: ProxyContinuation.Plan?
-    private var streamStarted = false
-    /// Whether what is sent cannot be told from what a client would take for whole.
-    private var isPassage = false
-    private var ended = false
     private let reference = Reference()
 
     /// What the responder's callbacks hold, since they must not keep the owner alive. No weak reference: the first one

@@ -84,16 +84,16 @@ private final class ProxyCall: HTTPResponseReceiver {
     /// Tokens of which the dispatcher hears together: that it knows of each at once is not worth what telling it costs.
     private static let tokensPerReport = 16
 
-    private let id: RequestID
     private let owner: ProxyOwner
     private let record: ProxyRecord
-    private let merge: ProxyContinuation.Merge?
     /// It holds its calls, too, until they are over.
     private let upstream: ProxyUpstream
-    private var mode = Mode.waiting
     /// Tokens of which the dispatcher has not heard; of the first it hears at once.
     private var unreported = 0
     private var reportsAt = 1
+    private var mode = Mode.waiting
+    private let id: RequestID
+    private let merge: ProxyContinuation.Merge?
     var exchange: HTTPClientExchange?
 
     init(_ work: ProxyWork, upstream: ProxyUpstream) {

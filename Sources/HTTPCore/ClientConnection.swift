@@ -14,14 +14,11 @@ final class ClientConnection: ChannelInboundHandler {
     /// How long a response that nobody waits for any more may take to end before its connection is given up.
     private static let releasedTimeout = TimeAmount.seconds(1)
 
-    private let limits: HTTPClientLimits
-    private var machine: ClientMachine
+    // What is looked at for every token stands together, so that it comes with few lines of the processor's cache.
     private var context: ChannelHandlerContext?
-    /// Who is told that the connection is free or gone; it holds the connection, too.
-    weak var client: HTTPClient?
     private(set) var exchange: HTTPClientExchange?
-    /// Requests that were answered here.
-    private(set) var answered = 0
+    /// Since when nothing has happened.
+    private var lastActivity = NIODeadline.uptimeNanoseconds(0)
     private var hasReceived = false
     private var hasBody = false
     private var isPaused = false
@@ -30,8 +27,13 @@ final class ClientConnection: ChannelInboundHandler {
     private var isReading = true
     private var isSent = true
     private var isClosed = false
-    /// Since when nothing has happened.
-    private var lastActivity = NIODeadline.uptimeNanoseconds(0)
+    private var machine: ClientMachine
+
+    private let limits: HTTPClientLimits
+    /// Who is told that the connection is free or gone; it holds the connection, too.
+    weak var client: HTTPClient?
+    /// Requests that were answered here.
+    private(set) var answered = 0
     private var timer: (deadline: NIODeadline, task: Scheduled<Void>)?
 
     init(limits: HTTPClientLimits) {
@@ -139,6 +141,9 @@ final class ClientConnection: ChannelInboundHandler {
         machine.receive(unwrapInboundIn(data))
         process()
     }
+
+    /// Ends here: nobody behind waits for it.
+    func channelReadComplete(context: ChannelHandlerContext) {}
 
     private func updateReading() {
         guard isReading == isPaused, !isClosed, let context else { return }

@@ -25,14 +25,14 @@ struct ClientMachine {
     /// Responses of 1xx before the one that counts.
     private static let maximumInterimResponses = 16
 
-    private let limits: HTTPClientLimits
     private var phase = Phase.idle
     private var input = ByteBuffer()
+    private var decoder = ChunkStreamDecoder()
     private var scanned = 0
     private var isHead = false
     private var interimResponses = 0
     private var keepsAlive = true
-    private var decoder = ChunkStreamDecoder()
+    private let limits: HTTPClientLimits
 
     init(limits: HTTPClientLimits) {
         self.limits = limits

@@ -14,16 +14,17 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
 
     /// The request in hand. A class, so that looking at it copies nothing.
     private final class Exchange {
+        // First what is looked at for every token.
         let id: UInt64
-        let method: HTTPMethod
-        let path: String
-        let isHTTP11: Bool
-        let began: NIODeadline
-        var keepAlive: Bool
-        var requestID: String?
-        var status: HTTPStatus?
         var framing = ResponseFraming.none
         var bodyBytes = 0
+        var status: HTTPStatus?
+        let method: HTTPMethod
+        let isHTTP11: Bool
+        var keepAlive: Bool
+        let path: String
+        let began: NIODeadline
+        var requestID: String?
         var firstByte: NIODeadline?
         var describe: (() -> any Sendable)?
         var onClose: (() -> Void)?
@@ -46,24 +47,26 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     /// A larger buffer is not kept for the next turn.
     private static let keptBufferBytes = 4096
 
-    private let shared: ConnectionContext
-    private let limits: HTTPLimits
-    private var machine: ConnectionMachine
+    // First what is looked at for every token, so that it comes with few lines of the processor's cache.
+    private var exchange: Exchange?
+    private var flushQueue: FlushQueue?
     private var context: ChannelHandlerContext?
     /// The socket, while the channel is open: what it takes at once is sent past the channel, whose way for it costs
     /// more than the system's.
     private var socket: CInt?
+    private var isOutputClosed = false
+    private var isFlushScheduled = false
+    private var machine: ConnectionMachine
+    private var outbound = ByteBuffer()
+
+    private let shared: ConnectionContext
+    private let limits: HTTPLimits
     /// Asked for once: that is a system call.
     private var remoteAddress: SocketAddress?
     private var isRegistered = false
-    private var exchange: Exchange?
     private var exchangeCount: UInt64 = 0
     private var isProcessing = false
     private var isReadPending = false
-    private var outbound = ByteBuffer()
-    private var flushQueue: FlushQueue?
-    private var isFlushScheduled = false
-    private var isOutputClosed = false
     /// The server gave the connection up, not the client.
     private var isCut = false
     private var isBackedUp = false
