@@ -28,6 +28,8 @@ final class ClientConnection: ChannelInboundHandler {
     private var isSent = true
     private var isClosed = false
     private var machine: ClientMachine
+    /// While the channel is open.
+    private var socket: CInt?
 
     private let limits: HTTPClientLimits
     /// Who is told that the connection is free or gone; it holds the connection, too.
@@ -46,7 +48,7 @@ final class ClientConnection: ChannelInboundHandler {
 
     // MARK: - Requests
 
-    func send(_ exchange: HTTPClientExchange, to endpoint: HTTPEndpoint) {
+    func send(_ exchange: HTTPClientExchange, to endpoint: HTTPEndpoint, host: String) {
         guard let context else {
             exchange.fail(.cut("the connection was closed before the request was sent"))
             return
@@ -58,19 +60,25 @@ final class ClientConnection: ChannelInboundHandler {
         isPaused = exchange.isPaused
         lastActivity = context.eventLoop.now
         var bytes = context.channel.allocator.buffer(capacity: 512 + min(request.body.readableBytes, Self.smallBody))
-        ClientRequestHead.append(request, endpoint: endpoint, to: &bytes)
+        ClientRequestHead.append(request, endpoint: endpoint, host: host, to: &bytes)
         if request.body.readableBytes <= Self.smallBody {
             bytes.writeImmutableBuffer(request.body)
-            context.writeAndFlush(wrapOutboundOut(bytes), promise: nil)
+            // All before it was sent whole, or the connection would not be free.
+            if let socket { bytes.moveReaderIndex(forwardBy: DirectSend.send(bytes, to: socket)) }
+            if bytes.readableBytes > 0 { writeThroughChannel(bytes, context) }
         } else {
-            isSent = false
-            let promise = context.eventLoop.makePromise(of: Void.self)
-            promise.futureResult.assumeIsolated().whenSuccess { self.sent() }
             context.write(wrapOutboundOut(bytes), promise: nil)
-            context.writeAndFlush(wrapOutboundOut(request.body), promise: promise)
+            writeThroughChannel(request.body, context)
         }
         armTimer()
         updateReading()
+    }
+
+    private func writeThroughChannel(_ bytes: ByteBuffer, _ context: ChannelHandlerContext) {
+        isSent = false
+        let promise = context.eventLoop.makePromise(of: Void.self)
+        promise.futureResult.assumeIsolated().whenSuccess { self.sent() }
+        context.writeAndFlush(wrapOutboundOut(bytes), promise: promise)
     }
 
     private func sent() {
@@ -116,6 +124,11 @@ final class ClientConnection: ChannelInboundHandler {
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         lastActivity = context.eventLoop.now
+        if context.channel.isActive { socket = DirectSend.socket(of: context) }
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        socket = DirectSend.socket(of: context)
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
@@ -192,6 +205,7 @@ final class ClientConnection: ChannelInboundHandler {
         timer = nil
         let wasClosed = isClosed
         isClosed = true
+        socket = nil
         client?.isGone(self)
         guard !wasClosed, let ended = exchange else { return }
         exchange = nil
@@ -245,29 +259,32 @@ final class ClientConnection: ChannelInboundHandler {
 
 /// Writes the head of a request.
 enum ClientRequestHead {
-    static func append(_ request: HTTPClientRequest, endpoint: HTTPEndpoint, to buffer: inout ByteBuffer) {
-        buffer.writeString(request.method.rawValue)
-        buffer.writeStaticString(" ")
-        buffer.writeString(endpoint.prefix)
-        buffer.writeString(request.target)
-        buffer.writeStaticString(" HTTP/1.1\r\nHost: ")
-        buffer.writeString(endpoint.hostField)
-        for field in request.headers.fields where !isReserved(field.name) {
-            buffer.writeStaticString("\r\n")
-            buffer.writeString(field.name)
-            buffer.writeStaticString(": ")
-            ResponseHead.appendValue(field.value, to: &buffer)
+    /// - Parameter host: the endpoint's ``HTTPEndpoint/hostField``, which is not made anew for each request.
+    static func append(
+        _ request: HTTPClientRequest, endpoint: HTTPEndpoint, host: String, to buffer: inout ByteBuffer
+    ) {
+        let own = request.method.rawValue.utf8.count + endpoint.prefix.utf8.count + request.target.utf8.count
+        HeadWriter.append(to: &buffer, fields: request.headers, beside: own + host.utf8.count + ownBytes) { head in
+            head.add(request.method.rawValue)
+            head.add(" ")
+            head.add(endpoint.prefix)
+            head.add(request.target)
+            head.add(" HTTP/1.1\r\nHost: ")
+            head.add(host)
+            for field in request.headers.fields { head.add(field, unless: isReserved) }
+            if request.body.readableBytes > 0 || request.method == .post {
+                head.add("\r\nContent-Length: ")
+                head.add(String(request.body.readableBytes))
+            }
+            head.add("\r\n\r\n")
         }
-        if request.body.readableBytes > 0 || request.method == .post {
-            buffer.writeStaticString("\r\nContent-Length: ")
-            buffer.writeString(String(request.body.readableBytes))
-        }
-        buffer.writeStaticString("\r\n\r\n")
     }
 
-    /// Fields that are the client's business, and names that are none.
+    /// What a head has beside the texts of the request, at most.
+    private static let ownBytes = 80
+
+    /// Fields that are the client's business.
     private static func isReserved(_ name: String) -> Bool {
-        guard !name.isEmpty, name.utf8.allSatisfy(ASCII.isTokenCharacter) else { return true }
         switch name.utf8.count {
         case 4: return ASCII.equalIgnoringCase(name, "Host")
         case 10: return ASCII.equalIgnoringCase(name, "Connection")

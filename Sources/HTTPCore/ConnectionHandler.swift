@@ -1,6 +1,5 @@
 // Tandem — Apache-2.0
 
-import Glibc
 import NIOCore
 
 /// One connection: carries bytes between its channel, its ``ConnectionMachine`` and the request handler.
@@ -126,7 +125,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
 
     private func begin(_ context: ChannelHandlerContext) {
         guard !isRegistered else { return }
-        socket = try? context.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: CInt.self) { $0 }
+        socket = DirectSend.socket(of: context)
         switch shared.connections.add(context.channel) {
         case .admitted:
             isRegistered = true
@@ -263,7 +262,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         var sent = ByteBuffer()
         swap(&sent, &outbound)
         if let socket, sent.readableBytes == machine.waitingBytes {
-            let taken = Self.send(sent, to: socket)
+            let taken = DirectSend.send(sent, to: socket)
             sent.moveReaderIndex(forwardBy: taken)
             if taken > 0 { machine.outboundWritten(taken, now: context.eventLoop.now) }
         }
@@ -282,20 +281,6 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         }
         armTimer()
     }
-
-    /// - Returns: how many bytes the system took.
-    private static func send(_ bytes: ByteBuffer, to socket: CInt) -> Int {
-        bytes.withUnsafeReadableBytes { bytes in
-            while bytes.count > 0 {
-                let count = Glibc.send(socket, bytes.baseAddress, min(bytes.count, maximumWriteBytes), sendFlags)
-                if count >= 0 { return count }
-                guard errno == EINTR else { break }
-            }
-            return 0
-        }
-    }
-
-    private static let sendFlags = CInt(MSG_NOSIGNAL | MSG_DONTWAIT)
 
     private func writeThroughChannel(_ bytes: ByteBuffer, _ context: ChannelHandlerContext) {
         var bytes = bytes
@@ -438,7 +423,7 @@ extension ConnectionHandler {
         case .chunked: ResponseHead.appendChunk(bytes, to: &framed)
         }
         current.bodyBytes += bytes.count
-        framed.moveReaderIndex(forwardBy: Self.send(framed, to: socket))
+        framed.moveReaderIndex(forwardBy: DirectSend.send(framed, to: socket))
         if framed.readableBytes > 0 { send(framed.readableBytes) { $0.writeImmutableBuffer(framed) } }
         swap(&framed, &flushQueue.scratch)
     }

@@ -22,32 +22,32 @@ enum ResponseHead {
         date: String,
         to buffer: inout ByteBuffer
     ) {
-        buffer.writeStaticString("HTTP/1.1 ")
-        buffer.writeString(String(status.code))
-        buffer.writeStaticString(" ")
-        buffer.writeString(status.reasonPhrase)
-        buffer.writeStaticString("\r\nDate: ")
-        buffer.writeString(date)
-        for field in headers.fields where !isReserved(field.name) {
-            buffer.writeStaticString("\r\n")
-            buffer.writeString(field.name)
-            buffer.writeStaticString(": ")
-            appendValue(field.value, to: &buffer)
+        HeadWriter.append(to: &buffer, fields: headers, beside: ownBytes) { head in
+            head.add("HTTP/1.1 ")
+            head.add(String(status.code))
+            head.add(" ")
+            head.add(status.reasonPhrase)
+            head.add("\r\nDate: ")
+            head.add(date)
+            for field in headers.fields { head.add(field, unless: isReserved) }
+            switch framing {
+            case .none, .untilClose: break
+            case .length(let length):
+                head.add("\r\nContent-Length: ")
+                head.add(String(length))
+            case .chunked:
+                head.add("\r\nTransfer-Encoding: chunked")
+            }
+            if let connection {
+                head.add("\r\nConnection: ")
+                head.add(connection)
+            }
+            head.add("\r\n\r\n")
         }
-        switch framing {
-        case .none, .untilClose: break
-        case .length(let length):
-            buffer.writeStaticString("\r\nContent-Length: ")
-            buffer.writeString(String(length))
-        case .chunked:
-            buffer.writeStaticString("\r\nTransfer-Encoding: chunked")
-        }
-        if let connection {
-            buffer.writeStaticString("\r\nConnection: ")
-            buffer.writeStaticString(connection)
-        }
-        buffer.writeStaticString("\r\n\r\n")
     }
+
+    /// What a head has beside the fields that are given, at most.
+    private static let ownBytes = 256
 
     /// Bytes around a chunk: at most sixteen digits and two line ends.
     static let chunkFramingBytes = 20
@@ -76,24 +76,14 @@ enum ResponseHead {
     /// A carriage return and a line feed.
     private static let lineEnd: UInt16 = 0x0D0A
 
-    /// Fields the server decides on, and names that are none.
+    /// Fields the server decides on.
     private static func isReserved(_ name: String) -> Bool {
-        guard !name.isEmpty, name.utf8.allSatisfy(ASCII.isTokenCharacter) else { return true }
         switch name.utf8.count {
         case 4: return ASCII.equalIgnoringCase(name, "Date")
         case 10: return ASCII.equalIgnoringCase(name, "Connection")
         case 14: return ASCII.equalIgnoringCase(name, "Content-Length")
         case 17: return ASCII.equalIgnoringCase(name, "Transfer-Encoding")
         default: return false
-        }
-    }
-
-    /// A value may come from a client; a line end in it would let that client write headers.
-    static func appendValue(_ value: String, to buffer: inout ByteBuffer) {
-        if value.utf8.allSatisfy(ASCII.isFieldValueCharacter) {
-            buffer.writeString(value)
-        } else {
-            buffer.writeBytes(value.utf8.map { ASCII.isFieldValueCharacter($0) ? $0 : 0x20 })
         }
     }
 }
