@@ -42,6 +42,13 @@ final class ProxyEvents {
     /// Whether an event has begun and not ended.
     var hasPartialEvent: Bool { buffer.readableBytes > 0 }
 
+    /// Whether bytes are one event that differs from the one before in its text alone, as they nearly always are: then it
+    /// is noted. If not, nothing has happened.
+    func isSimilarEvent(_ bytes: borrowing ByteBuffer) -> Bool {
+        guard buffer.readableBytes == 0, !record.isDone else { return false }
+        return endOfSimilarEvent(in: bytes, from: 0, isAll: true) != nil
+    }
+
     func receive(_ bytes: consuming ByteBuffer) -> Batch {
         var batch = Batch()
         var taken = 0
@@ -97,7 +104,9 @@ final class ProxyEvents {
     // MARK: - Events
 
     /// The end of an event that differs from the last one in its text alone.
-    private func endOfSimilarEvent(in buffer: borrowing ByteBuffer, from start: Int) -> Int? {
+    ///
+    /// - Parameter isAll: whether nothing may follow.
+    private func endOfSimilarEvent(in buffer: borrowing ByteBuffer, from start: Int, isAll: Bool = false) -> Int? {
         guard !before.isEmpty else { return nil }
         return buffer.withUnsafeReadableBytes { bytes in
             let head = start + before.count
@@ -108,7 +117,7 @@ final class ProxyEvents {
             while end < bytes.count, bytes[end] != UInt8(ascii: "\"") {
                 end += bytes[end] == UInt8(ascii: "\\") ? 2 : 1
             }
-            guard end + after.count <= bytes.count,
+            guard end + after.count <= bytes.count, !isAll || end + after.count == bytes.count,
                 after.withUnsafeBytes({ memcmp(base + end, $0.baseAddress ?? base, $0.count) }) == 0
             else { return nil }
             record.text.append(contentsOf: UnsafeRawBufferPointer(rebasing: bytes[head..<end]))

@@ -154,7 +154,7 @@ private final class ProxyCall: HTTPResponseReceiver {
         case .passage:
             upstream.report(ProxyOutput(id: id, part: .passage(body)))
         case .events(let events):
-            deliver(events.receive(body))
+            if events.isSimilarEvent(body) { pass(body, tokens: 1) } else { deliver(events.receive(body)) }
         }
     }
 
@@ -180,10 +180,13 @@ private final class ProxyCall: HTTPResponseReceiver {
     }
 
     private func pass(_ batch: ProxyEvents.Batch) {
-        guard let events = batch.events else { return }
-        unreported += batch.tokens
+        if let events = batch.events { pass(events, tokens: batch.tokens) }
+    }
+
+    private func pass(_ events: ByteBuffer, tokens: Int) {
+        unreported += tokens
         if unreported >= reportsAt { reportProgress() }
-        owner.pass(events, tokens: batch.tokens)
+        owner.pass(events, tokens: tokens)
     }
 
     private func reportProgress() {

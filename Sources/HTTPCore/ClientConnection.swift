@@ -151,7 +151,12 @@ final class ClientConnection: ChannelInboundHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         hasReceived = true
         lastActivity = context.eventLoop.now
-        machine.receive(unwrapInboundIn(data))
+        var bytes = unwrapInboundIn(data)
+        if hasBody, !isClosed, machine.isWholeChunk(&bytes) {
+            exchange?.receiver?.received(bytes)
+            return
+        }
+        machine.receive(bytes)
         process()
     }
 

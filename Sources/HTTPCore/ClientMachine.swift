@@ -61,6 +61,18 @@ struct ClientMachine {
         }
     }
 
+    /// Whether bytes of the server are one whole chunk and nothing else, as a token nearly always is; then its framing is
+    /// taken off in place. If not, nothing has happened.
+    mutating func isWholeChunk(_ bytes: inout ByteBuffer) -> Bool {
+        guard case .chunked = phase, input.readableBytes == 0, decoder.isBetweenChunks,
+            let chunk = ChunkStreamDecoder.wholeChunk(bytes.readableBytesUInt8Span),
+            chunk.upperBound + 2 == bytes.readableBytes
+        else { return false }
+        bytes.moveWriterIndex(to: bytes.readerIndex + chunk.upperBound)
+        bytes.moveReaderIndex(forwardBy: chunk.lowerBound)
+        return true
+    }
+
     /// What came next; to be asked again until there is nothing.
     mutating func next() throws(HTTPClientError) -> Event? {
         do throws(HTTPClientError) {
@@ -176,6 +188,12 @@ struct ChunkStreamDecoder {
     private var scanned = 0
     private var trailerBytes = 0
 
+    /// Whether a chunk would begin with the next byte.
+    var isBetweenChunks: Bool {
+        if case .size = state { return scanned == 0 }
+        return false
+    }
+
     /// Takes what it can from `input`.
     ///
     /// - Returns: what was in chunks, nil if nothing, and whether the body is complete; what follows stays in `input`.
@@ -232,7 +250,7 @@ struct ChunkStreamDecoder {
     }
 
     /// Where the data of a chunk is that has come whole and is of the usual form; anything else is looked at closely.
-    private static func wholeChunk(_ bytes: Span<UInt8>) -> Range<Int>? {
+    static func wholeChunk(_ bytes: Span<UInt8>) -> Range<Int>? {
         var size = 0
         var index = 0
         while index < bytes.count, index < maximumSizeDigits, let digit = ASCII.hexadecimalValue(bytes[index]) {
