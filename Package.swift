@@ -77,7 +77,7 @@ let rooms: [[Target]] = [
         "Gateway",
         ["HTTPCore", "JSON", "Requests", "Grammar", "Routing", "EngineLink", "Tokenization", "Telemetry"] + nio,
         passes: true, tests: ["Weights", "InferenceEngine", "LanguageModel", product("NIOEmbedded", "swift-nio")]),
-    room("Supervision", ["CTandemSystem", "EngineLink"]),
+    room("Supervision", ["CTandemSystem", "MPS", "EngineLink"]),
     room("MPS", ["CTandemSystem"]),
     room("Diagnosis", ["MPS", "CTandemSystem"]),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),

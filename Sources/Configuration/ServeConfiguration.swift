@@ -46,6 +46,18 @@ public enum AccessLogFormat: String, Sendable, CaseIterable, ExpressibleByArgume
     case json
 }
 
+/// Whether engines share an NVIDIA GPU by MPS.
+public enum MPSSetting: String, Sendable, CaseIterable, ExpressibleByArgument {
+    /// Where there is a GPU, and MPS.
+    case auto
+    /// With a daemon of our own, or not at all.
+    case on
+    /// By time slices.
+    case off
+    /// With a daemon that runs already, and is somebody else's.
+    case external
+}
+
 /// Host work that engines do in vain, to study what it costs; at most a second each.
 public struct HostStallSettings: Sendable, Equatable {
     public var perStep = Duration.zero
@@ -76,6 +88,10 @@ public struct ServeConfiguration: Sendable, Equatable {
     /// Null lets everybody in.
     public var apiKey: String?
     public var shutdownTimeout = Duration.seconds(30)
+    /// External engine i listens at this port + i; null for free ones.
+    public var enginePortBase: UInt16?
+    /// How long an external engine may take until it answers; then it is killed and started again.
+    public var engineStartTimeout = Duration.seconds(600)
     public var logLevel = LogLevel.info
     public var accessLog = AccessLogFormat.off
     /// Silence after which an engine's requests go on elsewhere; zero for never, as below.
@@ -89,6 +105,13 @@ public struct ServeConfiguration: Sendable, Equatable {
     /// Event loops of the gateway.
     public var gatewayThreads = 1
     public var hostStalls = HostStallSettings()
+    public var mps = MPSSetting.auto
+    /// Pipe directory of an external MPS daemon; null for the one that CUDA programs find.
+    public var mpsDirectory: String?
+    /// For tests: engines on CPUs become clients of MPS and fail as CUDA programs do.
+    public var faultPort = false
+    /// For tests: factor on the times that MPS gets for everything.
+    public var mpsTimeScale = 1.0
 
     /// The defaults.
     public init() {}
@@ -96,9 +119,12 @@ public struct ServeConfiguration: Sendable, Equatable {
     /// Keys of a configuration file beside `models`; each is also a flag and, as `TANDEM_…`, an environment variable.
     public static let keys = [
         "model", "tokenizer", "load-format", "ablation",
-        "host", "port", "engine-ports", "engines", "threads", "device", "cpu-compute", "mps", "max-model-len",
+        "host", "port", "engine-ports", "engines", "threads", "device", "cpu-compute", "mps", "mps-directory",
+        "max-model-len",
         "max-num-seqs",
         "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "prompt-lookup", "served-model-name",
+        "engine", "engine-command", "engine-arguments", "engine-memory-fraction", "engine-port-base",
+        "engine-start-timeout",
         "api-key",
         "shutdown-timeout", "log-level", "access-log", "engine-silence-timeout", "heartbeat-timeout",
         "step-timeout", "slow-client-timeout", "gateway-threads", "host-stall-per-step", "host-stall-per-sequence",
@@ -137,8 +163,9 @@ public struct ServeConfiguration: Sendable, Equatable {
             perSequence: try Self.stall("host-stall-per-sequence", layers),
             perRequest: try Self.stall("host-stall-per-request", layers),
             perPromptToken: try Self.stall("host-stall-per-prompt-token", layers))
-        try Self.checkDevice(layers.given("device"))
-        try Self.checkMPS(layers.given("mps"))
+        try takeExternal(layers)
+        try Self.checkDevice(layers.given("device"), isExternal: models.allSatisfy { $0.external != nil })
+        try takeMPS(layers)
     }
 
     private static func models(_ layers: SettingLayers) throws(ConfigurationError) -> [ModelSettings] {
@@ -191,12 +218,17 @@ public struct ServeConfiguration: Sendable, Equatable {
             ?? ConfigurationError(source: "slow-client-timeout", reason: "at least 1s")
     }
 
-    private static func checkDevice(_ setting: GivenSetting?) throws(ConfigurationError) {
+    private static func checkDevice(_ setting: GivenSetting?, isExternal: Bool) throws(ConfigurationError) {
         guard let setting else { return }
         let kind = setting.text.split(separator: ":", omittingEmptySubsequences: false).first.map(String.init) ?? ""
         switch kind {
         case "auto" where setting.text == "auto", "cpu" where setting.text == "cpu":
             return
+        case "cuda" where isExternal:
+            let gpu = setting.text.dropFirst("cuda:".count)
+            guard !gpu.isEmpty, !gpu.contains(where: { $0.isWhitespace || $0 == "," }) else {
+                throw setting.error("name one GPU: cuda:0, or cuda:UUID")
+            }
         case "cuda", "simulated":
             throw setting.error(
                 "\"\(setting.text)\": this version computes on the CPU only; use cpu, or auto, which takes it")
@@ -205,15 +237,21 @@ public struct ServeConfiguration: Sendable, Equatable {
         }
     }
 
-    private static func checkMPS(_ setting: GivenSetting?) throws(ConfigurationError) {
-        guard let setting else { return }
-        switch setting.text {
-        case "auto", "off":
-            return
-        case "on", "external":
-            throw setting.error("\"\(setting.text)\" needs an NVIDIA GPU, and this version computes on the CPU only")
-        default:
-            throw setting.error("\"\(setting.text)\" is none of auto, on, off, external")
+    private mutating func takeMPS(_ layers: SettingLayers) throws(ConfigurationError) {
+        mps = try layers.choice("mps", of: MPSSetting.self) ?? mps
+        faultPort = try layers.boolean("fault-port") ?? faultPort
+        mpsDirectory = try layers.text("mps-directory")
+        if let scale = layers.given("mps-time-scale") {
+            guard let factor = Double(scale.text), factor >= 0.01, factor <= 100 else {
+                throw scale.error("\"\(scale.text)\" is no factor from 0.01 to 100")
+            }
+            mpsTimeScale = factor
         }
+        if let given = layers.given("mps"), mps == .on || mps == .external, !faultPort {
+            throw given.error("\"\(given.text)\" needs an NVIDIA GPU, and this version computes on the CPU only")
+        }
+        guard let given = layers.given("mps-directory") else { return }
+        guard mps == .external else { throw given.error("only with --mps external") }
+        guard given.text.hasPrefix("/") else { throw given.error("\"\(given.text)\" is no absolute path") }
     }
 }

@@ -14,6 +14,7 @@ public struct ServeFlags: ParsableArguments {
     @OptionGroup(title: "Model") var variant: VariantFlags
     @OptionGroup(title: "Server") var server: ServerFlags
     @OptionGroup(title: "Engines") var engines: EngineFlags
+    @OptionGroup(title: "Engines of others") var external: ExternalFlags
     @OptionGroup(title: "Limits of an engine") var limits: LimitFlags
     @OptionGroup(title: "What counts as hanging") var health: HealthFlags
     @OptionGroup(title: "Studies of host overhead") var studies: StudyFlags
@@ -35,7 +36,9 @@ public struct ServeFlags: ParsableArguments {
             "served-model-name": server.servedModelName,
             "api-key": server.apiKey, "shutdown-timeout": server.shutdownTimeout, "engines": engines.engines,
             "threads": engines.threads, "device": engines.device, "cpu-compute": engines.cpuCompute,
-            "mps": engines.mps, "async-scheduling": engines.asyncScheduling.map { "\($0)" },
+            "mps": engines.mps, "mps-directory": engines.mpsDirectory,
+            "fault-port": engines.faultPort ? "true" : nil, "mps-time-scale": engines.mpsTimeScale,
+            "async-scheduling": engines.asyncScheduling.map { "\($0)" },
             "prompt-lookup": engines.promptLookup,
             "max-model-len": limits.maxModelLen, "max-num-seqs": limits.maxNumSeqs,
             "max-num-batched-tokens": limits.maxNumBatchedTokens, "kv-cache-memory": limits.kvCacheMemory,
@@ -46,6 +49,9 @@ public struct ServeFlags: ParsableArguments {
             "access-log": other.accessLog, "engine-silence-timeout": health.engineSilenceTimeout,
             "heartbeat-timeout": health.heartbeatTimeout, "step-timeout": health.stepTimeout,
             "slow-client-timeout": health.slowClientTimeout,
+            "engine": external.engine, "engine-command": external.engineCommand,
+            "engine-arguments": external.engineArguments, "engine-memory-fraction": external.engineMemoryFraction,
+            "engine-port-base": external.enginePortBase, "engine-start-timeout": external.engineStartTimeout,
             "config": other.config,
         ]
         return texts.compactMapValues { $0 }
@@ -113,8 +119,17 @@ struct EngineFlags: ParsableArguments {
     @Option(help: ArgumentHelp("Number format: auto, f32, bf16 or int8. (default: auto)", valueName: "format"))
     var cpuCompute: String?
 
-    @Option(help: ArgumentHelp("Sharing of an NVIDIA GPU: auto or off. (default: auto)", valueName: "mode"))
+    @Option(
+        help: ArgumentHelp("Sharing of an NVIDIA GPU: auto, on, off or external. (default: auto)", valueName: "mode"))
     var mps: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Pipe directory of an external MPS daemon. (default: CUDA_MPS_PIPE_DIRECTORY)", valueName: "path"))
+    var mpsDirectory: String?
+
+    @Flag(help: .hidden) var faultPort = false
+    @Option(help: .hidden) var mpsTimeScale: String?
 
     @Flag(inversion: .prefixedNo, help: "Prepare a step while the one before computes. (default: no)")
     var asyncScheduling: Bool?
@@ -124,6 +139,40 @@ struct EngineFlags: ParsableArguments {
             "Guess up to so many tokens ahead where an answer repeats what was said; 0 guesses none. (default: 16)",
             valueName: "tokens"))
     var promptLookup: String?
+}
+
+/// Servers of the OpenAI API in the place of Tandem's own engines; see docs/external-engines.md.
+struct ExternalFlags: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "What computes: tandem, vllm, sglang or llama-server. (default: tandem)", valueName: "program"))
+    var engine: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Command that starts an engine, such as 'server --port {port}'; also {host}, {model}, {name}, {gpu}, {memory-fraction}, {free-memory-fraction}, {threads}, {index}, {engines}.",
+            valueName: "template"))
+    var engineCommand: String?
+
+    // They may begin with a dash.
+    @Option(parsing: .unconditional, help: ArgumentHelp("Words to append to the command.", valueName: "words"))
+    var engineArguments: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Share of the GPU's memory for all engines together; each gets an equal part as {memory-fraction}. (default: 0.9)",
+            valueName: "share"))
+    var engineMemoryFraction: String?
+
+    @Option(
+        help: ArgumentHelp("Engine i listens at this port + i. (default: any free ports)", valueName: "number"))
+    var enginePortBase: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Time until an engine has to answer a request; then it is killed and started again. (default: 10m)",
+            valueName: "time"))
+    var engineStartTimeout: String?
 }
 
 /// What an engine takes at once.

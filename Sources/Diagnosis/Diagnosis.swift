@@ -13,7 +13,8 @@ public enum Diagnosis {
         var findings = [driver(facts)]
         if hasGPU(facts) {
             findings += [
-                gpu(facts), programs(facts), daemon(facts), user(facts), computeMode(facts), namespaces(facts),
+                gpu(facts), programs(facts), daemon(facts), remains(facts), clients(facts), user(facts),
+                computeMode(facts), namespaces(facts),
             ]
         }
         findings += environment(facts)
@@ -64,56 +65,6 @@ public enum Diagnosis {
         }
         let names = gpus.map { "\($0.index): \($0.name)" }.joined(separator: ", ")
         return Finding("gpu", .ok, names)
-    }
-
-    static func programs(_ facts: MachineFacts) -> Finding {
-        guard let control = facts.mpsControl else {
-            return Finding(
-                "mps-programs", .problem,
-                "nvidia-cuda-mps-control is neither in PATH nor at its usual places: engines "
-                    + "would share the GPU by time slices",
-                fix:
-                    "install it (Debian: nvidia-cuda-mps; other drivers bring it), mount it into the container, or use "
-                    + "--mps off")
-        }
-        guard let server = facts.mpsServer else {
-            return Finding(
-                "mps-programs", .problem, "\(control) is here, nvidia-cuda-mps-server is not",
-                fix: "put it beside nvidia-cuda-mps-control, of the same version")
-        }
-        return Finding("mps-programs", .ok, "\(control), \(server)")
-    }
-
-    static func daemon(_ facts: MachineFacts) -> Finding {
-        guard let daemon = facts.daemon else {
-            return Finding("mps-daemon", .ok, "no daemon runs; tandem starts its own")
-        }
-        switch daemon.outcome {
-        case .answer: return Finding("mps-daemon", .ok, "a daemon answers in \(daemon.pipeDirectory)")
-        case .noDaemon:
-            return Finding(
-                "mps-daemon", .note, "\(daemon.pipeDirectory) holds the remains of a daemon that is gone",
-                fix: "none needed: tandem uses a directory of its own")
-        case .busy(.lock), .truncated:
-            return Finding("mps-daemon", .note, "the daemon in \(daemon.pipeDirectory) is being asked by others")
-        case .busy(.daemon):
-            return Finding(
-                "mps-daemon", .problem,
-                "the daemon in \(daemon.pipeDirectory) does not answer: its server starts, or "
-                    + "both are wedged",
-                fix: "if it stays so: SIGKILL to nvidia-cuda-mps-server frees the daemon, and ends its clients")
-        }
-    }
-
-    static func user(_ facts: MachineFacts) -> Finding {
-        if let daemon = facts.daemon, let owner = daemon.owner, owner != facts.user, owner != 0 || facts.user != 0 {
-            return Finding(
-                "mps-user", .problem,
-                "the daemon in \(daemon.pipeDirectory) belongs to user \(owner), and this is user "
-                    + "\(facts.user): servers of different users take turns on the GPU",
-                fix: "run tandem as user \(owner), or let it start a daemon of its own on another GPU")
-        }
-        return Finding("mps-user", .ok, "user \(facts.user)")
     }
 
     static func computeMode(_ facts: MachineFacts) -> Finding {

@@ -33,6 +33,17 @@ public struct MachineFacts: Sendable, Equatable {
         /// Whose sockets they are; null if there are none.
         public var owner: UInt32?
         public var outcome: ControlOutcome
+        /// Clients of all its servers; null if it did not say.
+        public var clients: Int?
+        /// Whether one of its servers is in state FAULT.
+        public var isInFault = false
+    }
+
+    /// A process of MPS on this machine.
+    public struct ServiceProcess: Sendable, Equatable {
+        public var process: MPSProcess
+        /// Whether its pipe directory is there; null if it is not known which that is.
+        public var directoryExists: Bool?
     }
 
     /// Number of the driver, such as 580.65.06.
@@ -44,6 +55,7 @@ public struct MachineFacts: Sendable, Equatable {
     public var mpsControl: String?
     public var mpsServer: String?
     public var daemon: Daemon?
+    public var mpsProcesses: [ServiceProcess] = []
     public var user: UInt32 = 0
     public var environment: [String: String] = [:]
     /// Bytes of `/dev/shm`; null if it is not there.

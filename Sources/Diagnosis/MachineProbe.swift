@@ -26,6 +26,9 @@ extension MachineFacts {
         facts.mpsControl = programs?.control
         facts.mpsServer = programs?.server
         facts.daemon = daemon(programs, environment)
+        facts.mpsProcesses = ProcessTable().mpsProcesses().map { process in
+            ServiceProcess(process: process, directoryExists: process.pipeDirectory.map { access($0, F_OK) == 0 })
+        }
         facts.sharedMemoryBytes = sharedMemory()
         var limit = rlimit()
         if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 {
@@ -116,7 +119,21 @@ extension MachineFacts {
         guard stat(directory + "/control", &status) == 0, let programs else { return nil }
         let broker = ControlBroker(
             pipeDirectory: directory, program: programs.control, environment: environment, limit: .seconds(3))
-        return Daemon(pipeDirectory: directory, owner: status.st_uid, outcome: broker.ask([.serverList]))
+        var daemon = Daemon(pipeDirectory: directory, owner: status.st_uid, outcome: broker.ask([.serverList]))
+        guard case .answer(let lists) = daemon.outcome, let servers = ControlAnswers.processIDs(lists[0]) else {
+            return daemon
+        }
+        guard !servers.isEmpty else {
+            daemon.clients = 0
+            return daemon
+        }
+        let outcome = broker.ask(
+            servers.map { .clientList(server: $0) } + servers.map { .serverStatus(server: $0) })
+        guard case .answer(let answers) = outcome else { return daemon }
+        let clients = answers.prefix(servers.count).map { ControlAnswers.processIDs($0)?.count }
+        daemon.clients = clients.reduce(0) { sum, count in sum.flatMap { sum in count.map { sum + $0 } } }
+        daemon.isInFault = answers.dropFirst(servers.count).contains { ControlAnswers.serverStatus($0) == .fault }
+        return daemon
     }
 
     private static func sharedMemory() -> UInt64? {

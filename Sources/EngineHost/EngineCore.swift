@@ -21,6 +21,8 @@ final class EngineCore {
     private var held: [RequestID: [StepCommand]] = [:]
     /// The last ones, without blocks.
     private var statistics: EngineStatistics
+    /// What was counted before anybody could ask for anything.
+    private let probed: SchedulerCounters
     /// All prefix blocks, for gateways that come later; as many as the engine has at most.
     private var cachedBlocks: Set<BlockHash> = []
     /// Commands of this turn of the event loop: what arrives together is planned together.
@@ -37,6 +39,7 @@ final class EngineCore {
         rules: RequestRules,
         grammars: GrammarCompiler,
         statistics: EngineStatistics,
+        probed: SchedulerCounters = SchedulerCounters(),
         eventLoop: any EventLoop,
         drainTimeout: TimeAmount,
         end: EventLoopPromise<EngineExit>,
@@ -47,6 +50,7 @@ final class EngineCore {
         self.rules = rules
         self.grammars = grammars
         self.statistics = statistics
+        self.probed = probed
         self.eventLoop = eventLoop
         self.drainTimeout = drainTimeout
         self.end = end
@@ -189,12 +193,12 @@ final class EngineCore {
             waitingSequences: UInt32(clamping: counters.waitingSequences),
             usedBlocks: UInt32(clamping: counters.usedBlocks),
             totalBlocks: UInt32(clamping: counters.totalBlocks),
-            promptTokens: counters.promptTokens,
-            generatedTokens: counters.generatedTokens,
+            promptTokens: counters.promptTokens &- probed.promptTokens,
+            generatedTokens: counters.generatedTokens &- probed.generatedTokens,
             cachedPromptTokens: counters.cachedPromptTokens,
             preemptions: counters.preemptions,
-            draftedTokens: counters.draftedTokens,
-            acceptedTokens: counters.acceptedTokens,
+            draftedTokens: counters.draftedTokens &- probed.draftedTokens,
+            acceptedTokens: counters.acceptedTokens &- probed.acceptedTokens,
             times: EngineTimes(new.times, profile: new.profile)
         )
         cachedBlocks.subtract(new.evictedBlocks)
@@ -208,6 +212,11 @@ final class EngineCore {
     func deviceFailed(_ error: ExecutorError) {
         log("the device failed: \(error.message)")
         finish(.deviceFailed)
+    }
+
+    func deviceFaulted(_ message: String, concernsAll: Bool) {
+        log(message)
+        finish(concernsAll ? .deviceFault : .deviceFailed)
     }
 
     // MARK: The end

@@ -12,6 +12,8 @@ public enum EngineExit: Int32, Sendable, Equatable {
     case abandoned = 12
     /// Its supervisor is gone.
     case supervisorGone = 13
+    /// Its device had an error that all engines on it have: a fatal fault, or the loss of the MPS server.
+    case deviceFault = 14
     /// It could not start, and another start would end in the same way: the model or a setting (`EX_CONFIG` of
     /// sysexits.h).
     case misconfigured = 78

@@ -60,6 +60,9 @@ public struct EngineHostOptions: Sendable {
     public var vocabulary: (@Sendable (Int) throws -> TokenVocabulary)?
     /// Host work that is added for a study.
     public var stalls = HostStalls()
+    /// For tests: directory of an MPS daemon whose client the engine becomes, to fail as a CUDA program does; `nil` for
+    /// none.
+    public var faultPortDirectory: String?
 
     public init(modelPath: String, address: LinkAddress, keyValueBytes: Int) {
         self.modelPath = modelPath
@@ -81,7 +84,12 @@ public enum EngineHost {
         let eventLoop = MultiThreadedEventLoopGroup(numberOfThreads: 1).next()
         let service: EngineService
         do throws(EngineHostError) {
-            service = try start(options, on: eventLoop, log: log)
+            let faultPort = try attach(options)
+            service = try start(
+                options, on: eventLoop,
+                attachProof: options.faultPortDirectory == nil
+                    ? "" : faultPort == nil ? EngineHello.detached : EngineHello.attached, log: log)
+            if let faultPort { try watch(faultPort, for: service) }
             try SignalPipe.install([SIGTERM, SIGINT], on: eventLoop) { service.terminate() }
         } catch {
             log(error.message)
@@ -91,9 +99,31 @@ public enum EngineHost {
         switch exit {
         case .drained: service.shutdown()
         case .deviceFailed: try? service.closeLink().wait()
+        // At once: the server takes no new clients before all of its old ones are gone.
+        case .deviceFault: break
         case .startFailed, .abandoned, .supervisorGone, .misconfigured: break
         }
         return exit
+    }
+
+    private static func attach(_ options: EngineHostOptions) throws(EngineHostError) -> FaultPort? {
+        guard let directory = options.faultPortDirectory else { return nil }
+        do {
+            return try FaultPort(pipeDirectory: directory)
+        } catch {
+            guard case .refused(let code) = error else { return nil }
+            let remedy =
+                code == 808 || code == 809
+                ? ": it has as many clients as it can have; lower --engines, or end others" : ""
+            throw EngineHostError(message: "the MPS server refuses the engine with CUDA error \(code)\(remedy)")
+        }
+    }
+
+    private static func watch(_ port: FaultPort, for service: EngineService) throws(EngineHostError) {
+        let isWatched = port.watch { code, concernsAll in
+            service.deviceFaulted("CUDA error \(code) on its device", concernsAll: concernsAll)
+        }
+        guard isWatched else { throw EngineHostError(message: "a thread for the fault port could not be started") }
     }
 
     /// Opens the model, loads it into a CPU executor and serves it; see ``EngineService``.
@@ -102,6 +132,7 @@ public enum EngineHost {
     public static func start(
         _ options: EngineHostOptions,
         on eventLoop: any EventLoop,
+        attachProof: String = "",
         log: @escaping @Sendable (String) -> Void
     ) throws(EngineHostError) -> EngineService {
         let checkpoint: Checkpoint
@@ -159,6 +190,8 @@ public enum EngineHost {
         )
         serviceOptions.vocabulary = options.vocabulary
         serviceOptions.stalls = options.stalls
+        serviceOptions.probesDevice = true
+        serviceOptions.attachProof = attachProof
         return try EngineService.start(
             executor: executor,
             options: serviceOptions,

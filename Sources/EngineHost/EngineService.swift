@@ -31,6 +31,10 @@ public struct EngineServiceOptions: Sendable {
     public var vocabulary: (@Sendable (Int) throws -> TokenVocabulary)?
     /// Host work that is added for a study.
     public var stalls = HostStalls()
+    /// Whether a few tokens are computed before anybody is told that the engine serves.
+    public var probesDevice = false
+    /// What the device says of being shared; see ``EngineHello/attachProof``.
+    public var attachProof = ""
 
     public init(
         index: UInt32,
@@ -92,10 +96,16 @@ public final class EngineService: Sendable {
         log: @escaping @Sendable (String) -> Void
     ) throws(EngineHostError) -> EngineService {
         let box = NIOLoopBoundBox.makeEmptyBox(valueType: EngineCore.self, eventLoop: eventLoop)
+        let probe = DeviceProbe(eventLoop: eventLoop, vocabularySize: options.vocabularySize)
         let handlers = StepLoopHandlers { report in
-            eventLoop.execute { box.value?.deliver(report) }
+            eventLoop.execute {
+                // Until there is a core, all that runs is the probe.
+                if let core = box.value { core.deliver(report) } else { probe.deliver(report) }
+            }
         } fatal: { error in
-            eventLoop.execute { box.value?.deviceFailed(error) }
+            eventLoop.execute {
+                if let core = box.value { core.deviceFailed(error) } else { probe.deviceFailed(error) }
+            }
         }
         let loop: StepLoop
         do {
@@ -115,7 +125,8 @@ public final class EngineService: Sendable {
             )
         }
         do {
-            return try start(loop, box, options, on: eventLoop, log: log)
+            let probed = options.probesDevice ? try probe.run(on: loop) : SchedulerCounters()
+            return try start(loop, probed, box, options, on: eventLoop, log: log)
         } catch {
             loop.stop()
             loop.join()
@@ -125,6 +136,7 @@ public final class EngineService: Sendable {
 
     private static func start(
         _ loop: StepLoop,
+        _ probed: SchedulerCounters,
         _ box: NIOLoopBoundBox<EngineCore?>,
         _ options: EngineServiceOptions,
         on eventLoop: any EventLoop,
@@ -142,7 +154,8 @@ public final class EngineService: Sendable {
             keyValueBlocks: UInt32(clamping: loop.description.blockCount),
             maximumContextLength: UInt32(clamping: loop.description.maximumSequenceLength),
             maximumSequences: UInt32(clamping: options.scheduler.slots),
-            device: loop.description.capabilities.device
+            device: loop.description.capabilities.device,
+            attachProof: options.attachProof
         )
         let rules = RequestRules(
             vocabularySize: options.vocabularySize,
@@ -169,6 +182,7 @@ public final class EngineService: Sendable {
                             eventLoop: eventLoop, vocabularySize: options.vocabularySize,
                             makeVocabulary: options.vocabulary),
                         statistics: EngineStatistics(totalBlocks: totalBlocks),
+                        probed: probed,
                         eventLoop: eventLoop,
                         drainTimeout: options.drainTimeout,
                         end: end,
@@ -222,6 +236,11 @@ public final class EngineService: Sendable {
         self.loop = loop
         self.server = server
         self.core = core
+    }
+
+    /// Ends the engine because of what happened to its device; every request goes on elsewhere.
+    public func deviceFaulted(_ message: String, concernsAll: Bool) {
+        eventLoop.execute { [core] in core.value?.deviceFaulted(message, concernsAll: concernsAll) }
     }
 
     /// What a termination signal asks for: the first time to drain, the second time to end at once.

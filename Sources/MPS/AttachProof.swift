@@ -4,7 +4,7 @@
 /// without a word; so an engine gets no request before the daemon lists it.
 public enum AttachProof {
     /// What is known of an engine.
-    public struct Engine: Sendable, Equatable {
+    public struct Engine: Sendable, Hashable {
         public var process: ProcessIdentity
         /// In the environment of its processes.
         public var token: String
@@ -18,12 +18,20 @@ public enum AttachProof {
         }
     }
 
-    public enum Verdict: Sendable, Equatable {
+    public enum Verdict: Sendable, Equatable, CustomStringConvertible {
         case attached
         /// It is not among the clients.
         case detached
         /// Nothing can be said, for this reason; to be treated like ``detached``.
         case unknown(String)
+
+        public var description: String {
+            switch self {
+            case .attached: "it is a client of the MPS daemon"
+            case .detached: "it is no client of the MPS daemon: it would run by time slices"
+            case .unknown(let reason): "it cannot be told whether it is a client of the MPS daemon: \(reason)"
+            }
+        }
     }
 
     /// Judges every engine. `clients` must come from an answer seen to its end.

@@ -11,13 +11,15 @@ struct DaemonProcess {
 
     /// - Throws: ``MPSError`` if it cannot be started; that it ends at once is seen later.
     init(
-        programs: MPSPrograms, directories: MPSDirectories, environment: [String: String], device: String?
+        programs: MPSPrograms, directories: MPSDirectories, environment: [String: String], device: String?,
+        version: ControlProtocol
     ) throws(MPSError) {
         try directories.make()
         var variables = environment.filter { !$0.key.hasPrefix("CUDA_MPS_") }
         variables["PATH"] = programs.searchPath(environment["PATH"])
         variables["CUDA_MPS_PIPE_DIRECTORY"] = directories.pipe
         variables["CUDA_MPS_LOG_DIRECTORY"] = directories.log
+        if version == .version3 { variables["CUDA_MPS_PROTOCOL_VERSION"] = "3" }
         // By UUID: daemon and clients count ordinals each for themselves.
         variables["CUDA_VISIBLE_DEVICES"] = device ?? environment["CUDA_VISIBLE_DEVICES"]
         let null = open("/dev/null", O_RDONLY | O_CLOEXEC)

@@ -47,6 +47,10 @@ public final class MPSController: Sendable {
         /// No more requests to engines of this GPU, and no new engines.
         case hold
         case admit
+        /// What ``MPSController/prove(_:proof:)`` found out.
+        case proved(engine: Int, AttachProof.Verdict)
+        /// Given up for a while: many restarts did not help.
+        case failed
         case log(String)
     }
 
@@ -66,6 +70,7 @@ public final class MPSController: Sendable {
     private struct Shared {
         var events: [MPSEvent] = []
         var engines: [Int: ProcessIdentity] = [:]
+        var proofs: [Int: AttachProof.Engine] = [:]
         var status = Status()
         var isStopping = false
     }
@@ -100,7 +105,17 @@ public final class MPSController: Sendable {
     }
 
     /// Its process has ended.
-    public func engineEnded(_ engine: Int) { tell(.engineEnded(engine)) }
+    public func engineEnded(_ engine: Int) {
+        shared.withLock { $0.proofs[engine] = nil }
+        tell(.engineEnded(engine))
+    }
+
+    /// Finds out whether an engine is a client of the daemon; answered by ``Request/proved(engine:_:)``, unless the
+    /// engine ends before.
+    public func prove(_ engine: Int, proof: AttachProof.Engine) {
+        shared.withLock { $0.proofs[engine] = proof }
+        awaken()
+    }
 
     /// It makes no progress while others do.
     public func engineStuck(_ engine: Int) { tell(.engineStuck(engine)) }
@@ -116,6 +131,10 @@ public final class MPSController: Sendable {
 
     private func tell(_ event: MPSEvent) {
         shared.withLock { $0.events.append(event) }
+        awaken()
+    }
+
+    private func awaken() {
         var byte: UInt8 = 1
         _ = write(wake.writer, &byte, 1)
     }
@@ -126,12 +145,18 @@ public final class MPSController: Sendable {
         worker.handle(.begin, engines: [:])
         publish(worker.status)
         while true {
-            let (events, engines, isStopping) = shared.withLock { shared in
+            let (events, engines, proofs, isStopping) = shared.withLock { shared in
                 defer { shared.events = [] }
-                return (shared.events, shared.engines, shared.isStopping)
+                return (shared.events, shared.engines, shared.proofs, shared.isStopping)
             }
             for event in events { worker.handle(event, engines: engines) }
             worker.turn(engines: engines)
+            let judged = worker.prove(proofs, engines: engines)
+            shared.withLock { shared in
+                // An engine that ended and came again meanwhile has another proof to give.
+                for (engine, _) in judged where shared.proofs[engine] == proofs[engine] { shared.proofs[engine] = nil }
+            }
+            for (engine, verdict) in judged { request(.proved(engine: engine, verdict)) }
             publish(worker.status)
             if isStopping && worker.status.phase == .absent { return }
             guard shared.withLock({ $0.events.isEmpty }) else { continue }

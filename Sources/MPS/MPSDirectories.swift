@@ -11,6 +11,9 @@ public struct MPSDirectories: Sendable, Equatable {
     /// Of the servers' logs.
     public var log: String
 
+    /// The daemon's own log: what it prints as a foreground child, or where one in the background puts it.
+    public var controlLog: String
+
     /// A daemon of 535 with a longer path ends without a word.
     public static let maximumPathBytes = 87
 
@@ -23,13 +26,29 @@ public struct MPSDirectories: Sendable, Equatable {
         parent = "\(base)/tandem-mps-\(user ?? getuid())-\(name)"
         pipe = parent + "/pipe"
         log = parent + "/log"
+        controlLog = parent + "/control.log"
         guard pipe.utf8.count <= Self.maximumPathBytes else {
             throw .pathTooLong(path: pipe, limit: Self.maximumPathBytes)
         }
     }
 
-    /// The daemon's own log: what it prints as a foreground child.
-    public var controlLog: String { parent + "/control.log" }
+    /// Those of somebody else's daemon.
+    ///
+    /// - Parameters:
+    ///   - pipe: null for what `environment` says, or CUDA's default.
+    ///   - environment: may name the directory of the logs.
+    public init(external pipe: String?, environment: [String: String]) throws(MPSError) {
+        self.pipe = pipe ?? environment["CUDA_MPS_PIPE_DIRECTORY"] ?? Self.usualPipe
+        parent = "/" + self.pipe.split(separator: "/").dropLast().joined(separator: "/")
+        log = environment["CUDA_MPS_LOG_DIRECTORY"] ?? "/var/log/nvidia-mps"
+        controlLog = log + "/control.log"
+        guard self.pipe.utf8.count <= Self.maximumPathBytes else {
+            throw .pathTooLong(path: self.pipe, limit: Self.maximumPathBytes)
+        }
+    }
+
+    /// Where CUDA programs look for a daemon if nothing else is said.
+    public static let usualPipe = "/tmp/nvidia-mps"
 
     /// The log of the servers.
     public var serverLog: String { log + "/server.log" }

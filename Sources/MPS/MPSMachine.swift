@@ -29,7 +29,14 @@ public struct MPSMachine: Sendable {
         /// Having served so long makes earlier restarts forgotten.
         public var healthyAfter = Duration.seconds(60)
 
-        public init() {}
+        /// - Parameter scale: factor on all times.
+        public init(scale: Double = 1) {
+            let times: [WritableKeyPath<Limits, Duration>] = [
+                \.start, \.initialize, \.terminateClient, \.killEngine, \.killGroup, \.quit, \.killServer, \.killDaemon,
+                \.probe, \.retry, \.firstDelay, \.maximumDelay, \.failedDelay, \.healthyAfter,
+            ]
+            for time in times { self[keyPath: time] = self[keyPath: time] * scale }
+        }
     }
 
     public let limits: Limits
@@ -313,9 +320,10 @@ public struct MPSMachine: Sendable {
     private mutating func serversGone(_ now: Duration, _ actions: inout [MPSAction]) {
         guard rung == .killServer else { return }
         if daemonLives {
-            actions.append(.query)
+            // At the end nobody waits for an answer: free of its server, the daemon quits, or is killed next.
+            if !isStopping { actions.append(.query) }
         } else {
-            afterDaemon(now, &actions)
+            afterDaemonOrEnd(now, &actions)
         }
     }
 

@@ -18,7 +18,13 @@ struct MPSWorker: ~Copyable {
     private var clients: [Int32] = []
     /// Servers that the log called ready; null where there is no log of ours to look at.
     private var readyServers: Set<Int32>?
+    /// How often each engine was looked for in vain.
+    private var searches: [AttachProof.Engine: Int] = [:]
     private let began = ContinuousClock.now
+
+    /// A client is listed before CUDA tells the engine so; some patience costs little, though, and a busy daemon may
+    /// not answer at once.
+    private static let searchesForClient = 10
 
     /// Logs are looked at so often.
     private static let logPause = Duration.milliseconds(100)
@@ -32,7 +38,8 @@ struct MPSWorker: ~Copyable {
             limit: configuration.queryLimit)
         killer = MPSKiller(pipeDirectory: configuration.directories.pipe)
         machine = MPSMachine(ownership: configuration.ownership, limits: configuration.limits)
-        let limit = configuration.logLimit
+        // What is not ours is not cut.
+        let limit = configuration.ownership.mayEndIt ? configuration.logLimit : Int.max
         controlLog = LogTail(path: configuration.directories.controlLog, limit: limit, fromEnd: true)
         serverLog = LogTail(path: configuration.directories.serverLog, limit: limit, fromEnd: true)
     }
@@ -74,9 +81,34 @@ struct MPSWorker: ~Copyable {
     mutating func handle(_ event: MPSEvent, engines: [Int: ProcessIdentity]) {
         var events = [event]
         while !events.isEmpty {
+            let before = machine.phase
             let actions = machine.handle(events.removeFirst(), now: now)
             for action in actions { events += perform(action, engines: engines) }
+            if machine.phase == .failed && before != .failed { request(.failed) }
         }
+    }
+
+    /// Looks for engines among the daemon's clients; returns what is known of them by now.
+    mutating func prove(
+        _ proofs: [Int: AttachProof.Engine], engines: [Int: ProcessIdentity]
+    ) -> [Int: AttachProof.Verdict] {
+        searches = searches.filter { proofs.values.contains($0.key) }
+        // While something is being recovered the daemon may not answer, and the engines will go.
+        guard !proofs.isEmpty, machine.rung == nil else { return [:] }
+        let event = query()
+        handle(event, engines: engines)
+        var verdicts: [Int: AttachProof.Verdict] = [:]
+        if case .answered = event {
+            verdicts = AttachProof.judge(proofs, clients: clients.map { ControlClient(pid: $0, server: 0) })
+        } else {
+            verdicts = proofs.mapValues { _ in .unknown("the MPS daemon does not say who its clients are") }
+        }
+        for (engine, verdict) in verdicts where verdict != .attached {
+            guard let proof = proofs[engine] else { continue }
+            searches[proof, default: 0] += 1
+            if searches[proof, default: 0] < Self.searchesForClient { verdicts[engine] = nil }
+        }
+        return verdicts
     }
 
     private mutating func readLogs(engines: [Int: ProcessIdentity]) {
@@ -136,7 +168,7 @@ struct MPSWorker: ~Copyable {
         do {
             daemon = try DaemonProcess(
                 programs: configuration.programs, directories: configuration.directories,
-                environment: configuration.environment, device: configuration.device)
+                environment: configuration.environment, device: configuration.device, version: configuration.version)
             return .daemonStarted
         } catch {
             return .daemonNotStarted(reason: "\(error)")

@@ -25,10 +25,22 @@ public enum MPSRole: Sendable, Equatable {
     }
 }
 
-/// A process of MPS that works in one pipe directory.
+/// A process of MPS.
 public struct MPSProcess: Sendable, Equatable {
     public var identity: ProcessIdentity
     public var parent: Int32
     public var user: UInt32
     public var role: MPSRole
+    /// What its environment names; null if that is hidden, or it names none.
+    public var pipeDirectory: String?
+
+    public init(
+        identity: ProcessIdentity, parent: Int32, user: UInt32, role: MPSRole, pipeDirectory: String? = nil
+    ) {
+        self.identity = identity
+        self.parent = parent
+        self.user = user
+        self.role = role
+        self.pipeDirectory = pipeDirectory
+    }
 }

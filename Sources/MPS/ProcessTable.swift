@@ -38,18 +38,22 @@ public struct ProcessTable: Sendable {
 
     /// Processes of MPS whose environment names this pipe directory: a daemon, and servers that may have outlived it.
     public func processes(inPipeDirectory directory: String) -> [MPSProcess] {
+        mpsProcesses().filter { $0.pipeDirectory == directory }
+    }
+
+    /// All processes of MPS; those of other users without their directories, unless this user may see them.
+    public func mpsProcesses() -> [MPSProcess] {
         var found: [MPSProcess] = []
         for name in Self.names(in: root) {
             guard let pid = Int32(name), let fields = statFields(pid), fields.count > 19, fields[0] != "Z",
-                let start = UInt64(fields[19]), let parent = Int32(fields[1]), let role = role(of: pid),
-                variable("CUDA_MPS_PIPE_DIRECTORY", of: pid) == directory
+                let start = UInt64(fields[19]), let parent = Int32(fields[1]), let role = role(of: pid)
             else { continue }
             var status = stat()
             guard stat("\(root)/\(pid)", &status) == 0 else { continue }
             found.append(
                 MPSProcess(
                     identity: ProcessIdentity(pid: pid, startTime: start), parent: parent, user: status.st_uid,
-                    role: role))
+                    role: role, pipeDirectory: variable("CUDA_MPS_PIPE_DIRECTORY", of: pid)))
         }
         return found.sorted { $0.identity.pid < $1.identity.pid }
     }
@@ -88,7 +92,7 @@ public struct ProcessTable: Sendable {
     }
 
     /// The fields of `stat` behind the name, which may hold blanks and brackets: state, parent, …
-    private func statFields(_ pid: Int32) -> [Substring]? {
+    func statFields(_ pid: Int32) -> [Substring]? {
         guard let bytes = Self.read("\(root)/\(pid)/stat", limit: 4096),
             let end = bytes.lastIndex(of: UInt8(ascii: ")"))
         else { return nil }

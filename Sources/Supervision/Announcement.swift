@@ -41,6 +41,9 @@ struct Announcement {
             """
     }
 
+    /// In one line.
+    var summary: String { "\(what) at \(url)" }
+
     private var what: String {
         guard models.count == 1 else {
             let serving = models.count { $0.device != nil }

@@ -4,17 +4,18 @@ internal import Glibc
 
 /// A private directory with a short path for the sockets of one supervisor: `tandem-<uid>-<pid>`. A lock inside tells
 /// a living owner from remains.
-final class RunDirectory {
+public final class RunDirectory {
     let path: String
     private let lock: Int32
 
     /// Makes the directory, and removes those of supervisors that are gone.
     ///
-    /// - Parameter base: where; a directory whose sockets fit into the 107 bytes of a Unix socket address.
-    init(base: String) throws(SupervisionError) {
-        let prefix = "tandem-\(getuid())-"
-        Self.removeRemains(in: base, prefix: prefix)
-        let path = try Self.make("\(base)/\(prefix)\(getpid())")
+    /// - Parameters:
+    ///   - base: where; a directory whose sockets fit into the 107 bytes of a Unix socket address.
+    ///   - clean: called with the directory of a supervisor that is gone, before it is removed.
+    init(base: String, clean: (String) -> Void = { _ in }) throws(SupervisionError) {
+        Self.removeRemains(in: base, clean)
+        let path = try Self.make("\(base)/tandem-\(getuid())-\(getpid())")
         let lock = open(path + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard lock >= 0, flock(lock, LOCK_EX | LOCK_NB) == 0 else {
             let code = errno
@@ -39,7 +40,7 @@ final class RunDirectory {
     }
 
     /// XDG_RUNTIME_DIR if it is usable and short enough, else /tmp.
-    static func base(environment: [String: String]) -> String {
+    public static func base(environment: [String: String]) -> String {
         guard let directory = environment["XDG_RUNTIME_DIR"], directory.hasPrefix("/"), directory.utf8.count <= 60,
             access(directory, W_OK | X_OK) == 0
         else { return "/tmp" }
@@ -51,20 +52,34 @@ final class RunDirectory {
         close(lock)
     }
 
-    private static func removeRemains(in base: String, prefix: String) {
-        for name in names(in: base) where name.hasPrefix(prefix) {
-            guard let number = name.dropFirst(prefix.count).split(separator: "-").first, let pid = Int32(number),
-                pid > 0
-            else { continue }
+    /// Run directories, of the living and of the dead, with the process ids in their names.
+    ///
+    /// - Parameter isAnyones: whether those of other users count; else only this user's do.
+    static func all(in base: String, isAnyones: Bool = false) -> [(path: String, pid: Int32)] {
+        names(in: base).compactMap { name in
+            let parts = name.split(separator: "-", omittingEmptySubsequences: false)
+            guard parts.count >= 3, parts[0] == "tandem", let user = UInt32(parts[1]), let pid = Int32(parts[2]),
+                pid > 0, isAnyones || user == getuid()
+            else { return nil }
             let path = "\(base)/\(name)"
             var status = stat()
-            guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR, status.st_uid == getuid() else {
-                continue
+            // In a directory that is open to all, somebody else may have chosen the name.
+            guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR, status.st_uid == user else {
+                return nil
             }
+            return (path, pid)
+        }
+    }
+
+    private static func removeRemains(in base: String, _ clean: (String) -> Void) {
+        for (path, pid) in all(in: base) {
             let lock = open(path + "/lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW)
             // Without a lock it may be a directory in the making.
             let isDead = lock >= 0 ? flock(lock, LOCK_EX | LOCK_NB) == 0 : pid == getpid() || !exists(pid)
-            if isDead { remove(path) }
+            if isDead {
+                clean(path)
+                remove(path)
+            }
             if lock >= 0 { close(lock) }
         }
     }
@@ -79,7 +94,7 @@ final class RunDirectory {
         rmdir(path)
     }
 
-    private static func names(in directory: String) -> [String] {
+    static func names(in directory: String) -> [String] {
         guard let stream = opendir(directory) else { return [] }
         defer { closedir(stream) }
         var names: [String] = []

@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 internal import Glibc
+public import MPS
 
 /// Why a supervisor could not start its work.
 public enum SupervisionError: Error, Sendable, Equatable, CustomStringConvertible {
@@ -9,6 +10,8 @@ public enum SupervisionError: Error, Sendable, Equatable, CustomStringConvertibl
     case notEnoughMemory(neededBytes: UInt64, availableBytes: UInt64, contextLength: Int)
     case keyValueMemoryTooSmall(givenBytes: UInt64, neededBytes: UInt64, contextLength: Int)
     case planDoesNotFit(MemoryPlan)
+    case noProgram(String, reason: String)
+    case sharing(MPSError)
     case system(operation: String, subject: String, errno: Int32)
 
     public var description: String {
@@ -37,6 +40,10 @@ public enum SupervisionError: Error, Sendable, Equatable, CustomStringConvertibl
                 + "\(ByteCountText.text(MemoryPlan.margin(of: plan.availableBytes))) are kept free: lower --engines, "
                 + "--kv-cache-memory, --max-model-len, --max-num-batched-tokens or --max-num-seqs, or take a smaller "
                 + "number format with --cpu-compute"
+        case .noProgram(let program, let reason):
+            return "cannot run \(program): \(reason)"
+        case .sharing(let error):
+            return "\(error)"
         case .system(let operation, let subject, let code):
             return "cannot \(operation) \(subject): \(String(cString: strerror(code)))"
         }

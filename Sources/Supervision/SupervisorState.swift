@@ -2,69 +2,33 @@
 
 internal import EngineLink
 
-/// A process under supervision.
-enum Child: Hashable, Sendable, CustomStringConvertible {
-    case gateway
-    case engine(Int)
-
-    var description: String {
-        switch self {
-        case .gateway: "gateway"
-        case .engine(let index): "engine \(index)"
-        }
-    }
-}
-
-/// What happens to a supervisor. Times are durations since any fixed instant.
-enum SupervisorEvent: Equatable {
-    case begin
-    case started(Child, pid: Int32)
-    /// It serves. `detail` is what it says of itself, for people.
-    case ready(Child, detail: String)
-    case ended(Child, ChildExit)
-    /// It gave a sign of life.
-    case heartbeat(Child, progress: UInt64, isWorking: Bool)
-    /// Time has passed; deadlines may be due.
-    case timePassed
-    case stopRequested(signal: Int32)
-}
-
-/// What a supervisor shall do.
-enum SupervisorAction: Equatable {
-    case start(Child)
-    /// Ask to finish: SIGTERM.
-    case terminate(Child)
-    /// SIGKILL to its process group.
-    case kill(Child)
-    case closeListener
-    case sendRoster(Roster)
-    /// Every model can answer from now on, but those that do not start. The devices are one a model, null for those.
-    case announce(devices: [String?])
-    case log(SupervisorOutput.Severity, String)
-    case exit(code: Int32)
-}
-
 /// Decides all that a supervisor does; knows no process, no socket and no clock.
 struct SupervisorState {
-    private enum Phase: Equatable {
+    enum Phase: Equatable {
         case serving
         /// The gateway finishes its streams.
         case drainingGateway
         case drainingEngines
+        /// No child is left; what keeps the common device working ends.
+        case endingSharing
         /// Everything was killed and is only waited for.
         case killing
     }
 
-    private enum Condition: Equatable {
+    enum Condition: Equatable {
         case idle
+        /// It may start as soon as the common device, and engines that start before it, let it.
+        case due
         case starting
+        /// It says that it serves; whether it does so on the common device is being found out.
+        case proving
         case ready
         /// It hangs and was killed; its end is still to come.
         case killed
         case waiting(until: Duration)
     }
 
-    private struct Record {
+    struct Record {
         var condition = Condition.idle
         var pid: Int32 = 0
         var startedAt = Duration.zero
@@ -82,9 +46,22 @@ struct SupervisorState {
         var isWorking = false
         /// Why it was killed.
         var hang: String?
+        /// Of an external engine: why it is not known to compute.
+        var doubt = ""
+        /// Of an external engine: it is drained, and has nothing in hand.
+        var isIdle = false
+        /// When it is killed by ourselves, if what keeps the common device working has not.
+        var killAt: Duration?
+        /// Its end is not its own fault.
+        var isBlameless = false
 
         /// Whether there is a process, or one was just asked for.
-        var isAlive: Bool { condition == .starting || condition == .ready || condition == .killed }
+        var isAlive: Bool {
+            switch condition {
+            case .starting, .proving, .ready, .killed: true
+            case .idle, .due, .waiting: false
+            }
+        }
     }
 
     /// Deaths before the first answer after which a start counts as failed.
@@ -92,28 +69,53 @@ struct SupervisorState {
     /// How long engines get to end after SIGTERM, and the gateway beyond its drain time.
     static let killGrace = Duration.seconds(5)
 
-    private let addresses: [String]
-    private let groups: [EngineGroup]
+    var addresses: [String]
+    let external: ExternalRules
+    let groups: [EngineGroup]
     /// Of each group, whether it counts as one that does not start. Until the announcement only.
-    private var doesNotStart: [Bool]
-    private let shutdownTimeout: Duration
-    private let hangLimits: HangLimits
-    private var phase = Phase.serving
-    private var phaseDeadline: Duration?
-    private var wasAnnounced = false
-    private var gateway = Record(policy: RestartPolicy(settings: .gateway))
-    private var engines: [Record]
-    private var roster = Roster()
-    private var exitCode: Int32 = 0
-    private var hasExited = false
+    var doesNotStart: [Bool]
+    let shutdownTimeout: Duration
+    let hangLimits: HangLimits
+    /// How engines share a device; null if they do not.
+    let sharing: SharingRules?
+    /// Whether engines may start.
+    var isAdmitting: Bool
+    /// How often engines were let in, but for nothing: none served before they had to go.
+    var vainAdmissions = 0
+    /// After a fault of the common device.
+    var startNotBefore = Duration.zero
+    /// Of the common device's faults.
+    var faultPolicy = RestartPolicy(settings: .engine)
+    /// What shares the device has ended.
+    var sharingHasEnded: Bool
+    var phase = Phase.serving
+    var phaseDeadline: Duration?
+    var wasAnnounced = false
+    var gateway = Record(policy: RestartPolicy(settings: .gateway))
+    var engines: [Record]
+    var roster = Roster()
+    var administration: Administration
+    var memory: MemoryWatch
+    var exitCode: Int32 = 0
+    var hasExited = false
 
     /// - Parameters:
     ///   - addresses: where the link of each engine is.
     ///   - groups: the models that these engines run.
+    ///   - external: which engines are none of Tandem's own.
+    ///   - sharing: null if engines share no device.
+    ///   - memory: what is known of the memory that engines may take.
     init(
-        addresses: [String], groups: [EngineGroup], shutdownTimeout: Duration, hangLimits: HangLimits = HangLimits()
+        addresses: [String], groups: [EngineGroup], shutdownTimeout: Duration, hangLimits: HangLimits = HangLimits(),
+        external: ExternalRules = ExternalRules(), sharing: SharingRules? = nil, memory: MemoryWatch = MemoryWatch()
     ) {
+        self.external = external
         self.hangLimits = hangLimits
+        self.memory = memory
+        administration = Administration(orders: addresses.map { _ in nil })
+        self.sharing = sharing
+        isAdmitting = sharing == nil
+        sharingHasEnded = sharing == nil
         self.addresses = addresses
         self.groups = groups
         doesNotStart = groups.map { _ in false }
@@ -131,7 +133,10 @@ struct SupervisorState {
             return nil
         }
         let hangs = phase == .serving ? children.compactMap { hangDeadline(of: $0) } : []
-        return (restarts + hangs + [phaseDeadline].compactMap { $0 }).min()
+        let kills = engines.compactMap(\.killAt)
+        let start = isAdmitting && engines.contains { $0.condition == .due } && startNotBefore > .zero
+        let starts = (start ? [startNotBefore] : []) + children.compactMap { startDeadline(of: $0) }
+        return (restarts + hangs + kills + starts + [phaseDeadline, administrationDeadline].compactMap { $0 }).min()
     }
 
     /// The roster that was sent last.
@@ -146,20 +151,37 @@ struct SupervisorState {
             for child in children { start(child, at: now, &actions) }
         case .started(let child, let pid):
             self[child].pid = pid
+            tellStarted(child, pid, &actions)
             // A new gateway knows nothing yet.
             if child == .gateway { actions.append(.sendRoster(roster)) }
+        case .placed(let engine, let address, let program):
+            placed(engine, at: address, program)
+        case .reported(let report):
+            reported(report, at: now, &actions)
         case .ready(let child, let detail):
-            becameReady(child, detail, at: now, &actions)
+            saysReady(child, detail, at: now, &actions)
         case .ended(let child, let exit):
+            tellEnded(child, exit, at: now, &actions)
             ended(child, exit, at: now, &actions)
+        case .sharing(let event):
+            handle(event, at: now, &actions)
         case .heartbeat(let child, let progress, let isWorking):
             heard(child, progress, isWorking, at: now)
         case .timePassed:
             killHanging(at: now, &actions)
+            killLate(at: now, &actions)
             timePassed(at: now, &actions)
+            administrationTimePassed(at: now, &actions)
         case .stopRequested(let signal):
             stop(signal, at: now, &actions)
+        case .administer(let command, let connection):
+            let reply = administer(command, at: now, &actions)
+            actions.append(.answer(reply, connection: connection))
+        case .memoryRead(let samples):
+            memoryRead(samples, at: now, &actions)
         }
+        advanceRollingRestart(at: now, &actions)
+        startDueEngines(at: now, &actions)
         updateRoster(&actions)
         finishIfDone(at: now, &actions)
         return actions
@@ -167,20 +189,47 @@ struct SupervisorState {
 
     // MARK: - Serving
 
-    private mutating func start(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
+    /// Starts a child, an engine as soon as it may.
+    mutating func start(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
+        if child != .gateway, sharing != nil || isExternal(child) {
+            self[child].condition = .due
+        } else {
+            startNow(child, at: now, &actions)
+        }
+    }
+
+    mutating func startNow(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
         self[child].condition = .starting
+        self[child].doubt = ""
+        self[child].isIdle = false
         self[child].startedAt = now
         self[child].readyAt = nil
         self[child].hang = nil
+        self[child].killAt = nil
+        self[child].isBlameless = false
+        // Whoever asked for its end has what was wanted.
+        if case .engine(let index) = child, case .end = administration.orders[index] {
+            administration.orders[index] = nil
+        }
         actions.append(.start(child))
     }
 
-    private mutating func becameReady(
+    /// It says that it serves.
+    mutating func saysReady(
         _ child: Child, _ detail: String, at now: Duration, _ actions: inout [SupervisorAction]
     ) {
         guard self[child].condition == .starting else { return }
-        self[child].condition = .ready
         self[child].detail = detail
+        if case .engine(let index) = child, sharing != nil {
+            self[child].condition = .proving
+            actions.append(.sharing(.prove(engine: index)))
+        } else {
+            becameReady(child, at: now, &actions)
+        }
+    }
+
+    mutating func becameReady(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
+        self[child].condition = .ready
         self[child].readyAt = now
         self[child].isWorking = false
         self[child].heardAt = now
@@ -193,7 +242,7 @@ struct SupervisorState {
         announceIfDue(&actions)
     }
 
-    private mutating func announceIfDue(_ actions: inout [SupervisorAction]) {
+    mutating func announceIfDue(_ actions: inout [SupervisorAction]) {
         guard !wasAnnounced, phase == .serving, gateway.condition == .ready else { return }
         let ready = groups.map { group in group.engines.first { engines[$0].condition == .ready } }
         guard zip(ready, doesNotStart).allSatisfy({ $0 != nil || $1 }), ready.contains(where: { $0 != nil }) else {
@@ -203,14 +252,22 @@ struct SupervisorState {
         actions.append(.announce(devices: ready.map { $0.map { engines[$0].detail } }))
     }
 
-    private mutating func ended(
+    mutating func ended(
         _ child: Child, _ exit: ChildExit, at now: Duration, _ actions: inout [SupervisorAction]
     ) {
         let served = self[child].readyAt.map { now - $0 } ?? .zero
         self[child].pid = 0
+        self[child].killAt = nil
         self[child].lastExit = self[child].hang.map { "was killed: \($0)" } ?? exit.description
         guard phase == .serving else {
             self[child].condition = .idle
+            return
+        }
+        if endedAsOrdered(child, exit, at: now, &actions) { return }
+        guard !self[child].isBlameless else {
+            self[child].restarts += 1
+            self[child].condition = .due
+            actions.append(.log(.warning, "\(title(child)) \(self[child].lastExit); starting it again with the others"))
             return
         }
         let decision = self[child].policy.died(after: served)
@@ -243,7 +300,7 @@ struct SupervisorState {
     }
 
     /// A model of which no engine lives is not kept waiting for long: the engine that is due first is started soon.
-    private mutating func hurry(_ group: Int, at now: Duration) {
+    mutating func hurry(_ group: Int, at now: Duration) {
         var first: (index: Int, until: Duration)?
         for index in groups[group].engines {
             guard case .waiting(let until) = engines[index].condition else { return }
@@ -256,7 +313,7 @@ struct SupervisorState {
 
     /// Before the first answer a start that cannot succeed ends the program, so that the user sees it fail. One of
     /// several models alone does not: the others are served.
-    private mutating func reasonToGiveUp(_ child: Child, _ exit: ChildExit) -> String? {
+    mutating func reasonToGiveUp(_ child: Child, _ exit: ChildExit) -> String? {
         guard !wasAnnounced else { return nil }
         if let group = group(of: child) {
             let isOver =
@@ -269,18 +326,23 @@ struct SupervisorState {
         } else {
             guard exit.isPermanent || gateway.policy.deathsInARow >= Self.deathsUntilStartFails else { return nil }
         }
+        let who = child == .gateway ? "the gateway" : title(child)
         return exit.isPermanent
-            ? "cannot start: the \(title(child)) said why above"
-            : "cannot start: the \(title(child)) \(exit), \(Self.deathsUntilStartFails) times in a row"
+            ? "cannot start: \(who) said why above"
+            : "cannot start: \(who) \(self[child].lastExit), \(Self.deathsUntilStartFails) times in a row"
     }
 
-    private mutating func timePassed(at now: Duration, _ actions: inout [SupervisorAction]) {
+    mutating func timePassed(at now: Duration, _ actions: inout [SupervisorAction]) {
         for child in children {
             if case .waiting(let until) = self[child].condition, until <= now { start(child, at: now, &actions) }
         }
+        killOverdue(at: now, &actions)
         guard let deadline = phaseDeadline, deadline <= now else { return }
         phaseDeadline = nil
         switch phase {
+        case .endingSharing:
+            actions.append(.log(.warning, "MPS did not end in time; what is left of it is ended at the next start"))
+            sharingHasEnded = true
         case .drainingGateway where gateway.isAlive:
             actions.append(.log(.warning, "the gateway did not finish in time and is killed"))
             actions.append(.kill(.gateway))
@@ -294,111 +356,23 @@ struct SupervisorState {
         }
     }
 
-    // MARK: - Hanging
-
-    private mutating func heard(_ child: Child, _ progress: UInt64, _ isWorking: Bool, at now: Duration) {
-        self[child].heardAt = now
-        // Idle time is not time without progress.
-        if !self[child].isWorking || progress != self[child].progress { self[child].progressAt = now }
-        self[child].progress = progress
-        self[child].isWorking = isWorking
-    }
-
-    /// When a child that serves counts as hanging unless something is heard of it; null for one that is not watched.
-    private func hangDeadline(of child: Child) -> Duration? {
-        guard self[child].condition == .ready else { return nil }
-        let silence = hangLimits.silence > .zero ? self[child].heardAt + hangLimits.silence : nil
-        let watchesStep = hangLimits.step > .zero && self[child].isWorking
-        let step = watchesStep ? self[child].progressAt + hangLimits.step : nil
-        return [silence, step].compactMap { $0 }.min()
-    }
-
-    /// Kills children that hang: a frozen process answers to nothing less.
-    private mutating func killHanging(at now: Duration, _ actions: inout [SupervisorAction]) {
-        guard phase == .serving else { return }
-        for child in children {
-            guard let deadline = hangDeadline(of: child), deadline <= now else { continue }
-            guard now - deadline <= HangLimits.lateness else {
-                self[child].heardAt = now
-                self[child].progressAt = now
-                continue
-            }
-            let isSilent = hangLimits.silence > .zero && self[child].heardAt + hangLimits.silence <= now
-            let hang =
-                isSilent
-                ? "it gave no sign of life for \(Self.text(hangLimits.silence))"
-                : "its work got nowhere for \(Self.text(hangLimits.step))"
-            self[child].hang = hang
-            self[child].condition = .killed
-            actions.append(.log(.warning, "\(title(child)) hangs: \(hang); killing it"))
-            actions.append(.kill(child))
-        }
-    }
-
-    // MARK: - Stopping
-
-    private mutating func stop(_ signal: Int32, at now: Duration, _ actions: inout [SupervisorAction]) {
-        guard phase == .serving else {
-            guard phase != .killing else { return }
-            actions.append(.log(.info, "killing what still runs"))
-            exitCode = 128 &+ signal
-            killAll(&actions)
-            return
-        }
-        phase = .drainingGateway
-        phaseDeadline = now + shutdownTimeout + Self.killGrace
-        for child in children where !self[child].isAlive { self[child].condition = .idle }
-        actions.append(.closeListener)
-        if gateway.isAlive {
-            let limit = Self.text(shutdownTimeout)
-            actions.append(.log(.info, "finishing open requests (at most \(limit)); a second signal ends them at once"))
-            actions.append(.terminate(.gateway))
-        }
-    }
-
-    private mutating func killAll(_ actions: inout [SupervisorAction]) {
-        phase = .killing
-        phaseDeadline = nil
-        actions.append(.closeListener)
-        for child in children {
-            if self[child].isAlive {
-                actions.append(.kill(child))
-            } else {
-                self[child].condition = .idle
-            }
-        }
-    }
-
-    private mutating func finishIfDone(at now: Duration, _ actions: inout [SupervisorAction]) {
-        if phase == .drainingGateway && !gateway.isAlive {
-            phase = .drainingEngines
-            phaseDeadline = now + Self.killGrace
-            for index in engines.indices where engines[index].isAlive { actions.append(.terminate(.engine(index))) }
-        }
-        guard phase == .drainingEngines || phase == .killing else { return }
-        if children.allSatisfy({ !self[$0].isAlive }) {
-            hasExited = true
-            actions.append(.exit(code: exitCode))
-        }
-    }
-
     // MARK: - Records
 
     /// The model of an engine, by its place; null for the gateway.
-    private func group(of child: Child) -> Int? {
+    func group(of child: Child) -> Int? {
         guard case .engine(let index) = child else { return nil }
         return groups.firstIndex { $0.engines.contains(index) }
     }
 
     /// The child as people are told of it: with its model if there are several.
-    private func title(_ child: Child) -> String {
+    func title(_ child: Child) -> String {
         guard groups.count > 1, let group = group(of: child) else { return "\(child)" }
         return "\(child) (\(groups[group].name))"
     }
 
-    private var children: [Child] { [.gateway] + engines.indices.map { .engine($0) } }
+    var children: [Child] { [.gateway] + engines.indices.map { .engine($0) } }
 
-    private subscript(_ child: Child) -> Record {
+    subscript(_ child: Child) -> Record {
         get {
             switch child {
             case .gateway: gateway
@@ -413,15 +387,16 @@ struct SupervisorState {
         }
     }
 
-    private mutating func updateRoster(_ actions: inout [SupervisorAction]) {
+    mutating func updateRoster(_ actions: inout [SupervisorAction]) {
         let entries = zip(engines, addresses).enumerated().map { index, pair in
             let (engine, address) = pair
             let state: RosterEntry.State =
                 switch engine.condition {
-                case .starting: .starting
-                case .ready: .ready
+                case .starting, .proving: .starting
+                case .due where engine.restarts == 0: .starting
+                case .ready: administration.orders[index] == nil ? .ready : .draining
                 case .killed: .restarting
-                case .waiting, .idle: engine.isFailed ? .failed : .restarting
+                case .waiting, .idle, .due: engine.isFailed ? .failed : .restarting
                 }
             return RosterEntry(
                 index: UInt32(index), address: address, state: state, pid: engine.pid, restarts: engine.restarts,

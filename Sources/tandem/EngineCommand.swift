@@ -36,6 +36,7 @@ struct EngineCommand: ParsableCommand {
     @Option var statusFd: Int32?
     @Option var weightsFd: Int32?
     @Option var logLevel: LogLevel = .info
+    @Flag(help: "For tests: fail as a client of MPS does.") var faultPort = false
     @Option(help: "Nanoseconds.") var hostStallPerStep: UInt64 = 0
     @Option(help: "Nanoseconds.") var hostStallPerSequence: UInt64 = 0
     @Option(help: "Nanoseconds.") var hostStallPerRequest: UInt64 = 0
@@ -71,6 +72,9 @@ struct EngineCommand: ParsableCommand {
         options.stalls = HostStalls(
             perStep: hostStallPerStep, perSequence: hostStallPerSequence, perRequest: hostStallPerRequest,
             perPromptToken: hostStallPerPromptToken)
+        if faultPort {
+            options.faultPortDirectory = Process.environment()["CUDA_MPS_PIPE_DIRECTORY"] ?? "/tmp/nvidia-mps"
+        }
         options.vocabulary = { [choice = model.choice, maxModelLen] count in
             let tokenizer = try ModelFile(choice, maximumContextLength: maxModelLen).tokenizer()
             return TokenVocabulary(count: count) { tokenizer.isSpecial($0) ? nil : tokenizer.bytes(of: $0) }

@@ -68,6 +68,7 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         expected.shutdownTimeout = .milliseconds(1500)
         expected.logLevel = .debug
         expected.gatewayThreads = 2
+        expected.mps = .off
         expected.hostStalls = HostStallSettings(
             perStep: .microseconds(500), perSequence: .microseconds(20), perRequest: .milliseconds(1),
             perPromptToken: .nanoseconds(500))

@@ -29,8 +29,20 @@ struct DiagnosisTests {
         return facts
     }
 
-    private static func daemon(_ outcome: ControlOutcome, owner: UInt32 = 1000) -> MachineFacts.Daemon {
-        MachineFacts.Daemon(pipeDirectory: "/tmp/nvidia-mps", owner: owner, outcome: outcome)
+    private static func daemon(
+        _ outcome: ControlOutcome, owner: UInt32 = 1000, clients: Int? = nil
+    ) -> MachineFacts.Daemon {
+        MachineFacts.Daemon(pipeDirectory: "/tmp/nvidia-mps", owner: owner, outcome: outcome, clients: clients)
+    }
+
+    private static func mps(
+        _ role: MPSRole, _ directory: String?, user: UInt32 = 1000, pid: Int32 = 7, exists: Bool? = true
+    ) -> MachineFacts.ServiceProcess {
+        MachineFacts.ServiceProcess(
+            process: MPSProcess(
+                identity: ProcessIdentity(pid: pid, startTime: 1), parent: 1, user: user, role: role,
+                pipeDirectory: directory),
+            directoryExists: directory == nil ? nil : exists)
     }
 
     @Test("A machine where all is well")
@@ -73,6 +85,32 @@ struct DiagnosisTests {
         ("mps-daemon", .problem, { $0.daemon = daemon(.busy(.daemon)) }),
         ("mps-user", .problem, { $0.daemon = daemon(.answer([[]]), owner: 0) }),
         ("mps-user", .ok, { $0.daemon = daemon(.answer([[]]), owner: 1000) }),
+        (
+            "mps-daemon", .problem,
+            {
+                $0.daemon = daemon(.answer([["7"]]))
+                $0.daemon?.isInFault = true
+            }
+        ),
+        ("mps-processes", .ok, { $0.mpsProcesses = [mps(.control, "/p"), mps(.server, "/p", pid: 8)] }),
+        ("mps-processes", .problem, { $0.mpsProcesses = [mps(.control, "/p"), mps(.server, "/q", pid: 8)] }),
+        ("mps-processes", .problem, { $0.mpsProcesses = [mps(.control, "/p", exists: false)] }),
+        ("mps-processes", .note, { $0.mpsProcesses = [mps(.control, "/p", user: 0)] }),
+        ("mps-processes", .note, { $0.mpsProcesses = [mps(.control, "/p"), mps(.control, "/q", pid: 8)] }),
+        // Another user's directory is hidden: nothing is said of its server.
+        (
+            "mps-processes", .note,
+            { $0.mpsProcesses = [mps(.control, nil, user: 0), mps(.server, nil, user: 0, pid: 8)] }
+        ),
+        ("mps-clients", .ok, { $0.daemon = daemon(.answer([["7"]]), clients: 40) }),
+        ("mps-clients", .problem, { $0.daemon = daemon(.answer([["7"]]), clients: 47) }),
+        (
+            "mps-clients", .ok,
+            {
+                $0.driver = "590.1"
+                $0.daemon = daemon(.answer([["7"]]), clients: 47)
+            }
+        ),
         ("compute-mode", .note, { $0.gpus?[0].computeMode = "Default" }),
         ("compute-mode", .problem, { $0.gpus?[0].computeMode = "Prohibited" }),
         ("compute-mode", .note, { $0.gpus?[0].usesMIG = true }),

@@ -54,7 +54,8 @@ struct EngineFixture {
         hasSupervisor: Bool = false,
         faults: [MockExecutor.Fault] = [],
         drainTimeout: TimeAmount = .minutes(5),
-        socketPath: String? = nil
+        socketPath: String? = nil,
+        probesDevice: Bool = false
     ) throws {
         directory = NSTemporaryDirectory() + "tandem-\(UUID().uuidString.prefix(8))"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
@@ -85,6 +86,7 @@ struct EngineFixture {
             statusDescriptor: hasSupervisor ? ends[1] : nil,
             drainTimeout: drainTimeout
         )
+        options.probesDevice = probesDevice
         options.vocabulary = { count in
             TokenVocabulary(count: count) { $0 < 256 ? [UInt8($0)] : nil }
         }

@@ -45,6 +45,8 @@ class Plan:
     most_seconds: float = 1e9
     # Whether the engines are servers of their own, behind `tandem gateway --endpoints`.
     external: bool = False
+    # Whether the engines share a device by MPS, whose programs are stand-ins.
+    mps: bool = False
     gateway_options: tuple = ()
     sabotage: str = None
 
@@ -78,6 +80,8 @@ class Run:
     # MARK: Preparing
 
     def start_server(self):
+        if self.plan.mps:
+            return chaos_watch.SharingServer(*self.plan.options, engines=self.plan.engines).start()
         return chaos_watch.TandemServer(*self.plan.options, engines=self.plan.engines).start()
 
     def start_fleet(self):
@@ -193,10 +197,10 @@ class Run:
         kinds = plan.kinds
         if not chaos_faults.can_cut_links():
             self.say("links cannot be cut here: reaching into another process's sockets is not permitted")
-            kinds = [kind for kind in kinds or [*chaos_faults.KINDS, "gateway"] if kind not in chaos_faults.CUTTING]
+            kinds = [kind for kind in kinds or [*chaos_faults.MPS_KINDS, "gateway"] if kind not in chaos_faults.CUTTING]
         self.faults = chaos_faults.faults(
             plan.seed, plan.faults, plan.requests, plan.engines, plan.gap, plan.longest_freeze, kinds,
-            chaos_external.KINDS if plan.external else chaos_faults.KINDS)
+            chaos_external.KINDS if plan.external else chaos_faults.MPS_KINDS if plan.mps else chaos_faults.KINDS)
         injector = chaos_external.FleetInjector if plan.external else chaos_faults.Injector
         self.injector = injector(self.server, self.say)
         self.watch = chaos_watch.Watch(self.server)
@@ -442,6 +446,9 @@ class Run:
         if old := [pid for pid, times in self.watch.zombies_seen.items() if times > 2]:
             self.leaked.append(f"zombies: {old}")
         named = {name for name in self.server.children().values()}
+        if self.plan.mps:
+            # One daemon and one server, however often they were replaced.
+            named.update(self.server.fake.daemon()[:1] + self.server.fake.servers()[:1])
         strays = [p for p in self.server.processes() if p.pid not in named and p.pid != supervisor]
         if strays:
             self.leaked.append(f"stray processes: {strays}")

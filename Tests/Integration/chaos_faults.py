@@ -20,6 +20,8 @@ KINDS = {
     "kill": 22, "freeze": 12, "long freeze": 8, "starve": 9, "cut": 10, "cut in a frame": 12, "stall": 5, "delay": 5,
     "terminate": 7, "two at once": 8, "all at once": 5,
 }
+# What can happen to a GPU that engines share, beside all that.
+MPS_KINDS = {**KINDS, "device fault": 16, "mps server": 8, "mps daemon": 6}
 # Those that reach into the sockets of other processes.
 CUTTING = {"cut", "cut in a frame", "stall", "delay", "two at once"}
 GATEWAY_SHARE = 0.25
@@ -53,7 +55,7 @@ def faults(seed, count, requests, engines, gap, longest_freeze=8.0, kinds=None, 
         kind = draw.choices(list(weights), list(weights.values()))[0]
         # Drawn in any case, so that a choice of kinds changes nothing else.
         gateway = draw.random() < GATEWAY_SHARE and place < GATEWAY_PART
-        if gateway and table is KINDS and (kinds is None or "gateway" in kinds):
+        if gateway and table in (KINDS, MPS_KINDS) and (kinds is None or "gateway" in kinds):
             kind = "gateway"
         victims = draw.sample(range(engines), min(2, engines))
         fault = Fault(number, kind, int(place * requests), draw.expovariate(1 / gap), victims)
@@ -157,7 +159,8 @@ class Injector:
         self.relays = {}
         self.stopped = set()
         self.tasks = set()
-        self.run_directory = next(path for path in server.runtime.iterdir() if path.name.startswith("tandem-"))
+        self.run_directory = next(
+            path for path in server.runtime.iterdir() if path.name.startswith("tandem-") and "mps" not in path.name)
 
     def socket_of(self, engine):
         return self.run_directory / f"engine-{engine}.sock"
@@ -202,6 +205,16 @@ class Injector:
             self._mark(fault)
             for pid in pids:
                 self._signal(pid, signal.SIGKILL)
+        elif kind == "device fault":
+            self._mark(fault)
+            self.server.fake.fault()
+        elif kind in ("mps server", "mps daemon"):
+            pids = self.server.fake.servers() if kind == "mps server" else self.server.fake.daemon()
+            self._mark(fault)
+            # None while another fault is being dealt with.
+            for pid in pids:
+                self._signal(pid, signal.SIGKILL)
+            fault.note = f"{len(pids)} processes"
         else:
             raise AssertionError(kind)
 

@@ -8,6 +8,7 @@ import statistics
 import time
 
 import chaos_client
+import mps_stand_in
 import serving
 from serving import Metrics
 
@@ -70,6 +71,25 @@ class TandemServer(serving.Server):
             with contextlib.suppress(OSError):
                 found[name] = Holdings.of(pid)
         return found
+
+
+class SharingServer(TandemServer):
+    """One whose engines share a device by MPS."""
+
+    def __init__(self, *options, **more):
+        self.fake = mps_stand_in.FakeMPS("new")
+        super().__init__(
+            "--mps", "on", "--fault-port", "--mps-time-scale", "0.1", *options, runtime=self.fake.run,
+            environment=self.fake.environment, **more)
+
+    def check_nothing_is_left(self, directory=True):
+        # The logs of MPS stay.
+        super().check_nothing_is_left(directory=False)
+        assert not self.fake.daemon() and not self.fake.servers(), "processes of MPS are left"
+
+    def discard(self):
+        super().discard()
+        self.fake.discard()
 
 
 async def metrics(port):

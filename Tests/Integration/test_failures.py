@@ -152,10 +152,11 @@ class EngineTests(ServerTestCase):
         expected = self.server.ask(COMPLETIONS, **fields)["choices"]
         answers = []
 
-        def run():
-            answers.append(self.server.post(COMPLETIONS, fields))
+        def run(number):
+            # Nothing of the prompt is found in the cache: each takes its time until its first token.
+            answers.append(self.server.post(COMPLETIONS, dict(fields, cache_salt=f"{number}")))
 
-        threads = [threading.Thread(target=run) for _ in range(4)]
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
         for thread in threads:
             thread.start()
         wait_until(lambda: self.server.in_flight()[0] == 4, 20, "the requests were not admitted")

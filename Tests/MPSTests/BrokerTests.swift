@@ -16,7 +16,7 @@ final class RunningDaemon {
         self.fake = fake
         process = try DaemonProcess(
             programs: MPSPrograms(searchPath: fake.root + "/bin"), directories: fake.directories,
-            environment: fake.environment, device: nil)
+            environment: fake.environment, device: nil, version: .version2)
         guard awaits else { return }
         let deadline = Deadline(.seconds(30))
         var outcome = ControlOutcome.noDaemon
@@ -156,7 +156,7 @@ struct BrokerTests {
         let daemon = try RunningDaemon(fake)
         let second = try DaemonProcess(
             programs: MPSPrograms(searchPath: fake.root + "/bin"), directories: fake.directories,
-            environment: fake.environment, device: nil)
+            environment: fake.environment, device: nil, version: .version2)
         #expect(second.child.reap(wait: true) == ProcessExit(code: 1, signal: 0))
         var log = LogTail(path: fake.directories.controlLog)
         #expect(log.lines().contains("An instance of this daemon is already running"))
@@ -182,7 +182,7 @@ struct BrokerTests {
         let fake = try FakeMPS("version3")
         let process = try DaemonProcess(
             programs: MPSPrograms(searchPath: fake.root + "/bin"), directories: fake.directories,
-            environment: fake.environment, device: nil)
+            environment: fake.environment, device: nil, version: .version2)
         defer {
             process.child.send(SIGKILL)
             _ = process.child.reap(wait: true)

@@ -97,6 +97,23 @@ final class ControllerFixture: Sendable {
 
     func engineLines(_ engine: Int) -> [String] { state.with { $0.engines[engine]?.lines ?? [] } }
 
+    func prove(_ engine: Int, token: String) {
+        guard let pid = state.with({ $0.engines[engine]?.pid }), let process = ProcessTable().identity(of: pid) else {
+            return
+        }
+        controller.prove(engine, proof: AttachProof.Engine(process: process, token: token, saysAttached: true))
+    }
+
+    func waitForRequest(_ condition: (MPSController.Request) -> Bool) {
+        let deadline = Deadline(.seconds(60))
+        while !deadline.isOver {
+            if requests.contains(where: condition) { return }
+            var time = timespec(tv_sec: 0, tv_nsec: 20_000_000)
+            nanosleep(&time, nil)
+        }
+        Issue.record("not asked for: \(requests)")
+    }
+
     func wait(for what: String, _ condition: (MPSController.Status) -> Bool) {
         let deadline = Deadline(.seconds(60))
         while !deadline.isOver {
@@ -133,6 +150,19 @@ struct ControllerTests {
         fixture.wait(for: "one client") { $0.rung == nil && $0.clients.count == 1 && $0.counts[.killEngine] == 1 }
         #expect(fixture.requests == [.admit, .killEngine(1)])
         #expect(fixture.engineLines(0) == ["attached"])
+        fixture.stop()
+    }
+
+    @Test("An engine proves that it is a client; another one does not")
+    func proof() throws {
+        let fixture = try ControllerFixture(FakeMPS())
+        fixture.wait(for: "a daemon") { $0.isAdmitting }
+        #expect(try fixture.startEngine(0))
+        let mine = try #require(ProcessTable().identity(of: getpid()))
+        fixture.prove(0, token: "token0")
+        fixture.controller.prove(1, proof: AttachProof.Engine(process: mine, token: "nobody's"))
+        fixture.waitForRequest { $0 == .proved(engine: 0, .attached) }
+        fixture.waitForRequest { $0 == .proved(engine: 1, .detached) }
         fixture.stop()
     }
 

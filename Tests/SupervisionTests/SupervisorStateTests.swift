@@ -212,7 +212,7 @@ extension [SupervisorAction] {
         #expect(first.effects.isEmpty)
         let second = harness.send(.ended(.engine(1), .exited(code: ChildExit.permanentFailureCode)))
         #expect(second.effects == [.closeListener, .kill(.gateway)])
-        #expect(second.logs.last == "cannot start: the engine 1 (m1) said why above")
+        #expect(second.logs.last == "cannot start: engine 1 (m1) said why above")
     }
 
     @Test func crashLoopsAreEachModelsOwn() {
@@ -342,7 +342,7 @@ extension [SupervisorAction] {
         #expect(harness.send(.ended(.engine(0), .killed(signal: 11))).effects.isEmpty)
         let last = harness.send(.ended(.engine(1), .killed(signal: 11)))
         #expect(last.effects == [.closeListener, .kill(.gateway)])
-        #expect(last.logs.last?.hasPrefix("cannot start: the engine 1 was killed by SIGSEGV") == true)
+        #expect(last.logs.last?.hasPrefix("cannot start: engine 1 was killed by SIGSEGV") == true)
         #expect(last.severities.last == .error)
         #expect(harness.send(.ended(.gateway, .killed(signal: 9))).effects == [.exit(code: 1)])
     }

@@ -10,9 +10,10 @@ FAKE_MPS holds words separated by commas:
     fail-server   the server exits with status 1                pid-zero      clients are in another PID namespace
     new           knows get_server_status; writes its binary version to the log
     version3      speaks version 3 only (modules and verbs on the command line)
-    deaf          terminate_client fails
+    deaf          terminate_client fails        no-room       there are as many clients as there may be
     kick          the first two sessions are cut off before their answers; kick-always: all
-A file `fault` beside the pipe directory is a fatal GPU fault: the server refuses newcomers until all clients are gone.
+A file `fault` beside the pipe directory is a fatal GPU fault: all clients get its error code (the file's content, or
+700), and the server refuses newcomers until all of them are gone.
 """
 import os
 import socket
@@ -119,7 +120,8 @@ def client():
 class Daemon:
     def __init__(self):
         # Not above: the tool is started often and needs none of these.
-        global datetime, fcntl, select, selectors, subprocess
+        global contextlib, datetime, fcntl, select, selectors, subprocess
+        import contextlib
         import datetime
         import fcntl
         import select
@@ -131,6 +133,7 @@ class Daemon:
         self.ui = None
         self.percentage, self.priority, self.limits = 100.0, 0, {}
         self.failed = False
+        self.reported = False
         self.kicks = 2 if "kick" in QUIRKS else 1 << 30 if "kick-always" in QUIRKS else 0
         self.version = 13010 if "new" in QUIRKS else 12020
 
@@ -181,6 +184,19 @@ class Daemon:
                 if key.fileobj.fileno() >= 0:
                     key.data(key.fileobj)
             self.reap()
+            self.report_fault()
+
+    def report_fault(self):
+        if not os.path.exists(FAULT):
+            self.reported = False
+        elif not self.reported:
+            self.reported = True
+            code = open(FAULT).read().strip() or "700"
+            for connection in self.clients:
+                with contextlib.suppress(OSError):
+                    connection.send(code.encode())
+            if not self.clients:
+                os.unlink(FAULT)
 
     def accept(self, listener):
         self.write("Accepting connection...")
@@ -213,6 +229,10 @@ class Daemon:
         entry = [pid, os.path.basename(command[1] if len(command) > 1 else "?"), False]
         if os.path.exists(FAULT):
             connection.send(b"807")
+            connection.close()
+            return
+        if "no-room" in QUIRKS:
+            connection.send(b"808")
             connection.close()
             return
         if not self.servers:
