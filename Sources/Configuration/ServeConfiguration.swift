@@ -237,6 +237,12 @@ public struct ServeConfiguration: Sendable, Equatable {
         }
     }
 
+    /// The GPU on which all engines are, by index or UUID; null if they are not all on one.
+    public var sharedGPU: String? {
+        let gpus = Set(models.map { $0.external?.gpu })
+        return gpus.count == 1 ? gpus.first ?? nil : nil
+    }
+
     private mutating func takeMPS(_ layers: SettingLayers) throws(ConfigurationError) {
         mps = try layers.choice("mps", of: MPSSetting.self) ?? mps
         faultPort = try layers.boolean("fault-port") ?? faultPort
@@ -247,8 +253,10 @@ public struct ServeConfiguration: Sendable, Equatable {
             }
             mpsTimeScale = factor
         }
-        if let given = layers.given("mps"), mps == .on || mps == .external, !faultPort {
-            throw given.error("\"\(given.text)\" needs an NVIDIA GPU, and this version computes on the CPU only")
+        if let given = layers.given("mps"), mps == .on || mps == .external, !faultPort, sharedGPU == nil {
+            throw given.error(
+                "\"\(given.text)\" needs engines on one NVIDIA GPU: this version's own compute on the CPU only, external "
+                    + "ones are put on a GPU by --device cuda:…, all on the same")
         }
         guard let given = layers.given("mps-directory") else { return }
         guard mps == .external else { throw given.error("only with --mps external") }

@@ -101,7 +101,7 @@ struct ServeCommand: ParsableCommand {
             }
         configuration.output = { if $0.isPrinted(from: least) { $0.print() } }
         configuration.sharing = try ServeSharing.configuration(
-            settings, usesGPU: false, environment: environment, output: configuration.output)
+            settings, environment: environment, output: configuration.output)
         if configuration.sharing != nil {
             // A fault of the GPU takes all engines along, and the way back may have many steps.
             configuration.gatewayArguments += ["--hold-timeout", "\(Self.milliseconds(Self.holdWhileSharing))ms"]

@@ -1,11 +1,13 @@
 """The fake engine as a program, for servers that start their engines by a command.
 
-    external_engine.py --port PORT --control DIRECTORY --index INDEX [--name NAME]
+    external_engine.py --port PORT --control DIRECTORY --index INDEX [--name NAME] [--mps DIRECTORY]
 
 It does what `DIRECTORY/INDEX.json` says, attributes of a FakeEngine and of this program, also while it runs:
 
 exit: ends at once with this code. deaf: does not listen. no_generation: answers every POST with 500. child: leaves a process
 in a group of its own, which outlives it. ignore_term: does not end on SIGTERM.
+With --mps it is a client of the daemon that its environment names, by the stand-in in that directory, and ends with status 1
+at an error, as a program does that knows nothing of MPS.
 Every start is a line in `DIRECTORY/starts`: index, pid, port and the environment's marks.
 """
 import argparse
@@ -28,6 +30,7 @@ class Program:
             parser.add_argument(name, type=int, required=True)
         parser.add_argument("--control", type=pathlib.Path, required=True)
         parser.add_argument("--name", default="fake")
+        parser.add_argument("--mps")
         parser.add_argument("rest", nargs="*")
         self.options = parser.parse_args()
         self.file = self.options.control / f"{self.options.index}.json"
@@ -47,8 +50,26 @@ class Program:
         with open(self.options.control / "starts", "a") as starts:
             starts.write(json.dumps(line) + "\n")
 
+    def attach(self):
+        sys.path.insert(0, self.options.mps)
+        import fake_mps
+        try:
+            connection = fake_mps.connect(fake_mps.CLIENT)
+        except OSError:
+            return  # by time slices, and without a word
+        if connection.recv(64) != b"attached":
+            sys.exit(1)
+
+        def watch():
+            print(f"CUDA error {connection.recv(64).decode() or 805}", file=sys.stderr, flush=True)
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
+
     def run(self):
         self.note()
+        if self.options.mps:
+            self.attach()
         settings = self.settings()
         print(f"hello from {self.options.index}", flush=True)
         print("an error line", file=sys.stderr, flush=True)
