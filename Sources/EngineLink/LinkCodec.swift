@@ -36,6 +36,7 @@ public enum LinkCodec {
         case .heartbeat(let heartbeat): buffer.write(heartbeat)
         case .adminCommand(let command): buffer.write(command)
         case .adminReply(let reply): buffer.write(reply)
+        case .engineReport(let report): buffer.write(report)
         }
         let length = buffer.writerIndex - start - lengthBytes
         buffer.setInteger(UInt32(truncatingIfNeeded: length), at: start, endianness: .little)
@@ -78,6 +79,7 @@ public enum LinkCodec {
             case .heartbeat: .heartbeat(try reader.heartbeat())
             case .adminCommand: .adminCommand(try reader.adminCommand())
             case .adminReply: .adminReply(try reader.adminReply())
+            case .engineReport: .engineReport(try reader.engineReport())
             }
         try reader.end()
         return message
@@ -101,6 +103,7 @@ enum FrameType: UInt8 {
     case heartbeat = 13
     case adminCommand = 14
     case adminReply = 15
+    case engineReport = 16
 
     init(_ message: LinkMessage) {
         self =
@@ -120,6 +123,7 @@ enum FrameType: UInt8 {
             case .heartbeat: .heartbeat
             case .adminCommand: .adminCommand
             case .adminReply: .adminReply
+            case .engineReport: .engineReport
             }
     }
 }

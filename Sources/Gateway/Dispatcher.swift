@@ -304,11 +304,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
             guard let sequence = running[output.id], sequence.engine == engine else { continue }
             let owner = sequence.owner
             router.progressed(output.id, on: engine, newTokens: output.newTokens)
-            if !interrupted.isEmpty, output.newTokens > 0 || output.end != nil,
-                let since = interrupted.removeValue(forKey: output.id)
-            {
-                metrics.migrationPause.observe(Double((eventLoop.now - since).nanoseconds) / 1e9)
-            }
+            if output.newTokens > 0 || output.end != nil { resumed(output.id) }
             switch output.end {
             case nil: break
             case .finished:
@@ -331,6 +327,20 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         }
         shareLoad(of: engine)
         shareUnfinished()
+    }
+
+    /// A sequence got tokens that went to its owner another way.
+    func progressed(_ id: RequestID, newTokens: Int, on engine: EngineID) {
+        guard running[id]?.engine == engine else { return }
+        router.progressed(id, on: engine, newTokens: newTokens)
+        resumed(id)
+        shareLoad(of: engine)
+    }
+
+    /// A sequence goes on, if it was interrupted.
+    private func resumed(_ id: RequestID) {
+        guard !interrupted.isEmpty, let since = interrupted.removeValue(forKey: id) else { return }
+        metrics.migrationPause.observe(Double((eventLoop.now - since).nanoseconds) / 1e9)
     }
 
     // MARK: Choosing

@@ -10,9 +10,11 @@ public final class RunDirectory {
 
     /// Makes the directory, and removes those of supervisors that are gone.
     ///
-    /// - Parameter base: where; a directory whose sockets fit into the 107 bytes of a Unix socket address.
-    init(base: String) throws(SupervisionError) {
-        Self.removeRemains(in: base)
+    /// - Parameters:
+    ///   - base: where; a directory whose sockets fit into the 107 bytes of a Unix socket address.
+    ///   - clean: called with the directory of a supervisor that is gone, before it is removed.
+    init(base: String, clean: (String) -> Void = { _ in }) throws(SupervisionError) {
+        Self.removeRemains(in: base, clean)
         let path = try Self.make("\(base)/tandem-\(getuid())-\(getpid())")
         let lock = open(path + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard lock >= 0, flock(lock, LOCK_EX | LOCK_NB) == 0 else {
@@ -69,12 +71,15 @@ public final class RunDirectory {
         }
     }
 
-    private static func removeRemains(in base: String) {
+    private static func removeRemains(in base: String, _ clean: (String) -> Void) {
         for (path, pid) in all(in: base) {
             let lock = open(path + "/lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW)
             // Without a lock it may be a directory in the making.
             let isDead = lock >= 0 ? flock(lock, LOCK_EX | LOCK_NB) == 0 : pid == getpid() || !exists(pid)
-            if isDead { remove(path) }
+            if isDead {
+                clean(path)
+                remove(path)
+            }
             if lock >= 0 { close(lock) }
         }
     }

@@ -19,6 +19,10 @@ enum Child: Hashable, Sendable, CustomStringConvertible {
 enum SupervisorEvent: Equatable {
     case begin
     case started(Child, pid: Int32)
+    /// An external engine will be reached there; for people, what it is.
+    case placed(engine: Int, address: String, program: String = "")
+    /// What the gateway says of an external engine.
+    case reported(ExternalEngineReport)
     /// It serves. `detail` is what it says of itself, for people.
     case ready(Child, detail: String)
     case ended(Child, ChildExit)

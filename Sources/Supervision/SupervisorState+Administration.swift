@@ -88,6 +88,7 @@ extension SupervisorState {
         case .drain: break
         }
         administration.orders[index] = nil
+        engines[index].isIdle = false
         actions.append(.log(.info, "\(title) is resumed on request"))
         return .accepted(
             engines[index].condition == .ready ? "\(title) serves again" : "\(title) serves when it is ready")
@@ -133,7 +134,7 @@ extension SupervisorState {
         )
         // First of all nobody sends it anything new.
         updateRoster(&actions)
-        actions.append(.terminate(.engine(index)))
+        if mayEndNow(index) { actions.append(.terminate(.engine(index))) }
     }
 
     /// Starts an engine again whose end was asked for. False if it was not.

@@ -57,7 +57,9 @@ extension SupervisorState {
         switch order {
         case .end: return .ending
         case .drain(let since):
-            let isIdle = !record.isWorking && record.heardAt >= since + Administration.settling
+            let isQuiet = !record.isWorking && record.heardAt >= since + Administration.settling
+            // Of an external engine the gateway knows, not its signs of life.
+            let isIdle = isExternal(child) ? record.isIdle : isQuiet
             return isIdle ? .drained : .draining
         }
     }

@@ -46,6 +46,10 @@ struct SupervisorState {
         var isWorking = false
         /// Why it was killed.
         var hang: String?
+        /// Of an external engine: why it is not known to compute.
+        var doubt = ""
+        /// Of an external engine: it is drained, and has nothing in hand.
+        var isIdle = false
         /// When it is killed by ourselves, if what keeps the common device working has not.
         var killAt: Duration?
         /// Its end is not its own fault.
@@ -65,7 +69,8 @@ struct SupervisorState {
     /// How long engines get to end after SIGTERM, and the gateway beyond its drain time.
     static let killGrace = Duration.seconds(5)
 
-    let addresses: [String]
+    var addresses: [String]
+    let external: ExternalRules
     let groups: [EngineGroup]
     /// Of each group, whether it counts as one that does not start. Until the announcement only.
     var doesNotStart: [Bool]
@@ -97,12 +102,14 @@ struct SupervisorState {
     /// - Parameters:
     ///   - addresses: where the link of each engine is.
     ///   - groups: the models that these engines run.
+    ///   - external: which engines are none of Tandem's own.
     ///   - sharing: null if engines share no device.
     ///   - memory: what is known of the memory that engines may take.
     init(
         addresses: [String], groups: [EngineGroup], shutdownTimeout: Duration, hangLimits: HangLimits = HangLimits(),
-        sharing: SharingRules? = nil, memory: MemoryWatch = MemoryWatch()
+        external: ExternalRules = ExternalRules(), sharing: SharingRules? = nil, memory: MemoryWatch = MemoryWatch()
     ) {
+        self.external = external
         self.hangLimits = hangLimits
         self.memory = memory
         administration = Administration(orders: addresses.map { _ in nil })
@@ -128,7 +135,7 @@ struct SupervisorState {
         let hangs = phase == .serving ? children.compactMap { hangDeadline(of: $0) } : []
         let kills = engines.compactMap(\.killAt)
         let start = isAdmitting && engines.contains { $0.condition == .due } && startNotBefore > .zero
-        let starts = start ? [startNotBefore] : []
+        let starts = (start ? [startNotBefore] : []) + children.compactMap { startDeadline(of: $0) }
         return (restarts + hangs + kills + starts + [phaseDeadline, administrationDeadline].compactMap { $0 }).min()
     }
 
@@ -147,6 +154,10 @@ struct SupervisorState {
             tellStarted(child, pid, &actions)
             // A new gateway knows nothing yet.
             if child == .gateway { actions.append(.sendRoster(roster)) }
+        case .placed(let engine, let address, let program):
+            placed(engine, at: address, program)
+        case .reported(let report):
+            reported(report, at: now, &actions)
         case .ready(let child, let detail):
             saysReady(child, detail, at: now, &actions)
         case .ended(let child, let exit):
@@ -158,6 +169,7 @@ struct SupervisorState {
             heard(child, progress, isWorking, at: now)
         case .timePassed:
             killHanging(at: now, &actions)
+            killLate(at: now, &actions)
             timePassed(at: now, &actions)
             administrationTimePassed(at: now, &actions)
         case .stopRequested(let signal):
@@ -179,7 +191,7 @@ struct SupervisorState {
 
     /// Starts a child, an engine as soon as it may.
     mutating func start(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
-        if child != .gateway, sharing != nil {
+        if child != .gateway, sharing != nil || isExternal(child) {
             self[child].condition = .due
         } else {
             startNow(child, at: now, &actions)
@@ -188,6 +200,8 @@ struct SupervisorState {
 
     mutating func startNow(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
         self[child].condition = .starting
+        self[child].doubt = ""
+        self[child].isIdle = false
         self[child].startedAt = now
         self[child].readyAt = nil
         self[child].hang = nil
@@ -201,7 +215,7 @@ struct SupervisorState {
     }
 
     /// It says that it serves.
-    private mutating func saysReady(
+    mutating func saysReady(
         _ child: Child, _ detail: String, at now: Duration, _ actions: inout [SupervisorAction]
     ) {
         guard self[child].condition == .starting else { return }

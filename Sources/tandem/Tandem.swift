@@ -19,8 +19,8 @@ struct Tandem: ParsableCommand {
             """,
         version: version,
         subcommands: [
-            ServeCommand.self, StatusCommand.self, AdminCommands.self, TopCommand.self, DoctorCommand.self,
-            BenchCommand.self, GenerateCommand.self, PullCommand.self,
+            ServeCommand.self, AdviseCommand.self, StatusCommand.self, AdminCommands.self, TopCommand.self,
+            DoctorCommand.self, BenchCommand.self, GenerateCommand.self, PullCommand.self,
             EngineCommand.self, GatewayCommand.self,
         ]
     )
