@@ -78,7 +78,7 @@ let rooms: [[Target]] = [
         "Gateway",
         ["HTTPCore", "JSON", "Requests", "Grammar", "Routing", "EngineLink", "Tokenization", "Telemetry"] + nio,
         passes: true, tests: ["Weights", "InferenceEngine", "LanguageModel", product("NIOEmbedded", "swift-nio")]),
-    room("LoadGenerator", ["HTTPCore", "JSON", "Requests", "Tokenization"] + nio),
+    room("LoadGenerator", ["EngineLink", "HTTPCore", "JSON", "Requests", "Tokenization"] + nio),
     room("Supervision", ["CTandemSystem", "MPS", "EngineLink"]),
     room("MPS", ["CTandemSystem"]),
     room("Diagnosis", ["MPS", "CTandemSystem"]),

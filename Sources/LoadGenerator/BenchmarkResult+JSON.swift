@@ -127,6 +127,17 @@ extension BenchmarkResult {
                 writer.endObject()
             }
         }
+        if !batches.isEmpty {
+            let seconds = { (nanoseconds: UInt64) in Double(nanoseconds) / 1e9 }
+            writer.list("batches", batches) { batch, writer in
+                writer.beginObject()
+                writer.field("duration_s", seconds(batch.ended - batch.submitted))
+                writer.field("prefill_s", seconds(batch.prefilled - batch.submitted))
+                writer.field("output_tokens", batch.tokens)
+                writer.field("decode_throughput", batch.decodeRate)
+                writer.endObject()
+            }
+        }
         writer.list("warnings", warnings) { $1.string($0) }
     }
 }

@@ -40,6 +40,7 @@ extension BenchmarkResult {
         lines.append(Self.row("in flight", "\(peakInFlight) at most"))
         lines += latencyLines
         lines += sliceLines
+        lines += batchLines
         lines += ["", Self.row("generator", generator.text)]
         lines += warnings.map { "warning: \($0)" }
         return lines.map { $0 + "\n" }.joined()
@@ -74,6 +75,21 @@ extension BenchmarkResult {
             lines.append("ms from sending")
             add("time to first token", latenciesFromSending.timeToFirstToken)
             add("end to end", latenciesFromSending.endToEnd)
+        }
+        return lines
+    }
+
+    private var batchLines: [String] {
+        guard !batches.isEmpty else { return [] }
+        let columns = ["seconds", "prefill s", "tokens", "decode tok/s"]
+        var lines = ["", Self.padded("batch", 13) + columns.map { Self.right($0, 13) }.joined()]
+        for (number, batch) in batches.enumerated() {
+            let seconds = { (nanoseconds: UInt64) in Decimal.text(Double(nanoseconds) / 1e9, digits: 3) }
+            let texts = [
+                seconds(batch.ended - batch.submitted), seconds(batch.prefilled - batch.submitted), "\(batch.tokens)",
+                batch.decodeRate.map { Decimal.text($0, digits: 1) } ?? "-",
+            ]
+            lines.append(Self.padded("\(number + 1)", 13) + texts.map { Self.right($0, 13) }.joined())
         }
         return lines
     }

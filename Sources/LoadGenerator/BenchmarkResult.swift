@@ -80,6 +80,8 @@ public struct BenchmarkResult: Sendable {
     var peakOutputTokens: Double
     var generator: GeneratorReport
     var slices: [BenchmarkSlice] = []
+    /// Static batches.
+    var batches: [BatchTiming]
     /// What a reader must know before using the numbers.
     public var warnings: [String] = []
 
@@ -108,7 +110,11 @@ public struct BenchmarkResult: Sendable {
         peakOutputTokens = Self.peakOutputTokens(answered)
         generator = GeneratorReport(outcome, isOpen: isOpen)
         if let length = settings.rampSeconds { slices = BenchmarkSlice.slices(records, seconds: length) }
+        batches = outcome.batches
         warnings = generator.warnings + countWarnings(answered)
+        if outcome.cachedPromptTokens > 0 {
+            warnings.append("engines took \(outcome.cachedPromptTokens) tokens of prompts from their cache")
+        }
     }
 
     private static func latencies(_ answered: [RequestRecord], from start: (RequestRecord) -> UInt64) -> Latencies {

@@ -77,6 +77,13 @@ public struct LoadOutcome: Sendable {
     /// CPU time that this process took meanwhile.
     public var cpuNanoseconds: UInt64 = 0
 
+    /// Static batches, if these were sent.
+    public var batches: [BatchTiming] = []
+    /// Prompt tokens that an engine had kept, in static batches.
+    public var cachedPromptTokens = 0
+    /// Why nothing could be sent at all.
+    public var fault: String?
+
     /// Nothing.
     public init() {}
 }

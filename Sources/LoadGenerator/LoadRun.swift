@@ -25,6 +25,16 @@ public final class LoadRun: Sendable {
         }
     }
 
+    /// Begins to send batches, on one event loop.
+    public init(_ plan: BatchPlan, on eventLoop: any EventLoop) {
+        let promise = eventLoop.makePromise(of: LoadOutcome.self)
+        outcome = promise.futureResult
+        let run = self
+        eventLoop.execute {
+            BatchWorker(plan, eventLoop: eventLoop, run: run, promise: promise).begin()
+        }
+    }
+
     /// Succeeds when all is over; never fails.
     public var result: EventLoopFuture<LoadOutcome> { outcome }
 

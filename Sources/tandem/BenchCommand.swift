@@ -67,6 +67,11 @@ struct BenchCommand: ParsableCommand {
         let events = ProcessEvents(processName: "tandem-bench")
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         let loop = group.any()
+        if pace.batch != nil {
+            let (plan, settings) = try planner.batches(tokenizer: tokenizer)
+            let screen = BenchScreen(events, title: "bench", expected: plan.size * plan.batches)
+            return try finish(screen.watch(LoadRun(plan, on: loop)), settings, file)
+        }
         let names = try servedModelName.map { [$0] } ?? Self.ask(planner, on: loop)
         guard let name = names.first else {
             throw ValidationError("the server names no model; use --served-model-name")
@@ -87,12 +92,16 @@ struct BenchCommand: ParsableCommand {
             }
             if outcome.isStopped { throw ExitCode(130) }
         }
-        let outcome = try BenchScreen(events, title: "bench", plan: plan).watch(LoadRun(plan, on: loop))
+        try finish(BenchScreen(events, title: "bench", plan: plan).watch(LoadRun(plan, on: loop)), settings, file)
+    }
+
+    private func finish(_ outcome: LoadOutcome, _ settings: BenchmarkSettings, _ file: BenchOutput?) throws {
+        if let fault = outcome.fault { throw BenchFailure(description: fault) }
         let result = BenchmarkResult(outcome, settings: settings)
         Process.write(result.table, to: STDOUT_FILENO)
         try file?.write(result.json(date: Self.date(), version: Tandem.version, isDetailed: saveDetailed))
+        if result.failed > 0, !result.isStopped || pace.batch != nil { throw ExitCode(1) }
         if result.isStopped { throw ExitCode(130) }
-        if result.failed > 0 { throw ExitCode(1) }
         if result.complete == 0 { throw BenchFailure(description: "no request was due in that time") }
     }
 

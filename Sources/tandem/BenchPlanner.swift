@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import ArgumentParser
+import EngineLink
 import Glibc
 import HTTPCore
 import JSON
@@ -65,7 +66,7 @@ struct BenchPlanner {
     private static func checkPace(_ pace: BenchPaceFlags, duration: Double?) throws {
         let kinds = [
             ("--concurrency", pace.concurrency != nil), ("--rate", pace.rate != nil), ("--ramp", pace.ramp != nil),
-            ("--trace", pace.trace != nil),
+            ("--trace", pace.trace != nil), ("--batch", pace.batch != nil),
         ].filter(\.1).map(\.0)
         guard kinds.count <= 1 else {
             throw ValidationError(
@@ -80,10 +81,18 @@ struct BenchPlanner {
             ("--trace-speed", pace.traceSpeed != nil && kind != "--trace", "--trace"),
             ("--max-in-flight", pace.maxInFlight != nil && isClosed, "--rate, --ramp or --trace"),
             ("--ramp", kind == "--ramp" && duration == nil, "--duration"),
+            ("--batch", kind == "--batch" && pace.link.isEmpty, "--link"),
+            ("--batches", pace.batches != nil && kind != "--batch", "--batch"),
+            ("--link", !pace.link.isEmpty && kind != "--batch", "--batch"),
+            ("--requests", pace.requests != nil && kind == "--batch", "--batches instead"),
+            ("--duration", duration != nil && kind == "--batch", "another pace than --batch"),
+            ("--max-in-flight", pace.maxInFlight != nil && kind == "--batch", "another pace than --batch"),
+            ("--warmup", pace.warmup > 0 && kind == "--batch", "another pace than --batch"),
         ]
         for (flag, isWrong, remedy) in needs where isWrong { throw ValidationError("\(flag) needs \(remedy)") }
         let counts = [
             ("--concurrency", pace.concurrency, 1...65536), ("--max-in-flight", pace.maxInFlight, 1...65536),
+            ("--batch", pace.batch, 1...65536), ("--batches", pace.batches, 1...100_000),
             ("--requests", pace.requests, 1...10_000_000), ("--warmup", pace.warmup, 0...1_000_000),
         ]
         for (flag, value, range) in counts {
@@ -237,6 +246,38 @@ struct BenchPlanner {
         let requests = pace.requests ?? (duration == nil ? items?.count ?? (entries == nil ? 32 : nil) : nil)
         let schedule = process.schedule(requests: requests, seconds: duration, random: &random)
         return (.open(schedule: schedule, limit: pace.maxInFlight), requests)
+    }
+
+    // MARK: - Batches
+
+    func batches(tokenizer: Tokenizer?) throws -> (BatchPlan, BenchmarkSettings) {
+        guard let tokenizer, let model = workload.model, let size = pace.batch else {
+            throw BenchFailure(description: "--batch needs --model: engines check that the tokenizer is theirs")
+        }
+        guard workload.preset == nil, workload.dataset == nil, !workload.chat, workload.prefixTokens == nil,
+            let outputTokens = synthetic.outputTokens
+        else {
+            throw BenchFailure(description: "--batch takes --input-tokens and --output-tokens, and no other workload")
+        }
+        var plan = BatchPlan(
+            links: try pace.link.map { try LinkAddress($0) }, tokenizer: tokenizer, size: size,
+            batches: pace.batches ?? 3, inputTokens: synthetic.inputTokens, outputTokens: outputTokens,
+            seed: workload.seed ?? UInt64.random(in: 0..<1 << 53))
+        guard size >= plan.links.count else {
+            throw BenchFailure(
+                description: "--batch \(size) leaves some of the \(plan.links.count) engines without work")
+        }
+        plan.seed &= (1 << 53) - 1
+        let engines = "\(plan.links.count) engine\(plan.links.count == 1 ? "" : "s")"
+        var settings = BenchmarkSettings(
+            pace: "static batches of \(size) over the link to \(engines)",
+            workload: "prompts of \(plan.inputTokens) random token ids, answers of \(outputTokens), no cache",
+            url: plan.links.map(\.description).joined(separator: " "), model: model, seed: plan.seed)
+        settings.tokenizer = model
+        settings.ignoresEnd = true
+        settings.concurrency = size
+        settings.goodput = goodput
+        return (plan, settings)
     }
 
     // MARK: - Words

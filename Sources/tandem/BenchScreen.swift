@@ -15,6 +15,13 @@ struct BenchScreen {
     private let seconds: Double?
     private let isTerminal = isatty(STDERR_FILENO) == 1
 
+    init(_ events: ProcessEvents, title: String, expected: Int) {
+        self.events = events
+        self.title = title
+        self.expected = expected
+        seconds = nil
+    }
+
     init(_ events: ProcessEvents, title: String, plan: LoadPlan) {
         self.events = events
         self.title = title
