@@ -103,6 +103,30 @@ class BenchTests(ServerTestCase):
         result, _ = self.result("--dataset", dataset, "--ignore-eos")
         self.assertEqual((result["completed"], result["total_output_tokens"]), (2, 5))
 
+    def links(self):
+        sockets = sorted(self.server.runtime.glob("*/engine-*.sock"))
+        self.assertEqual(len(sockets), 2)
+        return [part for path in sockets for part in ("--link", f"link+unix:{path}")]
+
+    def test_static_batches(self):
+        path = self.directory / "result.json"
+        arguments = [
+            "--batch", 6, "--batches", 2, *self.links(), "--model", self.tokenizer, "--input-tokens", 40,
+            "--output-tokens", 5]
+        # Not even the same prompts are taken from a cache: a warning would say so.
+        run = bench(*arguments, "--seed", 3, "--output", path)
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        result = json.loads(path.read_text())
+        self.assertEqual(self.counts(result), [12, 0, 480, 60])
+        self.assertEqual([batch["output_tokens"] for batch in result["batches"]], [30, 30])
+        self.assertEqual(result["max_concurrent_requests"], 6)
+        self.assertFalse([text for text in result["warnings"] if "generator" not in text], result["warnings"])
+        run = bench(*arguments, "--input-tokens", 1_000_000)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("0 complete, 12 failed", run.stdout)
+        self.assertIn("refused", run.stdout)
+        self.server.wait_idle()
+
     def test_refused_requests_are_counted(self):
         result, table = self.result("--requests", 3, "--extra-body", '{"temperature": 99}', code=1)
         self.assertEqual((result["completed"], result["failed"]), (0, 3))
@@ -159,6 +183,9 @@ class BenchRefusalTests(unittest.TestCase):
             (["--no-stream", "--goodput", "ttft:3"], "e2el"),
             (["--extra-body", "[1]"], "JSON object"),
             (["--save-detailed"], "--output"),
+            (["--batch", 4], "--link"),
+            (["--link", "link+unix:/x"], "--batch"),
+            (["--batch", 4, "--link", "link+unix:/x", "--requests", 4], "--batches"),
             (["https://example.com"], "http://"),
             (["ftp://example.com"], "http://"),
         ]:
