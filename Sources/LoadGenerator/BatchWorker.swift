@@ -3,14 +3,16 @@
 public import EngineLink
 import Glibc
 import NIOCore
-import Requests
-public import Tokenization
+public import Requests
 
 /// Batches of token ids, straight to engines: without HTTP, text, end tokens and cached prefixes.
 public struct BatchPlan: Sendable {
     /// Engines; each takes an equal part of every batch.
     public var links: [LinkAddress]
-    public var tokenizer: Tokenizer
+    /// Of the tokenizer; engines with another one refuse.
+    public var fingerprint: Digest128
+    /// Tokens that prompts are made of.
+    public var vocabulary: [TokenID]
     /// Sequences of a batch, over all engines.
     public var size: Int
     /// How many batches; each begins when the one before is complete.
@@ -20,11 +22,12 @@ public struct BatchPlan: Sendable {
     public var seed: UInt64
 
     public init(
-        links: [LinkAddress], tokenizer: Tokenizer, size: Int, batches: Int, inputTokens: LengthDistribution,
-        outputTokens: LengthDistribution, seed: UInt64
+        links: [LinkAddress], fingerprint: Digest128, vocabulary: [TokenID], size: Int, batches: Int,
+        inputTokens: LengthDistribution, outputTokens: LengthDistribution, seed: UInt64
     ) {
         self.links = links
-        self.tokenizer = tokenizer
+        self.fingerprint = fingerprint
+        self.vocabulary = vocabulary
         self.size = size
         self.batches = batches
         self.inputTokens = inputTokens
@@ -35,14 +38,8 @@ public struct BatchPlan: Sendable {
     /// A sequence of the run, by its number.
     func request(_ index: Int) -> EngineRequest {
         var random = RandomSource(seed: seed, stream: UInt64(index) &* 2 &+ 1)
-        let vocabulary = TokenID(tokenizer.vocabularySize)
         let length = inputTokens.length(&random)
-        var tokens: [TokenID] = []
-        tokens.reserveCapacity(length)
-        while tokens.count < length {
-            let token = TokenID.random(in: 0..<vocabulary, using: &random)
-            if !tokenizer.isSpecial(token) { tokens.append(token) }
-        }
+        let tokens = (0..<length).map { _ in vocabulary[Int.random(in: 0..<vocabulary.count, using: &random)] }
         // No two share blocks of the cache, and none with any run before.
         return EngineRequest(
             id: RequestID(index), tokens: tokens,
@@ -102,7 +99,7 @@ final class BatchWorker {
 
     func begin() {
         let bound = NIOLoopBound(self, eventLoop: eventLoop)
-        let hello = ClientHello(tokenizerFingerprint: plan.tokenizer.fingerprint, pid: getpid())
+        let hello = ClientHello(tokenizerFingerprint: plan.fingerprint, pid: getpid())
         for (number, address) in plan.links.enumerated() {
             links.append(
                 EngineLinkClient.connect(to: address, hello: hello, on: eventLoop) { event in

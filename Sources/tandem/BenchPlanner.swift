@@ -6,6 +6,7 @@ import Glibc
 import HTTPCore
 import JSON
 import LoadGenerator
+import Requests
 import Tokenization
 
 /// Makes a plan of the flags, and refuses what does not go together.
@@ -260,7 +261,8 @@ struct BenchPlanner {
             throw BenchFailure(description: "--batch takes --input-tokens and --output-tokens, and no other workload")
         }
         var plan = BatchPlan(
-            links: try pace.link.map { try LinkAddress($0) }, tokenizer: tokenizer, size: size,
+            links: try pace.link.map { try LinkAddress($0) }, fingerprint: tokenizer.fingerprint,
+            vocabulary: (0..<TokenID(tokenizer.vocabularySize)).filter { !tokenizer.isSpecial($0) }, size: size,
             batches: pace.batches ?? 3, inputTokens: synthetic.inputTokens, outputTokens: outputTokens,
             seed: workload.seed ?? UInt64.random(in: 0..<1 << 53))
         guard size >= plan.links.count else {

@@ -149,6 +149,14 @@ private final class Answers: HTTPRequestHandler {
         #expect(outcome.records[4].outcome == .failed(reason: "error in the stream", detail: "gone"))
     }
 
+    /// A client would try again on another connection if a kept one was lost; a measurement must not.
+    @Test func nothingIsSentTwice() async throws {
+        let answers = Answers { $0 == 1 ? .cut : .stream(usage: true) }
+        let outcome = try await run(answers, pace: .closed(clients: 1), requests: 3)
+        #expect(reasons(outcome) == ["complete", "connection cut", "complete"])
+        #expect(answers.bodies.count == 3)
+    }
+
     @Test func wholeAnswersAreCounted() async throws {
         let outcome = try await run(
             Answers { _ in .whole }, pace: .closed(clients: 1), requests: 2, streams: false)
