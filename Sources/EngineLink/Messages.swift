@@ -3,7 +3,7 @@
 public import Requests
 
 /// Version of the engine link; both ends must have the same.
-public let engineLinkVersion: UInt16 = 4
+public let engineLinkVersion: UInt16 = 5
 
 /// Everything that crosses the link between a gateway (client) and an engine (server), and the status channel between
 /// a supervisor and its children. One message is one length-prefixed frame.
@@ -143,6 +143,7 @@ public struct EngineStatistics: Sendable, Equatable {
     /// Tokens that were guessed ahead, and those of them that were right.
     public var draftedTokens: UInt64
     public var acceptedTokens: UInt64
+    public var stepSizes: StepSizes
     public var times: EngineTimes
     /// Prefix blocks that became available and that went away since the last frame.
     public var storedBlocks: [BlockHash]
@@ -160,6 +161,7 @@ public struct EngineStatistics: Sendable, Equatable {
         preemptions: UInt64 = 0,
         draftedTokens: UInt64 = 0,
         acceptedTokens: UInt64 = 0,
+        stepSizes: StepSizes = StepSizes(),
         times: EngineTimes = EngineTimes(),
         storedBlocks: [BlockHash] = [],
         evictedBlocks: [BlockHash] = []
@@ -175,6 +177,7 @@ public struct EngineStatistics: Sendable, Equatable {
         self.preemptions = preemptions
         self.draftedTokens = draftedTokens
         self.acceptedTokens = acceptedTokens
+        self.stepSizes = stepSizes
         self.times = times
         self.storedBlocks = storedBlocks
         self.evictedBlocks = evictedBlocks

@@ -35,7 +35,10 @@ final class GatewayMetrics: Sendable {
     let requestGenerationTokens: MetricHistogram
     let requestChoices: MetricHistogram
     let requestMaximumTokens: MetricHistogram
+    let queueTime: MetricHistogram
+    let prefillTime: MetricHistogram
     let decodeTime: MetricHistogram
+    let inferenceTime: MetricHistogram
     let hostTimes: HostTimes
     /// Requests that were admitted and not answered to their end.
     let requestsInHand = Atomic<Int>(0)
@@ -114,8 +117,17 @@ final class GatewayMetrics: Sendable {
         requestChoices = histogram("vllm:request_params_n", "Choices of a request.", MetricBuckets.choices)
         requestMaximumTokens = histogram(
             "vllm:request_params_max_tokens", "Most tokens a request asked for.", MetricBuckets.requestTokens)
+        queueTime = histogram(
+            "vllm:request_queue_time_seconds", "From a request's admission to a choice's first step.",
+            MetricBuckets.requestLatency)
+        prefillTime = histogram(
+            "vllm:request_prefill_time_seconds", "From a choice's first step to its first token.",
+            MetricBuckets.requestLatency)
         decodeTime = histogram(
             "vllm:request_decode_time_seconds", "From a choice's first token to its last.",
+            MetricBuckets.requestLatency)
+        inferenceTime = histogram(
+            "vllm:request_inference_time_seconds", "From a choice's first step to its last token.",
             MetricBuckets.requestLatency)
         hostTimes = HostTimes(clock: clock)
         hostTimes.register(in: registry, labels: [model])
@@ -283,6 +295,10 @@ final class GatewayMetrics: Sendable {
                 "vllm:spec_decode_num_accepted_tokens_total", "Guessed tokens that were right.",
                 statistics.acceptedTokens)
             counter("tandem_engine_steps_total", "Steps since the engine started.", statistics.steps)
+            registry.histogram(
+                "vllm:iteration_tokens_total", help: "Tokens that a step computed.", labels: labels,
+                buckets: StepSizes.bounds.map(Double.init)
+            ).set(statistics.stepSizes.counts, sum: Double(statistics.stepSizes.tokens))
             counter(
                 "tandem_engine_prompt_tokens_total", "Prompt tokens the engine was given.", statistics.promptTokens)
             counter(

@@ -7,20 +7,27 @@ import Telemetry
 
 /// Times one request and enters it into the metrics.
 final class RequestObserver {
+    /// When a choice got its first and its latest tokens, and when the engine that gave the first began with it, if it
+    /// says so.
+    private struct Times {
+        var first: NIODeadline?
+        var latest: NIODeadline?
+        var begun: NIODeadline?
+    }
+
     private let metrics: GatewayMetrics
     private let clock: @Sendable () -> NIODeadline
+    /// Of the first choice, which nearly always is the only one.
+    private var firstChoice = Times()
+    private var otherChoices: [Times]
     private let admission: NIODeadline
-    /// When each choice got its first and its latest tokens.
-    private var first: [NIODeadline?]
-    private var latest: [NIODeadline?]
     private var unfinished: Int
 
     init(metrics: GatewayMetrics, clock: @escaping @Sendable () -> NIODeadline, choices: Int) {
         self.metrics = metrics
         self.clock = clock
         admission = clock()
-        first = Array(repeating: nil, count: choices)
-        latest = first
+        otherChoices = Array(repeating: Times(), count: max(0, choices - 1))
         unfinished = choices
     }
 
@@ -48,26 +55,45 @@ final class RequestObserver {
     func produced(tokens: Int, choice: Int, at now: NIODeadline) {
         guard tokens > 0 else { return }
         metrics.generationTokens.add(UInt64(tokens))
-        if let before = latest[choice] {
+        var times = times(choice)
+        if let before = times.latest {
             metrics.interTokenLatency.observe(seconds(now - before) / Double(tokens), times: UInt64(tokens))
         } else {
             metrics.timeToFirstToken.observe(seconds(now - admission))
-            first[choice] = now
+            times.first = now
         }
-        latest[choice] = now
+        times.latest = now
+        set(times, of: choice)
     }
+
+    /// An engine's first output for a choice says how long ago it began with it: a length of time, so that clocks of
+    /// several machines need not agree. The engine counts that gives the first token: what was spent on one that was lost
+    /// before is part of the time in the queue, and who goes on after that token does not begin anew.
+    func began(choice: Int, prefillMicroseconds: UInt32, at now: NIODeadline) {
+        var times = times(choice)
+        guard times.first == nil else { return }
+        times.begun = max(admission, now - .microseconds(Int64(prefillMicroseconds)))
+        set(times, of: choice)
+    }
+
+    private func set(_ times: Times, of choice: Int) {
+        if choice == 0 { firstChoice = times } else { otherChoices[choice - 1] = times }
+    }
+
+    private func times(_ choice: Int) -> Times { choice == 0 ? firstChoice : otherChoices[choice - 1] }
 
     /// A choice ended by itself.
     func finished(choice: Int, reason: String, tokens: Int) {
         unfinished -= 1
         metrics.success(reason).add()
         metrics.requestGenerationTokens.observe(Double(tokens))
-        if tokens > 1, let first = first[choice], let latest = latest[choice] {
-            metrics.timePerOutputToken.observe(seconds(latest - first) / Double(tokens - 1))
-        }
-        if let first = first[choice], let latest = latest[choice] {
-            metrics.decodeTime.observe(seconds(latest - first))
-        }
+        guard let first = times(choice).first, let latest = times(choice).latest else { return }
+        if tokens > 1 { metrics.timePerOutputToken.observe(seconds(latest - first) / Double(tokens - 1)) }
+        metrics.decodeTime.observe(seconds(latest - first))
+        guard let begun = times(choice).begun else { return }
+        metrics.queueTime.observe(seconds(begun - admission))
+        metrics.prefillTime.observe(seconds(first - begun))
+        metrics.inferenceTime.observe(seconds(latest - begun))
     }
 
     /// A sequence that generates nothing was computed.

@@ -171,7 +171,7 @@ private struct Sequences {
         gateway_load_sent(sequence.slot, position)
         sequence.position += 1
         if sequence.credits != .max { sequence.credits -= 1 }
-        if isFirst { output.cachedPromptTokens = 0 }
+        if isFirst { (output.cachedPromptTokens, output.prefillMicroseconds) = (0, 0) }
         if sequence.position >= sequence.maximum { output.finish = .length }
         return output
     }
