@@ -23,7 +23,10 @@ struct GatewayInstruments: Sendable {
         self.registry = registry
         droppedAccessLines = registry.counter(
             "tandem_access_log_dropped_total", help: "Lines of the access log that were dropped.", labels: [])
-        models = names.map { GatewayMetrics(modelName: $0, registry: registry, events: events, clock: clock) }
+        let trialTurn = TrialTurn()
+        models = names.map {
+            GatewayMetrics(modelName: $0, registry: registry, events: events, trialTurn: trialTurn, clock: clock)
+        }
         if models.count == 1 {
             hostTimes = models[0].hostTimes
         } else {

@@ -16,6 +16,12 @@ final class GatewayMetrics: Sendable {
     let events: GatewayEvents
     /// Submissions of a sequence beyond its first, while it had sent nothing.
     let retries: MetricCounter
+    /// Sequences that lost several engines in a row without a token, those of them that then got one, and those that were
+    /// given up; see ``Suspicion``.
+    let suspected: MetricCounter
+    let suspectsCleared: MetricCounter
+    let suspectsRefused: MetricCounter
+    let trialTurn: TrialTurn
     /// Seconds from the loss of a sequence's engine to the next token from another.
     let migrationPause: MetricHistogram
     private let continuations = Atomic<UInt64>(0)
@@ -58,9 +64,10 @@ final class GatewayMetrics: Sendable {
     /// - Parameter registry: where they are shown; several models share one.
     init(
         modelName: String, registry: MetricRegistry = MetricRegistry(), events: GatewayEvents = GatewayEvents(),
-        clock: @escaping @Sendable () -> NIODeadline = { .now() }
+        trialTurn: TrialTurn = TrialTurn(), clock: @escaping @Sendable () -> NIODeadline = { .now() }
     ) {
         self.modelName = modelName
+        self.trialTurn = trialTurn
         self.events = events
         self.clock = clock
         let model = MetricLabel("model_name", modelName)
@@ -72,6 +79,15 @@ final class GatewayMetrics: Sendable {
         retries = registry.counter(
             "tandem_router_retries_total",
             help: "Submissions of a sequence beyond its first, while it had sent nothing.", labels: [model])
+        func suspects(_ outcome: String) -> MetricCounter {
+            registry.counter(
+                "tandem_router_suspects_total",
+                help: "Sequences that lost several engines in a row without a token, and what became of them.",
+                labels: [model, MetricLabel("outcome", outcome)])
+        }
+        suspected = suspects("suspected")
+        suspectsCleared = suspects("cleared")
+        suspectsRefused = suspects("refused")
         for cause in MigrationCause.allCases {
             _ = Self.migrations("continued", cause.rawValue, [model], in: registry)
         }
