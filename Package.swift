@@ -57,6 +57,7 @@ let rooms: [[Target]] = [
     room(
         "CPUExecutor", ["InferenceEngine", "LanguageModel", "Weights", "CPUKernels", "CTandemSystem", "Requests"],
         numeric: true, tests: ["JSON"]),
+    room("GPUModel", ["LanguageModel"], numeric: true, tests: ["GPUModelValidation", "JSON"]),
     room("Telemetry"),
     room("TerminalView", ["JSON"]),
     room("EngineLink", ["Requests"] + nio),
@@ -93,8 +94,8 @@ let package = Package(
         .executableTarget(
             name: "tandem",
             dependencies: [
-                "CPUExecutor", "Configuration", "Diagnosis", "EngineHost", "EngineLink", "Gateway", "Grammar",
-                "HTTPCore",
+                "CPUExecutor", "Configuration", "Diagnosis", "EngineHost", "EngineLink", "GPUModel", "Gateway",
+                "Grammar", "HTTPCore",
                 "InferenceEngine", "JSON", "LanguageModel", "MPS", "ModelStore", "Requests", "Supervision",
                 "TerminalView", "Tokenization", "Weights", "CTandemSystem",
                 product("ArgumentParser", "swift-argument-parser"),
@@ -125,6 +126,12 @@ let package = Package(
         .executableTarget(
             name: "routing-benchmark", dependencies: ["Requests", "Routing", "RoutingSimulation", "TestSupport"],
             path: "Benchmarks/Routing/Command", swiftSettings: numericSettings),
+        .target(
+            name: "GPUModelValidation", dependencies: ["GPUModel", "JSON", "LanguageModel"],
+            path: "Benchmarks/GPUModel/Library", swiftSettings: numericSettings),
+        .executableTarget(
+            name: "gpu-model-report", dependencies: ["GPUModel", "GPUModelValidation", "LanguageModel"],
+            path: "Benchmarks/GPUModel/Command", swiftSettings: numericSettings),
         .target(
             name: "Fuzzing",
             dependencies: ["JSON", "LanguageModel", "Requests", "TestSupport", "Tokenization", "Weights"],

@@ -237,6 +237,24 @@ int32_t tandem_reap(int32_t pidfd, bool wait, tandem_exit_status *status) {
     return 1;
 }
 
+int32_t tandem_adopt_orphans(void) {
+    return prctl(PR_SET_CHILD_SUBREAPER, 1) != 0 ? -errno : 0;
+}
+
+int32_t tandem_reap_adopted(const int32_t *known, int32_t count) {
+    siginfo_t info = {0};
+    int result;
+    do {
+        result = waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT);
+    } while (result != 0 && errno == EINTR);
+    if (result != 0) return errno == ECHILD ? 0 : -errno;
+    for (int32_t i = 0; i < count; i++) {
+        if (known[i] == info.si_pid) return 0;
+    }
+    if (info.si_pid == 0) return 0;
+    return waitpid(info.si_pid, NULL, WNOHANG) < 0 ? -errno : info.si_pid;
+}
+
 int32_t tandem_pidfd_open(int32_t pid) {
     long descriptor = syscall(SYS_pidfd_open, pid, 0U);
     return descriptor < 0 ? -errno : (int32_t)descriptor;

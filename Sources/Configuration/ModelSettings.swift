@@ -27,6 +27,8 @@ public struct ModelSettings: Sendable, Equatable {
     public var asynchronousScheduling = false
     /// Most tokens that an engine guesses ahead for a sequence, from what stands in it already; 0 guesses none.
     public var promptLookup = 16
+    /// How servers are started that compute in the place of Tandem's own engines; null for the latter.
+    public var external: ExternalEngineSettings?
     /// Where a list of models has it: `tandem.yaml: models[1]`; null if flags say what is served.
     public var place: String?
 
@@ -38,7 +40,7 @@ public struct ModelSettings: Sendable, Equatable {
     static let entryKeys = [
         "model", "served-model-name", "tokenizer", "load-format", "ablation", "engines", "threads", "cpu-compute",
         "max-model-len", "max-num-seqs", "max-num-batched-tokens", "kv-cache-memory", "async-scheduling",
-        "prompt-lookup", "name", "aliases",
+        "prompt-lookup", "engine", "engine-command", "engine-arguments", "engine-memory-fraction", "name", "aliases",
     ]
 
     /// - Throws: ``ConfigurationError`` that names the place of the first setting that cannot be used.
@@ -61,7 +63,8 @@ public struct ModelSettings: Sendable, Equatable {
         keyValueBytes = try layers.byteCount("kv-cache-memory")
         asynchronousScheduling = try layers.boolean("async-scheduling") ?? defaults.asynchronousScheduling
         promptLookup = try layers.integer("prompt-lookup", in: 0...64) ?? defaults.promptLookup
-        if place != nil && model == nil {
+        external = try ExternalEngineSettings(layers, engines: engines)
+        if place != nil && model == nil && external == nil {
             throw ConfigurationError(
                 source: source(of: "model"), reason: "it is missing: give a model's name, or the path of one")
         }

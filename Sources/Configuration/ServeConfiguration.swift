@@ -88,6 +88,10 @@ public struct ServeConfiguration: Sendable, Equatable {
     /// Null lets everybody in.
     public var apiKey: String?
     public var shutdownTimeout = Duration.seconds(30)
+    /// External engine i listens at this port + i; null for free ones.
+    public var enginePortBase: UInt16?
+    /// How long an external engine may take until it answers; then it is killed and started again.
+    public var engineStartTimeout = Duration.seconds(600)
     public var logLevel = LogLevel.info
     public var accessLog = AccessLogFormat.off
     /// Silence after which an engine's requests go on elsewhere; zero for never, as below.
@@ -119,6 +123,8 @@ public struct ServeConfiguration: Sendable, Equatable {
         "max-model-len",
         "max-num-seqs",
         "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "prompt-lookup", "served-model-name",
+        "engine", "engine-command", "engine-arguments", "engine-memory-fraction", "engine-port-base",
+        "engine-start-timeout",
         "api-key",
         "shutdown-timeout", "log-level", "access-log", "engine-silence-timeout", "heartbeat-timeout",
         "step-timeout", "slow-client-timeout", "gateway-threads", "host-stall-per-step", "host-stall-per-sequence",
@@ -157,7 +163,8 @@ public struct ServeConfiguration: Sendable, Equatable {
             perSequence: try Self.stall("host-stall-per-sequence", layers),
             perRequest: try Self.stall("host-stall-per-request", layers),
             perPromptToken: try Self.stall("host-stall-per-prompt-token", layers))
-        try Self.checkDevice(layers.given("device"))
+        try takeExternal(layers)
+        try Self.checkDevice(layers.given("device"), isExternal: models.allSatisfy { $0.external != nil })
         try takeMPS(layers)
     }
 
@@ -211,18 +218,29 @@ public struct ServeConfiguration: Sendable, Equatable {
             ?? ConfigurationError(source: "slow-client-timeout", reason: "at least 1s")
     }
 
-    private static func checkDevice(_ setting: GivenSetting?) throws(ConfigurationError) {
+    private static func checkDevice(_ setting: GivenSetting?, isExternal: Bool) throws(ConfigurationError) {
         guard let setting else { return }
         let kind = setting.text.split(separator: ":", omittingEmptySubsequences: false).first.map(String.init) ?? ""
         switch kind {
         case "auto" where setting.text == "auto", "cpu" where setting.text == "cpu":
             return
+        case "cuda" where isExternal:
+            let gpu = setting.text.dropFirst("cuda:".count)
+            guard !gpu.isEmpty, !gpu.contains(where: { $0.isWhitespace || $0 == "," }) else {
+                throw setting.error("name one GPU: cuda:0, or cuda:UUID")
+            }
         case "cuda", "simulated":
             throw setting.error(
                 "\"\(setting.text)\": this version computes on the CPU only; use cpu, or auto, which takes it")
         default:
             throw setting.error("\"\(setting.text)\" is no device; use auto or cpu")
         }
+    }
+
+    /// The GPU on which all engines are, by index or UUID; null if they are not all on one.
+    public var sharedGPU: String? {
+        let gpus = Set(models.map { $0.external?.gpu })
+        return gpus.count == 1 ? gpus.first ?? nil : nil
     }
 
     private mutating func takeMPS(_ layers: SettingLayers) throws(ConfigurationError) {
@@ -235,8 +253,10 @@ public struct ServeConfiguration: Sendable, Equatable {
             }
             mpsTimeScale = factor
         }
-        if let given = layers.given("mps"), mps == .on || mps == .external, !faultPort {
-            throw given.error("\"\(given.text)\" needs an NVIDIA GPU, and this version computes on the CPU only")
+        if let given = layers.given("mps"), mps == .on || mps == .external, !faultPort, sharedGPU == nil {
+            throw given.error(
+                "\"\(given.text)\" needs engines on one NVIDIA GPU: this version's own compute on the CPU only, external "
+                    + "ones are put on a GPU by --device cuda:…, all on the same")
         }
         guard let given = layers.given("mps-directory") else { return }
         guard mps == .external else { throw given.error("only with --mps external") }

@@ -14,6 +14,7 @@ public struct ServeFlags: ParsableArguments {
     @OptionGroup(title: "Model") var variant: VariantFlags
     @OptionGroup(title: "Server") var server: ServerFlags
     @OptionGroup(title: "Engines") var engines: EngineFlags
+    @OptionGroup(title: "Engines of others") var external: ExternalFlags
     @OptionGroup(title: "Limits of an engine") var limits: LimitFlags
     @OptionGroup(title: "What counts as hanging") var health: HealthFlags
     @OptionGroup(title: "Studies of host overhead") var studies: StudyFlags
@@ -48,6 +49,9 @@ public struct ServeFlags: ParsableArguments {
             "access-log": other.accessLog, "engine-silence-timeout": health.engineSilenceTimeout,
             "heartbeat-timeout": health.heartbeatTimeout, "step-timeout": health.stepTimeout,
             "slow-client-timeout": health.slowClientTimeout,
+            "engine": external.engine, "engine-command": external.engineCommand,
+            "engine-arguments": external.engineArguments, "engine-memory-fraction": external.engineMemoryFraction,
+            "engine-port-base": external.enginePortBase, "engine-start-timeout": external.engineStartTimeout,
             "config": other.config,
         ]
         return texts.compactMapValues { $0 }
@@ -135,6 +139,40 @@ struct EngineFlags: ParsableArguments {
             "Guess up to so many tokens ahead where an answer repeats what was said; 0 guesses none. (default: 16)",
             valueName: "tokens"))
     var promptLookup: String?
+}
+
+/// Servers of the OpenAI API in the place of Tandem's own engines; see docs/external-engines.md.
+struct ExternalFlags: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "What computes: tandem, vllm, sglang or llama-server. (default: tandem)", valueName: "program"))
+    var engine: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Command that starts an engine, such as 'server --port {port}'; also {host}, {model}, {name}, {gpu}, {memory-fraction}, {free-memory-fraction}, {threads}, {index}, {engines}.",
+            valueName: "template"))
+    var engineCommand: String?
+
+    // They may begin with a dash.
+    @Option(parsing: .unconditional, help: ArgumentHelp("Words to append to the command.", valueName: "words"))
+    var engineArguments: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Share of the GPU's memory for all engines together; each gets an equal part as {memory-fraction}. (default: 0.9)",
+            valueName: "share"))
+    var engineMemoryFraction: String?
+
+    @Option(
+        help: ArgumentHelp("Engine i listens at this port + i. (default: any free ports)", valueName: "number"))
+    var enginePortBase: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Time until an engine has to answer a request; then it is killed and started again. (default: 10m)",
+            valueName: "time"))
+    var engineStartTimeout: String?
 }
 
 /// What an engine takes at once.

@@ -19,9 +19,7 @@ extension MachineFacts {
         facts.user = geteuid()
         facts.driver = driverVersion()
         facts.deviceError = deviceError()
-        if let tool = find("nvidia-smi", searchPath + ":/usr/local/nvidia/bin") {
-            facts.gpus = gpus(tool, environment)
-        }
+        facts.gpus = gpus(environment: environment)
         let programs = try? MPSPrograms(searchPath: searchPath)
         facts.mpsControl = programs?.control
         facts.mpsServer = programs?.server
@@ -49,6 +47,13 @@ extension MachineFacts {
         facts.ipcNamespace = ProcessTable().namespace("ipc", of: "self")
         facts.kernelIsWSL = (text("/proc/version") ?? "").contains("microsoft")
         return facts
+    }
+
+    /// The machine's GPUs; null if `nvidia-smi` cannot be asked.
+    public static func gpus(environment: [String: String]) -> [GPU]? {
+        find("nvidia-smi", (environment["PATH"] ?? "/usr/bin:/bin") + ":/usr/local/nvidia/bin").flatMap {
+            gpus($0, environment)
+        }
     }
 
     /// The GPUs that `nvidia-smi` printed; null if a line is not understood.

@@ -6,7 +6,8 @@ public import NIOCore
 ///
 /// A frame is a length (`u32`: the bytes that follow it), a type (`u8`) and a payload; all numbers are little-endian.
 /// Arrays and strings carry their count as `u32` in front, strings are UTF-8. Frames of the same type mean the same
-/// within one ``engineLinkVersion``; both hellos begin with the version, so that a mismatch is told from a broken frame.
+/// within one ``engineLinkVersion``; both hellos and both messages of
+/// administrators begin with the version, so that a mismatch is told from a broken frame.
 public enum LinkCodec {
     /// Longest frame that is accepted unless a reader is told otherwise, in bytes.
     public static let defaultMaximumFrameBytes = 64 << 20
@@ -33,6 +34,9 @@ public enum LinkCodec {
         case .roster(let roster): buffer.write(roster)
         case .gatewayReady(let port): buffer.writeInteger(port, endianness: .little)
         case .heartbeat(let heartbeat): buffer.write(heartbeat)
+        case .adminCommand(let command): buffer.write(command)
+        case .adminReply(let reply): buffer.write(reply)
+        case .engineReport(let report): buffer.write(report)
         }
         let length = buffer.writerIndex - start - lengthBytes
         buffer.setInteger(UInt32(truncatingIfNeeded: length), at: start, endianness: .little)
@@ -73,6 +77,9 @@ public enum LinkCodec {
             case .roster: .roster(try reader.roster())
             case .gatewayReady: .gatewayReady(port: try reader.integer("port"))
             case .heartbeat: .heartbeat(try reader.heartbeat())
+            case .adminCommand: .adminCommand(try reader.adminCommand())
+            case .adminReply: .adminReply(try reader.adminReply())
+            case .engineReport: .engineReport(try reader.engineReport())
             }
         try reader.end()
         return message
@@ -94,6 +101,9 @@ enum FrameType: UInt8 {
     case roster = 11
     case gatewayReady = 12
     case heartbeat = 13
+    case adminCommand = 14
+    case adminReply = 15
+    case engineReport = 16
 
     init(_ message: LinkMessage) {
         self =
@@ -111,6 +121,9 @@ enum FrameType: UInt8 {
             case .roster: .roster
             case .gatewayReady: .gatewayReady
             case .heartbeat: .heartbeat
+            case .adminCommand: .adminCommand
+            case .adminReply: .adminReply
+            case .engineReport: .engineReport
             }
     }
 }

@@ -268,6 +268,23 @@ extension FieldReader {
 }
 
 extension ByteBuffer {
+    mutating func write(_ report: ExternalEngineReport) {
+        writeMultipleIntegers(report.engineIndex, report.pid, endianness: .little)
+        writeInteger(report.finding.rawValue)
+        write(report.detail)
+    }
+}
+
+extension FieldReader {
+    mutating func engineReport() throws(LinkError) -> ExternalEngineReport {
+        let index: UInt32 = try integer("engineIndex")
+        let pid: Int32 = try integer("pid")
+        return ExternalEngineReport(
+            engineIndex: index, pid: pid, finding: try choice("finding"), detail: try string("detail"))
+    }
+}
+
+extension ByteBuffer {
     mutating func write(_ error: LinkError) {
         writeInteger(error.code.rawValue)
         write(error.message)

@@ -31,6 +31,12 @@ public enum LinkMessage: Sendable, Equatable {
     case gatewayReady(port: UInt16)
     /// Engine to gateway, engine and gateway to supervisor: a sign of life, whatever there is to say.
     case heartbeat(Heartbeat)
+    /// Administrator to supervisor, over its own socket.
+    case adminCommand(AdminCommand)
+    /// Supervisor to administrator.
+    case adminReply(AdminReply)
+    /// Gateway to supervisor: how an external engine is.
+    case engineReport(ExternalEngineReport)
 }
 
 /// What a gateway says first.
@@ -198,6 +204,32 @@ public struct Heartbeat: Sendable, Equatable {
     public init(progress: UInt64 = 0, isWorking: Bool = false) {
         self.progress = progress
         self.isWorking = isWorking
+    }
+}
+
+/// What a gateway found out about an external engine, which has no link of its own to its supervisor.
+public struct ExternalEngineReport: Sendable, Equatable {
+    public enum Finding: UInt8, Sendable {
+        /// It is not known to compute.
+        case doubt = 0
+        /// It answered a request that has to be computed.
+        case computes = 1
+        /// It gets nothing new, and has finished what it had.
+        case idle = 2
+    }
+
+    public var engineIndex: UInt32
+    /// Of the process that was asked; a report about another than the one that runs is late.
+    public var pid: Int32
+    public var finding: Finding
+    /// Of one that computes the name of its model, of one in doubt the reason.
+    public var detail: String
+
+    public init(engineIndex: UInt32, pid: Int32, finding: Finding, detail: String = "") {
+        self.engineIndex = engineIndex
+        self.pid = pid
+        self.finding = finding
+        self.detail = detail
     }
 }
 

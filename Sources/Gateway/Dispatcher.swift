@@ -273,6 +273,12 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         router.setServing(engine, false)
     }
 
+    /// An engine that was draining serves again, with all it still has.
+    func engineResumed(_ engine: EngineID) {
+        router.setServing(engine, true)
+        releaseHeld()
+    }
+
     /// An engine is gone with all it was running: what can go on elsewhere does.
     ///
     /// - Returns: what became of its sequences.

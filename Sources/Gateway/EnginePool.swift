@@ -126,9 +126,17 @@ final class EnginePool {
             }
             switch entry.state {
             case .ready:
-                if links[entry.index] == nil { connect(entry.index) }
+                if let link = links[entry.index] {
+                    if before?.entry.state == .draining { dispatcher.engineResumed(link.engine) }
+                } else {
+                    connect(entry.index)
+                }
             case .draining:
-                if let link = links[entry.index] { dispatcher.engineDraining(link.engine) }
+                if let link = links[entry.index], engines[entry.index]?.hello != nil {
+                    dispatcher.engineDraining(link.engine)
+                } else {
+                    drop(entry.index, reason: "it takes nothing new")
+                }
             case .starting, .restarting, .failed:
                 drop(entry.index, reason: entry.reason.isEmpty ? "its process ended" : entry.reason)
             }

@@ -17,6 +17,7 @@ public struct GatewayConfiguration: Sendable {
     public var enginePorts: EnginePorts?
     /// A socket to the supervisor: rosters come in, readiness goes out. Its end is the supervisor's end.
     public var supervisor: Int32?
+    var supervisorReports = SupervisorReports(eventLoops: 1)
     /// Event loops, each with links of its own to every engine.
     public var eventLoops = 1
     /// Keys that clients must show one of; empty lets everybody in.

@@ -60,6 +60,8 @@ public final class GatewayServer: Sendable {
         roster: Roster? = nil,
         onSupervisorLost: @escaping @Sendable (String) -> Void = { _ in }
     ) async throws -> GatewayServer {
+        var configuration = configuration
+        configuration.supervisorReports = SupervisorReports(eventLoops: max(1, configuration.eventLoops))
         let group = MultiThreadedEventLoopGroup(numberOfThreads: max(1, configuration.eventLoops))
         // Two, so that one very long request does not keep all other long ones waiting.
         let workers = NIOThreadPool(numberOfThreads: 2)
@@ -115,6 +117,7 @@ public final class GatewayServer: Sendable {
             } onClose: { reason in
                 if !isEnding.value.load(ordering: .acquiring) { onSupervisorLost(reason) }
             }
+            if let supervisor { configuration.supervisorReports.connect(supervisor) }
         }
         if supervisor != nil || configuration.upstreams != nil {
             // A gateway that takes another's place knows its engines before it answers for them.
@@ -191,6 +194,8 @@ public final class GatewayServer: Sendable {
 final class ShardTable: HTTPRequestHandler {
     private let fronts: [ObjectIdentifier: NIOLoopBoundBox<GatewayFront>]
     private let events: GatewayEvents
+    /// What models of other servers are called together.
+    private let otherModels: String
     private let modelRanges: [(engines: Range<UInt32>?, name: String)]
     let viewers: ViewerHub
 
@@ -208,6 +213,7 @@ final class ShardTable: HTTPRequestHandler {
         self.fronts = fronts
         events = instruments.events
         modelRanges = configuration.models.map { ($0.engines, $0.name) }
+        otherModels = configuration.external == nil ? "" : "external"
         let others = Array(fronts.values)
         viewers = ViewerHub(eventLoop: group.next(), interval: configuration.viewInterval) { eventLoop in
             Self.census(of: others, on: eventLoop).map {
@@ -247,7 +253,7 @@ final class ShardTable: HTTPRequestHandler {
 
     func update(_ roster: Roster) {
         events.update(roster) { index in
-            modelRanges.first { $0.engines?.contains(index) ?? true }?.name ?? ""
+            modelRanges.first { $0.engines?.contains(index) ?? true }?.name ?? otherModels
         }
         forEach { $0.update(roster) }
     }

@@ -21,6 +21,10 @@ final class ProxyEndpoint {
         func endpointChanged(_ endpoint: ProxyEndpoint)
         /// It was asked for the first time.
         func endpointSettled(_ endpoint: ProxyEndpoint)
+        /// It was silent, and has to compute something before it is trusted again.
+        func endpointDoubted(_ endpoint: ProxyEndpoint, _ reason: String)
+        /// It did.
+        func endpointProved(_ endpoint: ProxyEndpoint)
         func log(_ line: String)
     }
 
@@ -32,12 +36,14 @@ final class ProxyEndpoint {
 
     let index: Int
     let address: HTTPEndpoint
-    private let eventLoop: any EventLoop
+    let eventLoop: any EventLoop
     private let settings: ExternalEngines
-    private let dispatcher: ProxyDispatcher
-    private unowned let delegate: any Delegate
-    private let client: HTTPClient
+    let dispatcher: ProxyDispatcher
+    unowned let delegate: any Delegate
+    let client: HTTPClient
     private let prober: HTTPClient
+    /// Set if a supervisor started it.
+    var supervision: Supervision?
     private(set) var upstream: ProxyUpstream?
     private(set) var isServing = false
     /// What it has; nil if it does not say, and is believed to have everything that it is asked for.
@@ -60,8 +66,9 @@ final class ProxyEndpoint {
 
     init(
         index: Int, address: HTTPEndpoint, eventLoop: any EventLoop, settings: ExternalEngines,
-        dispatcher: ProxyDispatcher, delegate: any Delegate
+        dispatcher: ProxyDispatcher, delegate: any Delegate, supervision: Supervision? = nil
     ) {
+        self.supervision = supervision
         self.index = index
         self.address = address
         self.eventLoop = eventLoop
@@ -96,10 +103,19 @@ final class ProxyEndpoint {
         if let upstream { dispatcher.engineDraining(upstream.engine) }
     }
 
-    func shutdown() {
+    /// Its supervisor gives it nothing new; what it has in hand may finish.
+    func retract() {
+        timer?.cancel()
+        guard isServing, let upstream else { return }
+        isServing = false
+        dispatcher.engineDraining(upstream.engine)
+        delegate.endpointChanged(self)
+    }
+
+    func shutdown(reason: String = "the gateway is shutting down") {
         isShutDown = true
         timer?.cancel()
-        lose(reason: "the gateway is shutting down")
+        lose(reason: reason)
         client.shutdown()
         prober.shutdown()
     }
@@ -109,6 +125,7 @@ final class ProxyEndpoint {
     /// Asks now.
     func probe() {
         guard !isShutDown, !isRetired else { return }
+        if let supervision, !supervision.mayServe, !supervision.needsProof { return }
         guard !isProbing else {
             mustProbeAgain = true
             return
@@ -116,14 +133,21 @@ final class ProxyEndpoint {
         isProbing = true
         mustProbeAgain = false
         timer?.cancel()
-        ask("/health") { [weak self] in self?.gotHealth($0) }
+        ask("/health", by: prober) { [weak self] in self?.gotHealth($0) }
     }
 
-    private func ask(_ target: String, _ answer: @escaping (Result<ProxyResponse, HTTPClientError>) -> Void) {
+    /// - Parameter body: is posted; without one the target is read.
+    func ask(
+        _ target: String, _ body: [UInt8]? = nil, by client: HTTPClient,
+        _ answer: @escaping (Result<ProxyResponse, HTTPClientError>) -> Void
+    ) {
         var headers: HTTPHeaders = ["Accept": "application/json"]
+        if body != nil { headers.add("Content-Type", "application/json") }
         if let key = settings.apiKey { headers.add("Authorization", "Bearer \(key)") }
-        prober.send(
-            HTTPClientRequest(method: .get, target: target, headers: headers),
+        client.send(
+            HTTPClientRequest(
+                method: body == nil ? .get : .post, target: target, headers: headers,
+                body: ByteBuffer(bytes: body ?? [])),
             to: Answer(limit: Self.maximumAnswerBytes, answer))
     }
 
@@ -136,7 +160,7 @@ final class ProxyEndpoint {
             down("/health answered \(response.head.status.code)")
         case .success:
             // Some have no such path, and some want a key for it: that they answer is enough.
-            ask("/v1/models") { [weak self] in self?.gotModels($0) }
+            ask("/v1/models", by: prober) { [weak self] in self?.gotModels($0) }
         }
     }
 
@@ -152,13 +176,13 @@ final class ProxyEndpoint {
                     down("/v1/models did not answer with a list of models")
                     return
                 }
-                serves(models)
+                lives(models)
             case 401, 403:
                 down("/v1/models answered \(response.head.status.code): give the key by --endpoint-api-key")
             case 429:
-                serves(models)
+                lives(models)
             case 404, 405, 501:
-                serves(nil)
+                lives(nil)
             case let code:
                 down("/v1/models answered \(code)")
             }
@@ -181,7 +205,11 @@ final class ProxyEndpoint {
 
     // MARK: - What it is
 
-    private func serves(_ models: [ModelCard]?) {
+    private func lives(_ models: [ModelCard]?) {
+        if supervision?.needsProof == true { prove(models) } else { serves(models) }
+    }
+
+    func serves(_ models: [ModelCard]?) {
         backoff.succeeded()
         strikes = 0
         reason = ""
@@ -193,9 +221,10 @@ final class ProxyEndpoint {
             isKnown = true
             delegate.endpointChanged(self)
         }
-        if !isServing {
+        if !isServing, supervision?.mayServe != false {
             isServing = true
             dispatcher.engineAppeared(upstream)
+            delegate.endpointChanged(self)
         }
         probed(again: settings.probeInterval)
     }
@@ -207,13 +236,13 @@ final class ProxyEndpoint {
     }
 
     /// It is certain that it takes nothing now.
-    private func down(_ reason: String) {
+    func down(_ reason: String) {
         stopServing(reason)
         strike()
         probed(again: TimeAmount(backoff.failed(jitter: .random(in: 0...1))))
     }
 
-    private func unanswered(_ error: HTTPClientError) {
+    func unanswered(_ error: HTTPClientError) {
         guard error.kind == .silent else { return down(error.message) }
         strike()
         probed(again: min(settings.probeInterval, .milliseconds(500)))
@@ -224,14 +253,20 @@ final class ProxyEndpoint {
         strikes = strikes > 0 && received != receivedAtStrike ? 1 : strikes + 1
         receivedAtStrike = received
         guard strikes >= Self.strikesToLose, upstream != nil else { return }
+        let loss = reason.isEmpty ? "it has not answered for a while" : reason
+        doubt(loss)
         if isServing, dispatcher.servingEngines <= 1 { return }
         // What is certain is asked for in quick succession: streams get as long as silence would have to last.
         if !isServing, strikes < Self.strikesToLose * 3 { return }
-        lose(reason: reason.isEmpty ? "it has not answered for a while" : reason)
+        lose(reason: loss)
     }
 
     private func stopServing(_ reason: String) {
-        if isServing || self.reason != reason { delegate.log("endpoint \(address) does not serve: \(reason)") }
+        // While an engine starts, its supervisor says what there is to say.
+        if isServing || (self.reason != reason && supervision?.mayServe != false) {
+            delegate.log("endpoint \(address) does not serve: \(reason)")
+        }
+        tellDoubt(reason)
         self.reason = reason
         guard isServing, let upstream else { return }
         isServing = false
@@ -254,7 +289,11 @@ final class ProxyEndpoint {
     private func inTrouble(_ error: HTTPClientError) {
         switch error.kind {
         case .unreachable, .cut: stopServing(error.message)
-        case .malformed, .silent: break
+        case .silent:
+            doubt(error.message)
+            // The last one is not taken out for being slow.
+            if supervision != nil, dispatcher.servingEngines > 1 { stopServing(error.message) }
+        case .malformed: break
         }
         probe()
     }

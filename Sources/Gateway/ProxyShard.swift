@@ -15,20 +15,25 @@ typealias ProxyDispatcher = Dispatcher<ProxyWork, ProxyOutput>
 final class ProxyShard: ModelShard {
     let eventLoop: any EventLoop
     let metrics: GatewayMetrics
-    private let configuration: GatewayConfiguration
-    private let settings: ExternalEngines
+    let configuration: GatewayConfiguration
+    let settings: ExternalEngines
     private let workers: NIOThreadPool
-    private let dispatcher: ProxyDispatcher
-    private var endpoints: [ProxyEndpoint] = []
+    let dispatcher: ProxyDispatcher
+    var endpoints: [ProxyEndpoint] = []
     /// Endpoints that are not named any more and finish what they have.
     private var leaving: [ProxyEndpoint] = []
     private var leavingTimer: RepeatedTask?
     private var nextEngineID: UInt64 = 0
     private var excluded: [String?: Set<EngineID>] = [:]
-    private let settledPromise: EventLoopPromise<Void>
+    let settledPromise: EventLoopPromise<Void>
     private(set) var cards: [ModelCard] = []
+    /// As their supervisor last named them.
+    var entries: [RosterEntry] = []
+    var rosterGeneration: UInt64 = 0
+    /// What engines of a supervisor have or had, also while they are away.
+    var remembered: [Int: [ModelCard]] = [:]
     /// Endpoints that served when they last changed.
-    private var served: Set<Int> = []
+    var served: Set<Int> = []
 
     init(
         eventLoop: any EventLoop, configuration: GatewayConfiguration, engines: ExternalEngines,
@@ -50,7 +55,7 @@ final class ProxyShard: ModelShard {
     /// How often is looked whether an endpoint that leaves is done.
     private static let leavingPeriod = TimeAmount.milliseconds(200)
 
-    var hasEngines: Bool { !endpoints.isEmpty }
+    var hasEngines: Bool { !endpoints.isEmpty || !entries.isEmpty }
 
     func update(servers: [ServerPlace]) {
         let gone = endpoints.filter { endpoint in
@@ -97,13 +102,15 @@ final class ProxyShard: ModelShard {
     var settled: EventLoopFuture<Void> { settledPromise.futureResult }
 
     var summary: String {
-        endpoints.map { endpoint in
+        guard entries.isEmpty else { return supervisedSummary }
+        return endpoints.map { endpoint in
             "\(endpoint.address) " + (endpoint.isServing ? "serves" : "does not serve")
                 + (endpoint.reason.isEmpty ? "" : " (\(endpoint.reason))")
         }.joined(separator: ", ")
     }
 
     var reports: [EngineReport] {
+        guard entries.isEmpty else { return supervisedReports }
         let views = dispatcher.views
         let left = leaving.filter { endpoint in !endpoints.contains { $0.index == endpoint.index } }
         return (endpoints + left).map { endpoint in
@@ -117,7 +124,9 @@ final class ProxyShard: ModelShard {
         }
     }
 
-    func has(engine: Int) -> Bool { endpoints.contains { $0.index == engine } }
+    func has(engine: Int) -> Bool {
+        endpoints.contains { $0.index == engine } || entries.contains { $0.index == engine }
+    }
 
     func cards(of engine: Int) -> [ModelCard] { endpoints.first { $0.index == engine }?.models ?? [] }
 
@@ -134,7 +143,6 @@ final class ProxyShard: ModelShard {
         }
     }
 
-    func update(_ roster: Roster) {}
     func failAll(_ error: APIError) { dispatcher.failAll(error) }
 
     func shutdown() {
@@ -196,10 +204,7 @@ final class ProxyShard: ModelShard {
     private func start(
         _ exchange: GatewayShard.Exchange, kind: ProxyRecord.Kind, fields: ProxyFields
     ) throws(APIError) {
-        let candidates = exchange.engine.map { only in endpoints.filter { $0.index == only } } ?? endpoints
-        if let model = fields.model, !candidates.contains(where: { !$0.isKnown || $0.has(model) }) {
-            throw .modelNotFound(model, known: candidates.flatMap { $0.models ?? [] }.map(\.name))
-        }
+        try check(fields.model, of: exchange)
         guard dispatcher.hasRoom(for: 1) else {
             metrics.rejected()
             throw .overloaded(
@@ -214,6 +219,15 @@ final class ProxyShard: ModelShard {
             continues: settings.continuesStreams,
             observer: RequestObserver(metrics: metrics, clock: configuration.clock, choices: 1), metrics: metrics)
         owner.start()
+    }
+
+    /// - Throws: 404 if no engine that may have the request has the model.
+    private func check(_ model: String?, of exchange: GatewayShard.Exchange) throws(APIError) {
+        guard let model else { return }
+        guard entries.isEmpty else { return try checkSupervised(model, engine: exchange.engine) }
+        let candidates = exchange.engine.map { only in endpoints.filter { $0.index == only } } ?? endpoints
+        guard !candidates.contains(where: { !$0.isKnown || $0.has(model) }) else { return }
+        throw .modelNotFound(model, known: candidates.flatMap { $0.models ?? [] }.map(\.name))
     }
 
     /// Engines that do not have a model; `nil` is what a request that names none gets, the first model that there is.
@@ -235,6 +249,8 @@ extension ProxyShard: ProxyEndpoint.Delegate {
 
     func endpointChanged(_ endpoint: ProxyEndpoint) {
         guard !endpoint.isRetired else { return }
+        // What its supervisor says of it is told elsewhere.
+        guard endpoint.supervision == nil else { return endpointsChanged() }
         if endpoint.isServing, served.insert(endpoint.index).inserted {
             metrics.events.note(.ready, endpoint.index, model: endpoint.models?.first?.name ?? "")
         } else if !endpoint.isServing, served.remove(endpoint.index) != nil {
@@ -244,14 +260,18 @@ extension ProxyShard: ProxyEndpoint.Delegate {
         endpointsChanged()
     }
 
-    private func endpointsChanged() {
+    func endpointsChanged() {
         excluded.removeAll()
+        for endpoint in endpoints where endpoint.supervision != nil {
+            if let models = endpoint.models { remembered[endpoint.index] = models }
+        }
         var names: Set<String> = []
-        cards = endpoints.flatMap { $0.models ?? [] }.filter { names.insert($0.name).inserted }
+        let models = entries.isEmpty ? endpoints.map(\.models) : entries.map { remembered[Int($0.index)] }
+        cards = models.flatMap { $0 ?? [] }.filter { names.insert($0.name).inserted }
     }
 
     func endpointSettled(_ endpoint: ProxyEndpoint) {
-        if endpoints.allSatisfy(\.hasAnswer) { settledPromise.succeed() }
+        if endpoints.allSatisfy({ $0.hasAnswer || $0.supervision?.mayServe == false }) { settledPromise.succeed() }
     }
 
     func log(_ line: String) { configuration.log(line) }

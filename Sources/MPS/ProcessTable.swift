@@ -92,7 +92,7 @@ public struct ProcessTable: Sendable {
     }
 
     /// The fields of `stat` behind the name, which may hold blanks and brackets: state, parent, …
-    private func statFields(_ pid: Int32) -> [Substring]? {
+    func statFields(_ pid: Int32) -> [Substring]? {
         guard let bytes = Self.read("\(root)/\(pid)/stat", limit: 4096),
             let end = bytes.lastIndex(of: UInt8(ascii: ")"))
         else { return nil }

@@ -21,8 +21,15 @@ public enum ChildExit: Sendable, Equatable, CustomStringConvertible {
 
     var isPermanent: Bool { self == .exited(code: Self.permanentFailureCode) }
 
+    /// Whether a child that was asked to end does so in this way: at once (12, as `EngineExit.abandoned`) or after it
+    /// finished.
+    var isAnswerToTermination: Bool {
+        self == .exited(code: 0) || self == .exited(code: 12) || self == .killed(signal: SIGTERM)
+    }
+
     public var description: String {
         switch self {
+        case .exited(Self.deviceFaultCode): "had a fatal fault of its device"
         case .exited(let code): "exited with code \(code)"
         case .killed(let signal): "was killed by \(Self.name(of: signal))"
         case .notStarted(let reason): "could not be started: \(reason)"

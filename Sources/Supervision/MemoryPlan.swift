@@ -34,6 +34,13 @@ public struct MemoryPlan: Sendable, Equatable {
             self.keyValueBytes = keyValueBytes
         }
 
+        /// What each of its engines takes for itself: all but the weights.
+        public var ownBytes: UInt64 {
+            MemoryPlan.sum(
+                MemoryPlan.sum(engine.workspaces, engine.tables),
+                MemoryPlan.sum(keyValueBytes, MemoryPlan.engineProcessBytes))
+        }
+
         /// What its engines take beside KV caches.
         var fixedBytes: UInt64 {
             let each = MemoryPlan.sum(MemoryPlan.sum(engine.workspaces, engine.tables), MemoryPlan.engineProcessBytes)

@@ -10,11 +10,12 @@ public final class RunDirectory {
 
     /// Makes the directory, and removes those of supervisors that are gone.
     ///
-    /// - Parameter base: where; a directory whose sockets fit into the 107 bytes of a Unix socket address.
-    init(base: String) throws(SupervisionError) {
-        let prefix = "tandem-\(getuid())-"
-        Self.removeRemains(in: base, prefix: prefix)
-        let path = try Self.make("\(base)/\(prefix)\(getpid())")
+    /// - Parameters:
+    ///   - base: where; a directory whose sockets fit into the 107 bytes of a Unix socket address.
+    ///   - clean: called with the directory of a supervisor that is gone, before it is removed.
+    init(base: String, clean: (String) -> Void = { _ in }) throws(SupervisionError) {
+        Self.removeRemains(in: base, clean)
+        let path = try Self.make("\(base)/tandem-\(getuid())-\(getpid())")
         let lock = open(path + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard lock >= 0, flock(lock, LOCK_EX | LOCK_NB) == 0 else {
             let code = errno
@@ -51,20 +52,34 @@ public final class RunDirectory {
         close(lock)
     }
 
-    private static func removeRemains(in base: String, prefix: String) {
-        for name in names(in: base) where name.hasPrefix(prefix) {
-            guard let number = name.dropFirst(prefix.count).split(separator: "-").first, let pid = Int32(number),
-                pid > 0
-            else { continue }
+    /// Run directories, of the living and of the dead, with the process ids in their names.
+    ///
+    /// - Parameter isAnyones: whether those of other users count; else only this user's do.
+    static func all(in base: String, isAnyones: Bool = false) -> [(path: String, pid: Int32)] {
+        names(in: base).compactMap { name in
+            let parts = name.split(separator: "-", omittingEmptySubsequences: false)
+            guard parts.count >= 3, parts[0] == "tandem", let user = UInt32(parts[1]), let pid = Int32(parts[2]),
+                pid > 0, isAnyones || user == getuid()
+            else { return nil }
             let path = "\(base)/\(name)"
             var status = stat()
-            guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR, status.st_uid == getuid() else {
-                continue
+            // In a directory that is open to all, somebody else may have chosen the name.
+            guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR, status.st_uid == user else {
+                return nil
             }
+            return (path, pid)
+        }
+    }
+
+    private static func removeRemains(in base: String, _ clean: (String) -> Void) {
+        for (path, pid) in all(in: base) {
             let lock = open(path + "/lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW)
             // Without a lock it may be a directory in the making.
             let isDead = lock >= 0 ? flock(lock, LOCK_EX | LOCK_NB) == 0 : pid == getpid() || !exists(pid)
-            if isDead { remove(path) }
+            if isDead {
+                clean(path)
+                remove(path)
+            }
             if lock >= 0 { close(lock) }
         }
     }

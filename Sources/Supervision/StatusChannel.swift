@@ -14,6 +14,14 @@ struct StatusChannel {
     /// Frames that a child does not read are held up to this size; a child that far behind is not well.
     static let maximumUnsentBytes = 1 << 20
 
+    /// Of a child that has none: nothing comes, and nothing is sent.
+    static let none = StatusChannel(descriptor: -1, childEnd: -1)
+
+    private init(descriptor: Int32, childEnd: Int32) {
+        self.descriptor = descriptor
+        self.childEnd = childEnd
+    }
+
     init() throws(LaunchError) {
         var ends: [Int32] = [-1, -1]
         let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)

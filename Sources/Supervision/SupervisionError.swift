@@ -10,6 +10,7 @@ public enum SupervisionError: Error, Sendable, Equatable, CustomStringConvertibl
     case notEnoughMemory(neededBytes: UInt64, availableBytes: UInt64, contextLength: Int)
     case keyValueMemoryTooSmall(givenBytes: UInt64, neededBytes: UInt64, contextLength: Int)
     case planDoesNotFit(MemoryPlan)
+    case noProgram(String, reason: String)
     case sharing(MPSError)
     case system(operation: String, subject: String, errno: Int32)
 
@@ -39,6 +40,8 @@ public enum SupervisionError: Error, Sendable, Equatable, CustomStringConvertibl
                 + "\(ByteCountText.text(MemoryPlan.margin(of: plan.availableBytes))) are kept free: lower --engines, "
                 + "--kv-cache-memory, --max-model-len, --max-num-batched-tokens or --max-num-seqs, or take a smaller "
                 + "number format with --cpu-compute"
+        case .noProgram(let program, let reason):
+            return "cannot run \(program): \(reason)"
         case .sharing(let error):
             return "\(error)"
         case .system(let operation, let subject, let code):

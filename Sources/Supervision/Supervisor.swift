@@ -31,6 +31,7 @@ private final class SupervisorLoop {
     private static let statusDescriptor: Int32 = 3
     private static let sharedDescriptor: Int32 = 4
     private static let firstEngineDescriptor: Int32 = 5
+    private static let memoryReadPause = Duration.milliseconds(200)
 
     private let configuration: SupervisorConfiguration
     private let cores: CorePlan
@@ -40,8 +41,16 @@ private final class SupervisorLoop {
     private let weights: [Int32]
     /// The model of each engine, by its place in the configuration.
     private let modelOfEngine: [Int]
+    /// Of Tandem's own engines; others get theirs when they start.
     private let addresses: [String]
+    /// Of external engines that run.
+    private var ports: [Int: UInt16] = [:]
+    /// What external engines call their models.
+    private var reportedNames: [Int: String] = [:]
     private var listener: ListeningSocket
+    private var admin: AdminSocket
+    private var nextMemoryRead = Duration.zero
+    private var lastMemoryRead = Duration.zero
     /// Of single engines; empty if they have none.
     private var engineListeners: [ListeningSocket]
     private var state: SupervisorState
@@ -66,16 +75,27 @@ private final class SupervisorLoop {
         do {
             engineListeners = try Self.engineListeners(configuration)
             directory = try RunDirectory(
-                base: configuration.runDirectoryBase ?? RunDirectory.base(environment: configuration.environment))
+                base: configuration.runDirectoryBase ?? RunDirectory.base(environment: configuration.environment)
+            ) { path in
+                let line = Leftovers.end(of: path, title: "a server that was killed")
+                if let line { configuration.output(.line(.warning, line)) }
+            }
         } catch {
             closeListeners()
             throw error
         }
         let weights: [Int32]
         do {
+            admin = try AdminSocket(path: "\(directory.path)/\(AdminSocket.name)")
+        } catch {
+            closeListeners()
+            throw error
+        }
+        do {
             sharing = try configuration.sharing.map { (sharing) throws(SupervisionError) in try DeviceSharing(sharing) }
             weights = try Self.memoryFiles(configuration.models.count)
         } catch {
+            admin.close()
             closeListeners()
             throw error
         }
@@ -96,17 +116,31 @@ private final class SupervisorLoop {
                 ? CorePlan.usableCores() : DeviceCores().ordered(CorePlan.usableCores()),
             shares: configuration.models.map { CorePlan.Share(engines: $0.engines, threads: $0.threads) })
         let path = directory.path
-        let addresses = cores.cores.indices.map { "link+unix:\(path)/engine-\($0).sock" }
-        self.addresses = addresses
         let groups = EngineGroup.groups(configuration.models.map { ($0.name, $0.engines) })
-        modelOfEngine = groups.enumerated().flatMap { model, group in group.engines.map { _ in model } }
+        let modelOfEngine = groups.enumerated().flatMap { model, group in group.engines.map { _ in model } }
+        self.modelOfEngine = modelOfEngine
+        let addresses = cores.cores.indices.map { index in
+            configuration.models[modelOfEngine[index]].external == nil
+                ? "link+unix:\(path)/engine-\(index).sock" : Self.address(port: 0)
+        }
+        self.addresses = addresses
+        let external = groups.indices.filter { configuration.models[$0].external != nil }
         state = SupervisorState(
             addresses: addresses, groups: groups, shutdownTimeout: configuration.shutdownTimeout,
-            hangLimits: configuration.hangLimits, sharing: configuration.sharing == nil ? nil : SharingRules())
+            hangLimits: configuration.hangLimits,
+            external: ExternalRules(
+                engines: Set(external.flatMap { groups[$0].engines }),
+                startTimeout: configuration.externalStartTimeout),
+            sharing: configuration.sharing == nil ? nil : SharingRules(),
+            memory: MemoryWatch(
+                plans: modelOfEngine.map { configuration.models[$0].plannedBytes },
+                settings: configuration.memoryWatch))
+        if configuration.adoptsOrphans { _ = tandem_adopt_orphans() }
     }
 
     deinit {
         closeListeners()
+        admin.close()
         for file in weights { close(file) }
         close(signals)
     }
@@ -159,7 +193,11 @@ private final class SupervisorLoop {
                 let event = events.removeFirst()
                 for action in state.handle(event, at: now) { perform(action) }
             }
-            if let exitCode { return exitCode }
+            if let exitCode {
+                let line = Leftovers.end(of: directory.path, title: "the server")
+                if let line { say(.warning, line) }
+                return exitCode
+            }
             wait()
         }
     }
@@ -187,8 +225,10 @@ private final class SupervisorLoop {
             }
         case .announce(let devices):
             let announcement = Announcement(
-                models: zip(configuration.models, devices).map {
-                    Announcement.Model(name: $0.name, engines: $0.engines, device: $1)
+                models: zip(configuration.models.indices, devices).map { index, device in
+                    let model = configuration.models[index]
+                    return Announcement.Model(
+                        name: reportedNames[index] ?? model.name, engines: model.engines, device: device)
                 },
                 host: configuration.host, port: listener.port, requiresKey: configuration.requiresKey,
                 timeToReady: now)
@@ -196,6 +236,8 @@ private final class SupervisorLoop {
             serviceManager.ready(announcement.summary)
         case .log(let severity, let text):
             say(severity, text)
+        case .answer(let reply, let connection):
+            admin.answer(reply, to: connection)
         case .exit(let code):
             exitCode = code
         }
@@ -207,6 +249,10 @@ private final class SupervisorLoop {
 
     private func start(_ child: Child) {
         do throws(LaunchError) {
+            if case .engine(let index) = child, let external = configuration.models[modelOfEngine[index]].external {
+                try start(external, index)
+                return
+            }
             var channel = try StatusChannel()
             defer { channel.closeChildEnd() }
             let process: ChildProcess
@@ -224,12 +270,39 @@ private final class SupervisorLoop {
         }
     }
 
+    private static func address(port: UInt16) -> String { "http://127.0.0.1:\(port)" }
+
+    private func start(_ external: ExternalEngine, _ index: Int) throws(LaunchError) {
+        let port = try FreePort.port(base: configuration.externalPortBase, engine: index, taken: Set(ports.values))
+        let child = Child.engine(index)
+        let process = try external.start(
+            ExternalEngine.Start(
+                index: index, port: port, threads: cores.threads[index],
+                running: ports.keys.count { $0 != index && modelOfEngine[$0] == modelOfEngine[index] }),
+            title: state.title(child), cores: cores.cores[index]
+        ) { environment in
+            let marked = environment.merging(marks(engine: index)) { $1 }
+            return sharing?.environment(ofEngine: index, over: marked) ?? marked
+        }
+        ports[index] = port
+        running[child] = Running(process: process, channel: .none)
+        events.append(.placed(engine: index, address: Self.address(port: port), program: external.name))
+        events.append(.started(child, pid: process.pid))
+    }
+
+    private func marks(engine index: Int?) -> [String: String] {
+        var marks = [ProcessMark.runDirectory: directory.path]
+        if let index { marks[ProcessMark.engineIndex] = "\(index)" }
+        return marks
+    }
+
     private func launch(_ child: Child, status: Int32) -> ChildLaunch {
         var launch = ChildLaunch(
             executable: configuration.executable, arguments: [configuration.processName],
             environment: configuration.environment, descriptors: [(status, Self.statusDescriptor)])
         switch child {
         case .gateway:
+            launch.environment.merge(marks(engine: nil)) { $1 }
             launch.arguments += ["gateway"] + configuration.gatewayArguments
             launch.arguments += ["--listen-fd", "\(Self.sharedDescriptor)"]
             launch.descriptors.append((listener.descriptor, Self.sharedDescriptor))
@@ -243,6 +316,7 @@ private final class SupervisorLoop {
             // A socket file of the last run would refuse the next one.
             unlink("\(directory.path)/engine-\(index).sock")
             let model = modelOfEngine[index]
+            launch.environment.merge(marks(engine: index)) { $1 }
             launch.arguments += ["engine", "--index", "\(index)"] + configuration.models[model].engineArguments
             launch.arguments += ["--link", addresses[index], "--threads", "\(cores.threads[index])"]
             launch.arguments += ["--weights-fd", "\(Self.sharedDescriptor)"]
@@ -270,6 +344,8 @@ private final class SupervisorLoop {
             entries.append(pollfd(fd: entry.channel.descriptor, events: Int16(POLLIN) | output, revents: 0))
         }
         if let sharing { entries.append(pollfd(fd: sharing.descriptor, events: Int16(POLLIN), revents: 0)) }
+        let firstOfAdmin = entries.count
+        entries += admin.pollEntries(at: now)
         let count = poll(&entries, nfds_t(entries.count), timeoutMilliseconds())
         if count < 0 && errno != EINTR {
             // Only a defect of this program or a kernel without memory leads here; ending is the safe way out.
@@ -291,11 +367,22 @@ private final class SupervisorLoop {
             if let line { say(.warning, line) }
             if let event { events.append(.sharing(event)) }
         }
+        administer(Array(entries[firstOfAdmin...]))
+        readMemory()
+        reapAdopted()
         if let deadline = state.nextDeadline, deadline <= now { events.append(.timePassed) }
     }
 
+    /// What children of ours left behind has become our child, and may have ended.
+    private func reapAdopted() {
+        guard configuration.adoptsOrphans else { return }
+        let known = running.values.map(\.process.pid)
+        while tandem_reap_adopted(known, Int32(known.count)) > 0 {}
+    }
+
     private func timeoutMilliseconds() -> Int32 {
-        guard let deadline = state.nextDeadline else { return -1 }
+        let deadlines = [state.nextDeadline, admin.nextDeadline, nextMemoryRead]
+        guard let deadline = deadlines.compactMap({ $0 }).min() else { return -1 }
         let left = deadline - now
         guard left > .zero else { return 0 }
         let (seconds, attoseconds) = left.components
@@ -322,15 +409,68 @@ private final class SupervisorLoop {
             events.append(.ready(child, detail: hello.device))
         case (.heartbeat(let heartbeat), _):
             events.append(.heartbeat(child, progress: heartbeat.progress, isWorking: heartbeat.isWorking))
+        case (.engineReport(let report), .gateway):
+            let index = Int(report.engineIndex)
+            if report.finding == .computes, !report.detail.isEmpty, modelOfEngine.indices.contains(index) {
+                reportedNames[modelOfEngine[index]] = report.detail
+            }
+            events.append(.reported(report))
         case (.error(let error), _): say(.warning, "\(child): \(error.message)")
         default: break
         }
     }
 
     private func reap(_ child: Child) {
+        let pid = running[child]?.process.pid
         guard let exit = running[child]?.process.reap() else { return }
         running[child]?.channel.close()
         running[child] = nil
+        if case .engine(let index) = child, ports.removeValue(forKey: index) != nil {
+            // Its workers hold what the next one needs.
+            let line = Leftovers.end(of: directory.path, engine: index, group: pid, title: state.title(child))
+            if let line { say(.warning, line) }
+        }
         events.append(.ended(child, exit))
+    }
+
+    // MARK: - Administration
+
+    private func administer(_ entries: [pollfd]) {
+        for (command, connection) in admin.exchange(entries, at: now) {
+            if case .status = command {
+                refreshMemory()
+                admin.answer(.status(state.status(facts, at: now)), to: connection)
+            } else {
+                events.append(.administer(command, connection: connection))
+            }
+        }
+    }
+
+    private var facts: SupervisorFacts {
+        SupervisorFacts(
+            version: configuration.version, pid: getpid(), host: configuration.host, port: listener.port,
+            runDirectory: directory.path, cores: cores.cores,
+            sharing: sharing.map { SharingStatus($0.status) })
+    }
+
+    private func readMemory() {
+        guard nextMemoryRead <= now else { return }
+        nextMemoryRead = now + configuration.memoryWatch.period
+        lastMemoryRead = now
+        let samples = running.compactMap { child, entry -> MemorySample? in
+            guard case .engine(let index) = child, let bytes = ProcessMemory.ownBytes(of: entry.process.pid) else {
+                return nil
+            }
+            return MemorySample(engine: index, pid: entry.process.pid, bytes: bytes)
+        }
+        guard !samples.isEmpty else { return }
+        for action in state.handle(.memoryRead(samples), at: now) { perform(action) }
+    }
+
+    /// For somebody who looks; not for everybody who asks without a pause.
+    private func refreshMemory() {
+        guard now - lastMemoryRead >= Self.memoryReadPause else { return }
+        nextMemoryRead = .zero
+        readMemory()
     }
 }

@@ -10,8 +10,15 @@ public struct SupervisedModel: Sendable {
     public var engines: Int
     /// Compute threads an engine; null for its share of the usable cores.
     public var threads: Int?
+    /// Bytes that each engine may take for itself; null if nothing was planned, and nothing is watched then.
+    public var plannedBytes: UInt64?
+    /// How they are started if they are none of Tandem's own; null if they are.
+    public var external: ExternalEngine?
 
-    public init(name: String, engineArguments: [String], engines: Int, threads: Int? = nil) {
+    public init(
+        name: String, engineArguments: [String], engines: Int, threads: Int? = nil, plannedBytes: UInt64? = nil
+    ) {
+        self.plannedBytes = plannedBytes
         self.name = name
         self.engineArguments = engineArguments
         self.engines = engines
@@ -42,9 +49,18 @@ public struct SupervisorConfiguration: Sendable {
     public var shutdownTimeout = Duration.seconds(30)
     /// When children that hang are killed.
     public var hangLimits = HangLimits()
+    /// External engine i listens at this port + i; null for free ones.
+    public var externalPortBase: UInt16?
+    /// How long an external engine may take from its start until it computes.
+    public var externalStartTimeout = Duration.seconds(600)
+    /// Whether nothing else in this process has children: then it takes care of what they leave behind.
+    public var adoptsOrphans = false
     /// How engines share a GPU; null if they do not.
     public var sharing: SharingConfiguration?
     public var requiresKey = false
+    /// Of the program, for administrators.
+    public var version = ""
+    var memoryWatch = MemoryWatch.Settings()
     /// When the program started, for the time until ready.
     public var startedAt = ContinuousClock.now
     /// Where the directory of sockets is made; null chooses by the environment.

@@ -19,6 +19,10 @@ enum Child: Hashable, Sendable, CustomStringConvertible {
 enum SupervisorEvent: Equatable {
     case begin
     case started(Child, pid: Int32)
+    /// An external engine will be reached there; for people, what it is.
+    case placed(engine: Int, address: String, program: String = "")
+    /// What the gateway says of an external engine.
+    case reported(ExternalEngineReport)
     /// It serves. `detail` is what it says of itself, for people.
     case ready(Child, detail: String)
     case ended(Child, ChildExit)
@@ -29,6 +33,10 @@ enum SupervisorEvent: Equatable {
     /// Time has passed; deadlines may be due.
     case timePassed
     case stopRequested(signal: Int32)
+    /// An administrator asks for something, over a connection that has this number.
+    case administer(AdminCommand, connection: Int)
+    /// The memory of engines was read.
+    case memoryRead([MemorySample])
 }
 
 /// What a supervisor shall do.
@@ -44,6 +52,7 @@ enum SupervisorAction: Equatable {
     /// Every model can answer from now on, but those that do not start. The devices are one a model, null for those.
     case announce(devices: [String?])
     case log(SupervisorOutput.Severity, String)
+    case answer(AdminReply, connection: Int)
     case exit(code: Int32)
 }
 

@@ -12,11 +12,14 @@ extension SupervisorState {
     /// When a child that serves counts as hanging unless something is heard of it; null for one that is not watched.
     func hangDeadline(of child: Child) -> Duration? {
         guard self[child].condition == .ready else { return nil }
-        let silence = hangLimits.silence > .zero ? self[child].heardAt + hangLimits.silence : nil
+        let silence = watchesSilence(of: child) ? self[child].heardAt + hangLimits.silence : nil
         let watchesStep = hangLimits.step > .zero && self[child].isWorking
         let step = watchesStep ? self[child].progressAt + hangLimits.step : nil
         return [silence, step].compactMap { $0 }.min()
     }
+
+    /// External engines say nothing to their supervisor.
+    private func watchesSilence(of child: Child) -> Bool { hangLimits.silence > .zero && !isExternal(child) }
 
     /// Kills children that hang: a frozen process answers to nothing less.
     mutating func killHanging(at now: Duration, _ actions: inout [SupervisorAction]) {
@@ -28,23 +31,37 @@ extension SupervisorState {
                 self[child].progressAt = now
                 continue
             }
-            let isSilent = hangLimits.silence > .zero && self[child].heardAt + hangLimits.silence <= now
+            let isSilent = watchesSilence(of: child) && self[child].heardAt + hangLimits.silence <= now
             let hang =
                 isSilent
                 ? "it gave no sign of life for \(Self.text(hangLimits.silence))"
                 : "its work got nowhere for \(Self.text(hangLimits.step))"
-            self[child].hang = hang
-            self[child].condition = .killed
-            if case .engine(let index) = child, sharing != nil {
-                // Killed with work in flight it could take the others along: its work is dropped first.
-                self[child].killAt = now + Self.killGraceOfStuck
-                actions.append(.log(.warning, "\(title(child)) hangs: \(hang)"))
-                actions.append(.sharing(.stuck(engine: index)))
-            } else {
-                actions.append(.log(.warning, "\(title(child)) hangs: \(hang); killing it"))
-                actions.append(.kill(child))
-            }
+            killStuck(child, for: hang, saying: "\(title(child)) hangs: \(hang)", at: now, &actions)
         }
+    }
+
+    /// Kills a child that gets nowhere.
+    mutating func killStuck(
+        _ child: Child, for reason: String, saying text: String, at now: Duration,
+        _ actions: inout [SupervisorAction]
+    ) {
+        self[child].hang = reason
+        self[child].condition = .killed
+        if case .engine(let index) = child {
+            actions.append(.log(.warning, text + (sharing == nil ? "; killing it" : "")))
+            kill(index, at: now, &actions)
+        } else {
+            actions.append(.log(.warning, "\(text); killing it"))
+            actions.append(.kill(child))
+        }
+    }
+
+    /// Kills an engine that does not end, as the device allows it.
+    mutating func kill(_ index: Int, at now: Duration, _ actions: inout [SupervisorAction]) {
+        guard sharing != nil else { return actions.append(.kill(.engine(index))) }
+        // Killed with work in flight it could take the others along: its work is dropped first.
+        engines[index].killAt = now + Self.killGraceOfStuck
+        actions.append(.sharing(.stuck(engine: index)))
     }
 
     /// How long what keeps the common device working has for an engine that hangs.

@@ -53,6 +53,7 @@ extension SupervisorState {
             // One that ends frees memory, which would mislead one that measures what there is.
             let another = engines.contains { [.starting, .proving, .killed].contains($0.condition) }
             if another && sharing?.isSequential == true { return }
+            if waitsForAnother(index) { continue }
             startNow(.engine(index), at: now, &actions)
         }
     }

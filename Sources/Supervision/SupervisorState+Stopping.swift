@@ -37,7 +37,7 @@ extension SupervisorState {
     mutating func finishIfDone(at now: Duration, _ actions: inout [SupervisorAction]) {
         if phase == .drainingGateway && !gateway.isAlive {
             phase = .drainingEngines
-            phaseDeadline = now + Self.killGrace
+            phaseDeadline = now + (external.engines.isEmpty ? Self.killGrace : Self.killGraceOfExternal)
             for index in engines.indices where engines[index].isAlive { actions.append(.terminate(.engine(index))) }
         }
         guard phase != .serving, phase != .drainingGateway, children.allSatisfy({ !self[$0].isAlive }) else { return }

@@ -46,6 +46,10 @@ struct SupervisorState {
         var isWorking = false
         /// Why it was killed.
         var hang: String?
+        /// Of an external engine: why it is not known to compute.
+        var doubt = ""
+        /// Of an external engine: it is drained, and has nothing in hand.
+        var isIdle = false
         /// When it is killed by ourselves, if what keeps the common device working has not.
         var killAt: Duration?
         /// Its end is not its own fault.
@@ -65,7 +69,8 @@ struct SupervisorState {
     /// How long engines get to end after SIGTERM, and the gateway beyond its drain time.
     static let killGrace = Duration.seconds(5)
 
-    let addresses: [String]
+    var addresses: [String]
+    let external: ExternalRules
     let groups: [EngineGroup]
     /// Of each group, whether it counts as one that does not start. Until the announcement only.
     var doesNotStart: [Bool]
@@ -89,18 +94,25 @@ struct SupervisorState {
     var gateway = Record(policy: RestartPolicy(settings: .gateway))
     var engines: [Record]
     var roster = Roster()
+    var administration: Administration
+    var memory: MemoryWatch
     var exitCode: Int32 = 0
     var hasExited = false
 
     /// - Parameters:
     ///   - addresses: where the link of each engine is.
     ///   - groups: the models that these engines run.
+    ///   - external: which engines are none of Tandem's own.
     ///   - sharing: null if engines share no device.
+    ///   - memory: what is known of the memory that engines may take.
     init(
         addresses: [String], groups: [EngineGroup], shutdownTimeout: Duration, hangLimits: HangLimits = HangLimits(),
-        sharing: SharingRules? = nil
+        external: ExternalRules = ExternalRules(), sharing: SharingRules? = nil, memory: MemoryWatch = MemoryWatch()
     ) {
+        self.external = external
         self.hangLimits = hangLimits
+        self.memory = memory
+        administration = Administration(orders: addresses.map { _ in nil })
         self.sharing = sharing
         isAdmitting = sharing == nil
         sharingHasEnded = sharing == nil
@@ -123,8 +135,8 @@ struct SupervisorState {
         let hangs = phase == .serving ? children.compactMap { hangDeadline(of: $0) } : []
         let kills = engines.compactMap(\.killAt)
         let start = isAdmitting && engines.contains { $0.condition == .due } && startNotBefore > .zero
-        let starts = start ? [startNotBefore] : []
-        return (restarts + hangs + kills + starts + [phaseDeadline].compactMap { $0 }).min()
+        let starts = (start ? [startNotBefore] : []) + children.compactMap { startDeadline(of: $0) }
+        return (restarts + hangs + kills + starts + [phaseDeadline, administrationDeadline].compactMap { $0 }).min()
     }
 
     /// The roster that was sent last.
@@ -142,6 +154,10 @@ struct SupervisorState {
             tellStarted(child, pid, &actions)
             // A new gateway knows nothing yet.
             if child == .gateway { actions.append(.sendRoster(roster)) }
+        case .placed(let engine, let address, let program):
+            placed(engine, at: address, program)
+        case .reported(let report):
+            reported(report, at: now, &actions)
         case .ready(let child, let detail):
             saysReady(child, detail, at: now, &actions)
         case .ended(let child, let exit):
@@ -153,10 +169,18 @@ struct SupervisorState {
             heard(child, progress, isWorking, at: now)
         case .timePassed:
             killHanging(at: now, &actions)
+            killLate(at: now, &actions)
             timePassed(at: now, &actions)
+            administrationTimePassed(at: now, &actions)
         case .stopRequested(let signal):
             stop(signal, at: now, &actions)
+        case .administer(let command, let connection):
+            let reply = administer(command, at: now, &actions)
+            actions.append(.answer(reply, connection: connection))
+        case .memoryRead(let samples):
+            memoryRead(samples, at: now, &actions)
         }
+        advanceRollingRestart(at: now, &actions)
         startDueEngines(at: now, &actions)
         updateRoster(&actions)
         finishIfDone(at: now, &actions)
@@ -167,7 +191,7 @@ struct SupervisorState {
 
     /// Starts a child, an engine as soon as it may.
     mutating func start(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
-        if child != .gateway, sharing != nil {
+        if child != .gateway, sharing != nil || isExternal(child) {
             self[child].condition = .due
         } else {
             startNow(child, at: now, &actions)
@@ -176,16 +200,22 @@ struct SupervisorState {
 
     mutating func startNow(_ child: Child, at now: Duration, _ actions: inout [SupervisorAction]) {
         self[child].condition = .starting
+        self[child].doubt = ""
+        self[child].isIdle = false
         self[child].startedAt = now
         self[child].readyAt = nil
         self[child].hang = nil
         self[child].killAt = nil
         self[child].isBlameless = false
+        // Whoever asked for its end has what was wanted.
+        if case .engine(let index) = child, case .end = administration.orders[index] {
+            administration.orders[index] = nil
+        }
         actions.append(.start(child))
     }
 
     /// It says that it serves.
-    private mutating func saysReady(
+    mutating func saysReady(
         _ child: Child, _ detail: String, at now: Duration, _ actions: inout [SupervisorAction]
     ) {
         guard self[child].condition == .starting else { return }
@@ -233,6 +263,7 @@ struct SupervisorState {
             self[child].condition = .idle
             return
         }
+        if endedAsOrdered(child, exit, at: now, &actions) { return }
         guard !self[child].isBlameless else {
             self[child].restarts += 1
             self[child].condition = .due
@@ -363,7 +394,7 @@ struct SupervisorState {
                 switch engine.condition {
                 case .starting, .proving: .starting
                 case .due where engine.restarts == 0: .starting
-                case .ready: .ready
+                case .ready: administration.orders[index] == nil ? .ready : .draining
                 case .killed: .restarting
                 case .waiting, .idle, .due: engine.isFailed ? .failed : .restarting
                 }

@@ -34,6 +34,8 @@ struct GatewayCommand: ParsableCommand {
     @OptionGroup(title: "Server") var server: GatewayFlags
 
     @Option(help: .hidden, transform: GatewayModel.init) var servedModel: [GatewayModel] = []
+    /// The supervisor's roster names servers besides.
+    @Flag(help: .hidden) var externalEngines = false
     @Option(help: .hidden) var statusFd: Int32?
     @Option(help: .hidden) var listenFd: Int32?
     @Option(help: .hidden) var engineListenFd: [Int32] = []
@@ -92,13 +94,14 @@ struct GatewayCommand: ParsableCommand {
                 guard servedModel.count > 1 else { throw error }
                 throw ConfigurationError(source: "model \(model.names[0])", reason: "\(error)")
             }
+            count = model.firstEngine.map { UInt32($0) } ?? count
             served.engines = count..<count + UInt32(model.engines)
             count += UInt32(model.engines)
             models.append(served)
         }
         let sources = try engines.sources()
         if let model = try engines.linkedModel() { models.append(try served(model)) }
-        let external = try engines.external(sources)
+        let external = try engines.external(sources, fromSupervisor: externalEngines)
         guard !models.isEmpty || external != nil else {
             throw ConfigurationError(
                 source: "--endpoints", reason: "give the servers, such as http://127.0.0.1:8001,http://127.0.0.1:8002")

@@ -159,10 +159,11 @@ struct EndpointFlags: ParsableArguments {
     private static let needlessModel = "a model is only needed for engines at link+tcp: or link+unix: addresses"
 
     /// How servers that are spoken to over HTTP are dealt with; nil if there are none, and none can come.
-    func external(_ sources: UpstreamSources?) throws -> ExternalEngines? {
-        guard let sources, sources.file != nil || sources.addresses.contains(where: { !$0.isEngine }) else {
-            return nil
-        }
+    ///
+    /// - Parameter fromSupervisor: whether its roster names some.
+    func external(_ sources: UpstreamSources?, fromSupervisor: Bool) throws -> ExternalEngines? {
+        let named = sources.map { $0.file != nil || $0.addresses.contains(where: { !$0.isEngine }) } ?? false
+        guard named || fromSupervisor else { return nil }
         var engines = ExternalEngines()
         let key = endpointApiKey ?? Process.environment()["TANDEM_ENDPOINT_API_KEY"] ?? ""
         engines.apiKey = key.isEmpty ? nil : key

@@ -9,15 +9,19 @@ import LanguageModel
 /// in which their engines count through.
 ///
 /// It is a JSON object with the members `model` (a path), `load-format`, `ablation`, `tokenizer` (left out for the
-/// model's own), `names` (the one that responses carry first), `max-model-len` and `engines` (how many).
+/// model's own), `names` (the one that responses carry first), `max-model-len`, `engines` (how many) and `first-engine` (left
+/// out if they follow those of the model before).
 struct GatewayModel {
     var choice: ModelChoice
     /// Names that clients may use; never empty.
     var names: [String]
     var contextLength: Int
     var engines: Int
+    /// Index of the first of them; null if they follow those of the model before.
+    var firstEngine: Int?
 
-    init(choice: ModelChoice, names: [String], contextLength: Int, engines: Int) {
+    init(choice: ModelChoice, names: [String], contextLength: Int, engines: Int, firstEngine: Int? = nil) {
+        self.firstEngine = firstEngine
         self.choice = choice
         self.names = names
         self.contextLength = contextLength
@@ -43,6 +47,10 @@ struct GatewayModel {
         writer.integer(contextLength)
         writer.key("engines")
         writer.integer(engines)
+        if let firstEngine {
+            writer.key("first-engine")
+            writer.integer(firstEngine)
+        }
         writer.endObject()
         return String(decoding: writer.bytes, as: UTF8.self)
     }
@@ -65,5 +73,11 @@ struct GatewayModel {
         else { throw ValidationError("`max-model-len` or `engines` is no number that can be") }
         contextLength = Int(length)
         engines = Int(count)
+        if let first = object["first-engine"] {
+            guard case .integer(let index) = first, (0...65536).contains(index) else {
+                throw ValidationError("`first-engine` is no number that can be")
+            }
+            firstEngine = Int(index)
+        }
     }
 }

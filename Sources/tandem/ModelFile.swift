@@ -88,12 +88,16 @@ struct ModelFile {
 
     /// Finds a model, fetches it if needed and shows the progress of that.
     ///
-    /// - Parameter update: whether a hub is asked for changes of a model that is here.
-    static func resolve(_ nameOrPath: String?, update: Bool = false) throws -> ResolvedModel {
+    /// - Parameters:
+    ///   - update: whether a hub is asked for changes of a model that is here.
+    ///   - check: refuses what cannot be served, before it is fetched.
+    static func resolve(
+        _ nameOrPath: String?, update: Bool = false, check: ModelCheck = .families
+    ) throws -> ResolvedModel {
         let wanted = nameOrPath ?? ModelCatalogue.defaultModelName
         var progress = PullProgress(name: wanted, isTerminal: PullProgress.standardErrorIsTerminal)
         var store = ModelStore()
-        store.check = .families
+        store.check = check
         do {
             return try store.resolve(wanted, update: update) { progress.report($0) }
         } catch {

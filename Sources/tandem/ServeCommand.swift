@@ -16,6 +16,7 @@ struct ServeCommand: ParsableCommand {
               tandem serve ./model.gguf --engines 4 --threads 2 --port 8080
               tandem serve ./Qwen2.5-0.5B-Instruct --threads 1
               tandem serve Qwen/Qwen2.5-0.5B-Instruct
+              tandem serve Qwen/Qwen2.5-0.5B-Instruct --engine vllm --device cuda:0
 
             A model of a Hugging Face hub (ORG/NAME, ORG/NAME:Q4_K_M) is fetched once; see tandem pull --help.
 
@@ -40,24 +41,43 @@ struct ServeCommand: ParsableCommand {
     ) throws -> SupervisorConfiguration {
         // Opened here only for the memory plan, and closed again: the supervisor holds no weights.
         var models: [ServeModel] = []
-        for model in settings.models { models.append(try ServeModel(model)) }
-        try ModelSettings.checkNames(models.map { ($0.settings, $0.names) })
-        let memory = try ServeMemory(models)
+        var external: [ServeExternal] = []
+        var firstEngine = 0
+        for model in settings.models {
+            if let engine = model.external {
+                external.append(try ServeExternal(model, engine, environment: environment))
+            } else {
+                models.append(try ServeModel(model))
+                models[models.count - 1].firstEngine = firstEngine
+            }
+            firstEngine += model.engines
+        }
+        try ModelSettings.checkNames(
+            models.map { ($0.settings, $0.names) } + external.map { ($0.settings, [$0.name]) })
+        let memory = models.isEmpty ? nil : try ServeMemory(models)
         let common = ["--log-level", settings.logLevel.rawValue]
+        var own = zip(models, memory?.plan.models ?? []).map { model, plan in
+            SupervisedModel(
+                name: model.names[0],
+                engineArguments: model.engineArguments(keyValueBytes: plan.keyValueBytes) + common
+                    + Self.stalls(settings.hostStalls),
+                engines: model.settings.engines, threads: model.settings.threads, plannedBytes: plan.ownBytes)
+        }[...]
+        var others = external.map { model in
+            var supervised = SupervisedModel(
+                name: model.name, engineArguments: [], engines: model.settings.engines, threads: model.settings.threads)
+            supervised.external = model.engine
+            return supervised
+        }[...]
         var configuration = SupervisorConfiguration(
-            models: zip(models, memory.plan.models).map { model, plan in
-                SupervisedModel(
-                    name: model.names[0],
-                    engineArguments: model.engineArguments(keyValueBytes: plan.keyValueBytes) + common
-                        + Self.stalls(settings.hostStalls),
-                    engines: model.settings.engines, threads: model.settings.threads)
-            },
-            gatewayArguments: models.flatMap { ["--served-model", $0.gatewayModel.text] } + common + [
-                "--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))ms",
-                "--threads", "\(settings.gatewayThreads)", "--access-log", settings.accessLog.rawValue,
-                "--engine-silence-timeout", "\(Self.milliseconds(settings.engineSilenceTimeout))ms",
-                "--slow-client-timeout", "\(Self.milliseconds(settings.slowClientTimeout))ms",
-            ],
+            models: settings.models.compactMap { $0.external == nil ? own.popFirst() : others.popFirst() },
+            gatewayArguments: models.flatMap { ["--served-model", $0.gatewayModel.text] }
+                + (external.isEmpty ? [] : ["--external-engines"]) + common + [
+                    "--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))ms",
+                    "--threads", "\(settings.gatewayThreads)", "--access-log", settings.accessLog.rawValue,
+                    "--engine-silence-timeout", "\(Self.milliseconds(settings.engineSilenceTimeout))ms",
+                    "--slow-client-timeout", "\(Self.milliseconds(settings.slowClientTimeout))ms",
+                ],
             // The hub's token is for fetching, which is done.
             environment: environment.filter { $0.key != "TANDEM_API_KEY" && $0.key != "HF_TOKEN" },
             host: settings.host,
@@ -65,9 +85,13 @@ struct ServeCommand: ParsableCommand {
         // By the environment: a command line is open to all users of the machine.
         if let key = settings.apiKey { configuration.gatewayEnvironment["TANDEM_API_KEY"] = key }
         configuration.enginePorts = settings.enginePorts
+        configuration.externalPortBase = settings.enginePortBase
+        configuration.externalStartTimeout = settings.engineStartTimeout
+        configuration.adoptsOrphans = true
         configuration.requiresKey = settings.apiKey != nil
         configuration.shutdownTimeout = settings.shutdownTimeout
         configuration.startedAt = startedAt
+        configuration.version = Tandem.version
         configuration.hangLimits = HangLimits(silence: settings.heartbeatTimeout, step: settings.stepTimeout)
         let least: SupervisorOutput.Severity =
             switch settings.logLevel {
@@ -77,7 +101,7 @@ struct ServeCommand: ParsableCommand {
             }
         configuration.output = { if $0.isPrinted(from: least) { $0.print() } }
         configuration.sharing = try ServeSharing.configuration(
-            settings, usesGPU: false, environment: environment, output: configuration.output)
+            settings, environment: environment, output: configuration.output)
         if configuration.sharing != nil {
             // A fault of the GPU takes all engines along, and the way back may have many steps.
             configuration.gatewayArguments += ["--hold-timeout", "\(Self.milliseconds(Self.holdWhileSharing))ms"]
@@ -87,7 +111,7 @@ struct ServeCommand: ParsableCommand {
                 configuration.models[index].engineArguments.append("--fault-port")
             }
         }
-        if least == .info { SupervisorOutput.announcement(memory.table).print() }
+        if least == .info, let memory { SupervisorOutput.announcement(memory.table).print() }
         return configuration
     }
 

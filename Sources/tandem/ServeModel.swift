@@ -13,6 +13,8 @@ struct ServeModel {
     /// For what follows from the model's description; the supervisor holds no weights.
     var file: ModelFile
     var compute: CPUCompute
+    /// Index of its first engine, among those of all models.
+    var firstEngine = 0
 
     /// Finds a model, fetches it if needed, and opens it.
     ///
@@ -54,6 +56,8 @@ struct ServeModel {
 
     /// What the gateway is told of it.
     var gatewayModel: GatewayModel {
-        GatewayModel(choice: choice, names: names, contextLength: file.contextLength, engines: settings.engines)
+        GatewayModel(
+            choice: choice, names: names, contextLength: file.contextLength, engines: settings.engines,
+            firstEngine: firstEngine)
     }
 }

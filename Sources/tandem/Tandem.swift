@@ -19,7 +19,8 @@ struct Tandem: ParsableCommand {
             """,
         version: version,
         subcommands: [
-            ServeCommand.self, TopCommand.self, DoctorCommand.self, GenerateCommand.self, PullCommand.self,
+            ServeCommand.self, AdviseCommand.self, StatusCommand.self, AdminCommands.self, TopCommand.self,
+            DoctorCommand.self, GenerateCommand.self, PullCommand.self,
             EngineCommand.self, GatewayCommand.self,
         ]
     )

@@ -184,6 +184,10 @@ extension SeededGenerator {
             .roster(roster()),
             .gatewayReady(port: integer()),
             .heartbeat(Heartbeat(progress: integer(), isWorking: next() % 2 == 0)),
-        ]
+            .engineReport(
+                ExternalEngineReport(
+                    engineIndex: integer(), pid: integer(), finding: [.doubt, .computes, .idle][count(2)],
+                    detail: string())),
+        ] + administration()
     }
 }

@@ -266,4 +266,43 @@ private final class Owner: SequenceOwner {
         #expect(links.all.map(\.isClosed) == [true, false])
         pool.shutdown()
     }
+
+    private func roster(_ generation: UInt64, states: [RosterEntry.State]) -> Roster {
+        Roster(
+            generation: generation,
+            engines: states.enumerated().map {
+                RosterEntry(index: UInt32($0), address: "link+unix:/\($0)", state: $1, pid: Int32($0 + 1))
+            })
+    }
+
+    @Test func anEngineThatIsResumedServesAgainWithWhatItHas() {
+        serve(1)
+        let (first, second) = (Owner(), Owner())
+        let id = dispatcher.start(owner: first, choice: 0)
+        pool.update(roster(2, states: [.draining]))
+        #expect(dispatcher.servingEngines == 0)
+        let link = links.all[0]
+        link.onEvent(step(id, 5))
+        _ = dispatcher.start(owner: second, choice: 0)
+        #expect(link.submitted.count == 1 && first.tokens == [5])
+        // What waited for it goes to it, and what it had stayed there.
+        pool.update(roster(3, states: [.ready]))
+        #expect(dispatcher.servingEngines == 1 && links.all.count == 1)
+        #expect(link.submitted.count == 2)
+        link.onEvent(step(id, 6, .length))
+        #expect(first.tokens == [5, 6] && second.errors.isEmpty)
+        pool.shutdown()
+    }
+
+    @Test func anEngineThatIsDrainedBeforeItAnswersIsLeft() {
+        pool.update(roster(1, states: [.ready, .ready]))
+        pool.update(roster(2, states: [.draining, .ready]))
+        #expect(links.all.map(\.isClosed) == [true, false])
+        for link in links.all { link.open() }
+        #expect(dispatcher.servingEngines == 1)
+        pool.update(roster(3, states: [.ready, .ready]))
+        links.all[2].open()
+        #expect(dispatcher.servingEngines == 2)
+        pool.shutdown()
+    }
 }

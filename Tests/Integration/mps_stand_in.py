@@ -24,7 +24,7 @@ FAULT = "fault"
 class FakeMPS:
     """The stand-ins in a directory of their own."""
 
-    def __init__(self, *quirks):
+    def __init__(self, *quirks, device="0"):
         self.base = pathlib.Path(tempfile.mkdtemp(prefix="tmps", dir="/tmp"))
         self.programs = self.base / "bin"
         self.programs.mkdir()
@@ -37,7 +37,7 @@ class FakeMPS:
             (self.programs / name).chmod(0o700)
         self.environment = {"PATH": f"{self.programs}:{os.environ['PATH']}", "FAKE_MPS": ",".join(quirks)}
         # Of the daemon that a supervisor starts.
-        self.parent = self.run / f"tandem-mps-{os.getuid()}-0"
+        self.parent = self.run / f"tandem-mps-{os.getuid()}-{device}"
         self.pipe = self.parent / "pipe"
         self.daemons = []
 

@@ -82,6 +82,16 @@ class Process:
             found[identifier] = (os.getpriority(os.PRIO_PROCESS, identifier), os.sched_getaffinity(identifier))
         return found
 
+    def states(self):
+        """The states of its threads; none once it is gone."""
+        found = set()
+        with contextlib.suppress(OSError):
+            for entry in os.listdir(f"/proc/{self.pid}/task"):
+                with contextlib.suppress(OSError):
+                    text = pathlib.Path(f"/proc/{self.pid}/task/{entry}/stat").read_text()
+                    found.add(text.rpartition(")")[2].split()[0])
+        return found
+
     def shared_memory(self):
         """Inodes of memory files that are mapped here."""
         lines = pathlib.Path(f"/proc/{self.pid}/maps").read_text().splitlines()
@@ -469,6 +479,9 @@ class Server:
 
     def kill(self, process, number=signal.SIGKILL):
         os.kill(process.pid, number)
+        if number == signal.SIGSTOP:
+            # One thread takes the signal and stops the others, which may do a little until then.
+            wait_until(lambda: process.states() <= {"T"}, 10, lambda: f"{process} does not stop: {process.states()}")
 
     # Requests
 

@@ -3,14 +3,17 @@
 No GPU: the programs of MPS are stand-ins (Tests/Fixtures/mps/fake_mps.py), and engines on CPUs become clients that fail as
 CUDA programs do (`--fault-port`).
 """
+import json
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import sys
 import time
 import unittest
 
+import serving
 from mps_stand_in import FAULT, FakeMPS, real_control
 from serving import Server, wait_until
 
@@ -252,6 +255,59 @@ class VersionTests(unittest.TestCase):
         self.assertEqual(stream.finish().text(), whole["choices"][0]["text"])
         wait_until(lambda: not set(before.values()) & set(server.engine_pids().values()), 30, server.output)
         server.wait_for_all_engines()
+
+
+class ExternalEngineTests(unittest.TestCase):
+    """Servers of others, which know nothing of all this."""
+
+    def setUp(self):
+        self.fake = FakeMPS("new", device="GPU-test")
+        self.addCleanup(self.fake.discard)
+        self.control = self.fake.base / "control"
+        self.control.mkdir()
+
+    def make(self, *options, attach=True, engines=2):
+        program = pathlib.Path(__file__).with_name("external_engine.py")
+        words = [sys.executable, str(program), "--port", "{port}", "--index", "{index}", "--control", str(self.control)]
+        if attach:
+            words += ["--mps", str(serving.ROOT / "Tests/Fixtures/mps")]
+        options = (
+            "--engine-command", shlex.join(words), "--served-model-name", "fake", "--device", "cuda:GPU-test",
+            "--mps-time-scale", "0.1", *options)
+        server = Server(*options, engines=engines, runtime=self.fake.run, environment=self.fake.environment)
+        server.command = lambda: [
+            serving.BINARY, "serve", "--port", str(server.port), "--engines", str(engines), *options]
+        self.addCleanup(server.discard)
+        return server
+
+    def starts(self):
+        return [json.loads(line) for line in (self.control / "starts").read_text().splitlines()]
+
+    def test_they_are_attached_and_come_back_after_a_fault(self):
+        for index in (0, 1):
+            (self.control / f"{index}.json").write_text('{"pause": 0.02}')
+        server = self.make("--mps", "on").start()
+        server.wait_for_all_engines()
+        self.assertEqual(self.fake.clients(), {start["pid"] for start in self.starts()})
+        self.assertEqual({start["CUDA_VISIBLE_DEVICES"] for start in self.starts()}, {"GPU-test"})
+        stream = server.stream(COMPLETIONS, model="fake", prompt="w7", max_tokens=100).read(20)
+        self.fake.fault()
+        self.assertEqual(stream.finish().text().split(), [f"w{number}" for number in range(8, 108)])
+        wait_until(lambda: len(self.starts()) >= 4, 60, server.output)
+        server.wait_for_all_engines()
+        self.assertEqual(len(self.fake.clients()), 2)
+
+    def test_one_that_is_not_attached_gets_no_request(self):
+        server = self.make("--mps", "on", attach=False, engines=1)
+        server.launch()
+        wait_until(lambda: server.process.poll() is not None, 90, server.output)
+        self.assertIn("does not share the GPU: it is no client of the MPS daemon", server.output())
+
+    def test_by_time_slices_where_there_is_no_mps(self):
+        for program in self.fake.programs.iterdir():
+            program.unlink()
+        server = self.make(attach=False, engines=1).start()
+        self.assertIn("engines share the GPU by time slices", server.output())
 
 
 class OwnershipTests(unittest.TestCase):

@@ -10,7 +10,7 @@ import Testing
 @testable import Supervision
 
 /// A supervisor on a thread of its own, with shell scripts as children.
-private final class SupervisorFixture: @unchecked Sendable {  // everything mutable is guarded by `condition`
+final class SupervisorFixture: @unchecked Sendable {  // everything mutable is guarded by `condition`
     let directory: String
     private let condition = NSCondition()
     private var output: [SupervisorOutput] = []

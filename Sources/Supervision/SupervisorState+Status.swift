@@ -1,0 +1,103 @@
+// Tandem — Apache-2.0
+
+internal import EngineLink
+
+/// What a status has that a state does not know.
+struct SupervisorFacts {
+    var version: String
+    var pid: Int32
+    var host: String
+    var port: UInt16
+    var runDirectory: String
+    /// CPU numbers of each engine.
+    var cores: [[Int32]]
+    /// Of a GPU that engines share.
+    var sharing: SharingStatus?
+}
+
+extension SupervisorState {
+    /// All that is known, for administrators. `now` counts from the start of the program.
+    func status(_ facts: SupervisorFacts, at now: Duration) -> SupervisorStatus {
+        SupervisorStatus(
+            version: facts.version, pid: facts.pid, uptime: Self.milliseconds(now), host: facts.host,
+            port: facts.port, runDirectory: facts.runDirectory, isStopping: phase != .serving,
+            gateway: status(of: .gateway, at: now),
+            engines: engines.indices.map { index in
+                EngineStatus(
+                    index: UInt32(index), model: group(of: .engine(index)).map { groups[$0].name } ?? "",
+                    process: status(of: .engine(index), at: now),
+                    cores: facts.cores.indices.contains(index) ? facts.cores[index] : [],
+                    device: engines[index].detail, memory: memoryStatus(of: index))
+            },
+            rollingRestart: rollingStatus, sharing: facts.sharing)
+    }
+
+    private func status(of child: Child, at now: Duration) -> ChildStatus {
+        let record = self[child]
+        var next: UInt64?
+        if case .waiting(let until) = record.condition { next = Self.milliseconds(max(.zero, until - now)) }
+        return ChildStatus(
+            state: state(of: child), pid: record.pid,
+            uptime: record.pid == 0 ? nil : Self.milliseconds(now - record.startedAt), restarts: record.restarts,
+            deathsInARow: UInt32(clamping: record.policy.deathsInARow), lastExit: record.lastExit, nextAttempt: next)
+    }
+
+    private func state(of child: Child) -> ChildStatus.State {
+        let record = self[child]
+        switch record.condition {
+        case .idle: return .down
+        case .killed: return .killed
+        case .waiting: return record.isFailed ? .failed : .waiting
+        case .ready: break
+        default: return .starting
+        }
+        guard case .engine(let index) = child, let order = administration.orders[index] else {
+            return phase == .serving ? .ready : .ending
+        }
+        switch order {
+        case .end: return .ending
+        case .drain(let since):
+            let isQuiet = !record.isWorking && record.heardAt >= since + Administration.settling
+            // Of an external engine the gateway knows, not its signs of life.
+            let isIdle = isExternal(child) ? record.isIdle : isQuiet
+            return isIdle ? .drained : .draining
+        }
+    }
+
+    private func memoryStatus(of index: Int) -> MemoryStatus {
+        guard memory.engines.indices.contains(index) else { return MemoryStatus() }
+        let engine = memory.engines[index]
+        // What was read of the process before is not this one's.
+        let isRead = engine.pid != 0 && engine.pid == engines[index].pid
+        return MemoryStatus(
+            now: isRead ? engine.now : nil, highWater: isRead ? engine.highWater : nil, plan: engine.plan,
+            isAbovePlan: isRead && memory.isAbovePlan(index))
+    }
+
+    private var rollingStatus: RollingRestartStatus? {
+        guard let rolling = administration.rollingRestart else { return nil }
+        var status = RollingRestartStatus(
+            state: .running, restarted: rolling.restarted.map { UInt32($0) },
+            current: rolling.current.map { UInt32($0.engine) }, pending: rolling.pending.map { UInt32($0) })
+        switch rolling.state {
+        case .done: status.state = .done
+        case .stopped(let why):
+            status.state = .stopped
+            status.detail = why
+        case .running:
+            status.detail =
+                switch rolling.current?.stage {
+                case .waiting: "waits until another engine serves"
+                case .ending: "finishes what it has"
+                case .returning: "is starting"
+                case nil: ""
+                }
+        }
+        return status
+    }
+
+    private static func milliseconds(_ duration: Duration) -> UInt64 {
+        let (seconds, attoseconds) = duration.components
+        return UInt64(clamping: seconds) * 1000 + UInt64(clamping: attoseconds / 1_000_000_000_000_000)
+    }
+}
