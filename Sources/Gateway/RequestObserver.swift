@@ -16,6 +16,7 @@ final class RequestObserver {
     }
 
     private let metrics: GatewayMetrics
+    private let requests: RequestMetrics
     private let clock: @Sendable () -> NIODeadline
     /// Of the first choice, which nearly always is the only one.
     private var firstChoice = Times()
@@ -23,8 +24,12 @@ final class RequestObserver {
     private let admission: NIODeadline
     private var unfinished: Int
 
-    init(metrics: GatewayMetrics, clock: @escaping @Sendable () -> NIODeadline, choices: Int) {
+    /// - Parameter model: what the request asks for, if the metrics are those of many models.
+    init(
+        metrics: GatewayMetrics, model: String? = nil, clock: @escaping @Sendable () -> NIODeadline, choices: Int
+    ) {
         self.metrics = metrics
+        requests = metrics.requests(of: model)
         self.clock = clock
         admission = clock()
         otherChoices = Array(repeating: Times(), count: max(0, choices - 1))
@@ -36,10 +41,10 @@ final class RequestObserver {
     ///   - maximumTokens: what the request asked for; `nil` if it left the limit open.
     func admitted(promptTokens: Int, sequences: Int, maximumTokens: Int?) {
         metrics.requestsInHand.add(1, ordering: .relaxed)
-        metrics.promptTokens.add(UInt64(promptTokens))
-        metrics.requestPromptTokens.observe(Double(promptTokens))
-        metrics.requestChoices.observe(Double(sequences))
-        if let maximumTokens { metrics.requestMaximumTokens.observe(Double(maximumTokens)) }
+        requests.promptTokens.add(UInt64(promptTokens))
+        requests.requestPromptTokens.observe(Double(promptTokens))
+        requests.requestChoices.observe(Double(sequences))
+        if let maximumTokens { requests.requestMaximumTokens.observe(Double(maximumTokens)) }
     }
 
     /// A request was admitted whose tokens nobody counts here.
@@ -54,12 +59,12 @@ final class RequestObserver {
 
     func produced(tokens: Int, choice: Int, at now: NIODeadline) {
         guard tokens > 0 else { return }
-        metrics.generationTokens.add(UInt64(tokens))
+        requests.generationTokens.add(UInt64(tokens))
         var times = times(choice)
         if let before = times.latest {
-            metrics.interTokenLatency.observe(seconds(now - before) / Double(tokens), times: UInt64(tokens))
+            requests.interTokenLatency.observe(seconds(now - before) / Double(tokens), times: UInt64(tokens))
         } else {
-            metrics.timeToFirstToken.observe(seconds(now - admission))
+            requests.timeToFirstToken.observe(seconds(now - admission))
             times.first = now
         }
         times.latest = now
@@ -85,38 +90,38 @@ final class RequestObserver {
     /// A choice ended by itself.
     func finished(choice: Int, reason: String, tokens: Int) {
         unfinished -= 1
-        metrics.success(reason).add()
-        metrics.requestGenerationTokens.observe(Double(tokens))
+        requests.success(reason).add()
+        requests.requestGenerationTokens.observe(Double(tokens))
         guard let first = times(choice).first, let latest = times(choice).latest else { return }
-        if tokens > 1 { metrics.timePerOutputToken.observe(seconds(latest - first) / Double(tokens - 1)) }
-        metrics.decodeTime.observe(seconds(latest - first))
-        guard let begun = times(choice).begun else { return }
-        metrics.queueTime.observe(seconds(begun - admission))
-        metrics.prefillTime.observe(seconds(first - begun))
-        metrics.inferenceTime.observe(seconds(latest - begun))
+        if tokens > 1 { requests.timePerOutputToken.observe(seconds(latest - first) / Double(tokens - 1)) }
+        requests.decodeTime.observe(seconds(latest - first))
+        guard let begun = times(choice).begun, let phases = requests.phases else { return }
+        phases.queue.observe(seconds(begun - admission))
+        phases.prefill.observe(seconds(first - begun))
+        phases.inference.observe(seconds(latest - begun))
     }
 
     /// A sequence that generates nothing was computed.
     func scored() {
         unfinished -= 1
-        metrics.success("stop").add()
+        requests.success("stop").add()
     }
 
     func completed() {
         metrics.requestsInHand.subtract(1, ordering: .relaxed)
-        metrics.endToEndLatency.observe(seconds(clock() - admission))
+        requests.endToEndLatency.observe(seconds(clock() - admission))
     }
 
     func failed(status: Int) {
         metrics.requestsInHand.subtract(1, ordering: .relaxed)
-        metrics.success("error").add(UInt64(max(0, unfinished)))
-        metrics.refused(status: status)
+        requests.success("error").add(UInt64(max(0, unfinished)))
+        requests.refused(status: status)
     }
 
     /// The client left.
     func aborted() {
         metrics.requestsInHand.subtract(1, ordering: .relaxed)
-        metrics.success("abort").add(UInt64(max(0, unfinished)))
+        requests.success("abort").add(UInt64(max(0, unfinished)))
     }
 
     /// The client did not take what it was sent.

@@ -33,7 +33,9 @@ import Testing
 
     /// Count and sum of each, the sum in milliseconds.
     private var phases: [[Int]] {
-        [metrics.queueTime, metrics.prefillTime, metrics.decodeTime, metrics.inferenceTime].map { histogram in
+        let requests = metrics.requests
+        guard let phases = requests.phases else { return [] }
+        return [phases.queue, phases.prefill, requests.decodeTime, phases.inference].map { histogram in
             let (counts, sum) = histogram.snapshot()
             return [Int(counts.reduce(0, +)), Int((sum * 1000).rounded())]
         }
