@@ -320,11 +320,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
             guard let sequence = running[output.id], sequence.engine == engine else { continue }
             let owner = sequence.owner
             router.progressed(output.id, on: engine, newTokens: output.newTokens)
-            if !interrupted.isEmpty, output.newTokens > 0 || output.end != nil,
-                let since = interrupted.removeValue(forKey: output.id)
-            {
-                metrics.migrationPause.observe(Double((eventLoop.now - since).nanoseconds) / 1e9)
-            }
+            if output.newTokens > 0 || output.end != nil { resumed(output.id) }
             if !sequence.isProven, output.newTokens > 0 {
                 sequence.isProven = true
                 if !suspicion.isEmpty { cleared(output.id) }
@@ -372,6 +368,20 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
                 retryOrFail(id, failure, sequence, sequence.owner)
             }
         }
+    }
+
+    /// A sequence got tokens that went to its owner another way.
+    func progressed(_ id: RequestID, newTokens: Int, on engine: EngineID) {
+        guard running[id]?.engine == engine else { return }
+        router.progressed(id, on: engine, newTokens: newTokens)
+        resumed(id)
+        shareLoad(of: engine)
+    }
+
+    /// A sequence goes on, if it was interrupted.
+    private func resumed(_ id: RequestID) {
+        guard !interrupted.isEmpty, let since = interrupted.removeValue(forKey: id) else { return }
+        metrics.migrationPause.observe(Double((eventLoop.now - since).nanoseconds) / 1e9)
     }
 
     // MARK: Choosing

@@ -10,7 +10,7 @@ import Requests
 /// Events of one stream differ, as a rule, in nothing but their text. So the bytes around the text are kept, and an event
 /// with the same ones needs no other look. Here bytes are compared through pointers: that is several times faster than
 /// one by one, and this is done for every token that passes.
-struct ProxyEvents {
+final class ProxyEvents {
     /// What bytes of a stream have brought.
     struct Batch {
         /// Whole events, to be passed on.
@@ -25,12 +25,12 @@ struct ProxyEvents {
     /// Events that differ from the one before in more than their text, after which no more are compared.
     private static let patience = 8
 
-    private var buffer = ByteBuffer()
-    private var searched = 0
+    private let record: ProxyRecord
     private var before: [UInt8] = []
     private var after: [UInt8] = []
+    private var buffer = ByteBuffer()
+    private var searched = 0
     private var strangers = 0
-    private let record: ProxyRecord
     /// Set if the stream goes on from another one: then its events are written anew, as if they came from that.
     private let continuation: ProxyContinuation.Merge?
 
@@ -42,17 +42,34 @@ struct ProxyEvents {
     /// Whether an event has begun and not ended.
     var hasPartialEvent: Bool { buffer.readableBytes > 0 }
 
-    mutating func receive(_ bytes: ByteBuffer) -> Batch {
+    /// Whether bytes are one event that differs from the one before in its text alone, as they nearly always are: then it
+    /// is noted. If not, nothing has happened.
+    func isSimilarEvent(_ bytes: borrowing ByteBuffer) -> Bool {
+        guard buffer.readableBytes == 0, !record.isDone else { return false }
+        return endOfSimilarEvent(in: bytes, from: 0, isAll: true) != nil
+    }
+
+    func receive(_ bytes: consuming ByteBuffer) -> Batch {
+        var batch = Batch()
+        var taken = 0
         if buffer.readableBytes == 0 {
+            while !record.isDone, let end = endOfSimilarEvent(in: bytes, from: taken) {
+                taken = end
+                batch.tokens += 1
+            }
+            if taken == bytes.readableBytes {
+                // Nothing of it is kept, so that its memory can be read into again.
+                batch.events = bytes
+                return batch
+            }
+            searched = taken
             buffer = bytes
         } else {
             buffer.writeImmutableBuffer(bytes)
         }
-        var batch = Batch()
-        var taken = 0
         var rewritten: [UInt8] = []
         while batch.failure == nil, !record.isDone {
-            if let end = endOfSimilarEvent(from: taken) {
+            if let end = endOfSimilarEvent(in: buffer, from: taken) {
                 taken = end
                 batch.tokens += 1
                 searched = taken
@@ -74,6 +91,7 @@ struct ProxyEvents {
         }
         let events = buffer.readSlice(length: taken)
         searched -= taken
+        if buffer.readableBytes == 0 { buffer = ByteBuffer() }
         if continuation != nil {
             if !rewritten.isEmpty { batch.events = ByteBuffer(bytes: rewritten) }
         } else if taken > 0 {
@@ -86,9 +104,11 @@ struct ProxyEvents {
     // MARK: - Events
 
     /// The end of an event that differs from the last one in its text alone.
-    private mutating func endOfSimilarEvent(from start: Int) -> Int? {
+    ///
+    /// - Parameter isAll: whether nothing may follow.
+    private func endOfSimilarEvent(in buffer: borrowing ByteBuffer, from start: Int, isAll: Bool = false) -> Int? {
         guard !before.isEmpty else { return nil }
-        let text: Range<Int>? = buffer.withUnsafeReadableBytes { bytes in
+        return buffer.withUnsafeReadableBytes { bytes in
             let head = start + before.count
             guard head + after.count <= bytes.count, let base = bytes.baseAddress,
                 before.withUnsafeBytes({ memcmp(base + start, $0.baseAddress ?? base, $0.count) }) == 0
@@ -97,19 +117,17 @@ struct ProxyEvents {
             while end < bytes.count, bytes[end] != UInt8(ascii: "\"") {
                 end += bytes[end] == UInt8(ascii: "\\") ? 2 : 1
             }
-            guard end + after.count <= bytes.count,
+            guard end + after.count <= bytes.count, !isAll || end + after.count == bytes.count,
                 after.withUnsafeBytes({ memcmp(base + end, $0.baseAddress ?? base, $0.count) }) == 0
             else { return nil }
-            record.text.append(contentsOf: bytes[head..<end])
-            return head..<end
+            record.text.append(contentsOf: UnsafeRawBufferPointer(rebasing: bytes[head..<end]))
+            record.tokens += 1
+            return end + after.count
         }
-        guard let text else { return nil }
-        record.tokens += 1
-        return text.upperBound + after.count
     }
 
     /// Where the event that begins at `start` ends, with its empty line; nil if it has not come whole.
-    private mutating func endOfEvent(from start: Int) -> Int? {
+    private func endOfEvent(from start: Int) -> Int? {
         let from = max(start, searched)
         let (end, seen): (Int?, Int) = buffer.withUnsafeReadableBytes { bytes in
             guard let base = bytes.baseAddress else { return (nil, from) }
@@ -135,7 +153,7 @@ struct ProxyEvents {
     }
 
     /// Reads an event.
-    private mutating func take(_ event: Range<Int>) -> Verdict {
+    private func take(_ event: Range<Int>) -> Verdict {
         // A copy, because what is noted changes this value while the bytes are looked at.
         let buffer = buffer
         let bytes = buffer.readableBytesUInt8Span
@@ -167,7 +185,7 @@ struct ProxyEvents {
         return .fine
     }
 
-    private mutating func stranger() {
+    private func stranger() {
         record.hasContent = true
         record.obstacle = record.obstacle ?? .format
     }
@@ -203,7 +221,7 @@ struct ProxyEvents {
     }
 
     /// Keeps what stands around an event's text.
-    private mutating func learn(_ chunk: ProxyChunk, event: Range<Int>, dataStart: Int) {
+    private func learn(_ chunk: ProxyChunk, event: Range<Int>, dataStart: Int) {
         before.removeAll(keepingCapacity: true)
         after.removeAll(keepingCapacity: true)
         guard continuation == nil, strangers < Self.patience, let text = chunk.text, !text.isEmpty, chunk.isPlain else {
@@ -217,6 +235,7 @@ struct ProxyEvents {
     }
 
     private func merge(_ event: Range<Int>, _ merge: ProxyContinuation.Merge, into bytes: inout [UInt8]) {
+        let buffer = buffer
         let all = buffer.readableBytesUInt8Span
         let raw = all.extracting(event).withUnsafeBufferPointer { Array($0) }
         guard let data = Self.data(all, event) else {

@@ -14,25 +14,35 @@ final class ProxyOwner: WorkOwner {
     typealias Work = ProxyWork
     typealias Output = ProxyOutput
 
-    let onlyEngine: UInt64?
     private let responder: HTTPResponder
+    private let observer: RequestObserver
+    private let record: ProxyRecord
+    private var streamStarted = false
+    /// Whether what is sent cannot be told from what a client would take for whole.
+    private var isPassage = false
+    private var ended = false
+
+    let onlyEngine: UInt64?
     private let responseHeaders: HTTPHeaders
     private let request: HTTPClientRequest
     private let fields: ProxyFields
-    private let record: ProxyRecord
     private let shard: ProxyShard
     private let dispatcher: ProxyDispatcher
     private let continues: Bool
-    private let observer: RequestObserver
     private let metrics: GatewayMetrics
     private var sequence: RequestID?
     private var note = AccessNote()
     /// How the answer goes on elsewhere; made when an engine is lost.
     private var plan: ProxyContinuation.Plan?
-    private var streamStarted = false
-    /// Whether what is sent cannot be told from what a client would take for whole.
-    private var isPassage = false
-    private var ended = false
+    private let reference = Reference()
+
+    /// What the responder's callbacks hold, since they must not keep the owner alive. No weak reference: the first one
+    /// makes every later strong one cost several times as much.
+    private final class Reference {
+        unowned var owner: ProxyOwner?
+    }
+
+    deinit { reference.owner = nil }
 
     init(
         exchange: GatewayShard.Exchange, kind: ProxyRecord.Kind, fields: ProxyFields, authorization: String?,
@@ -61,9 +71,11 @@ final class ProxyOwner: WorkOwner {
 
     func start() {
         observer.admitted()
-        responder.describe { [weak self] in self?.describe() ?? AccessNote() }
-        responder.onClose { [weak self] in self?.clientGone() }
-        responder.onWritabilityChange { [weak self] in self?.writabilityChanged($0) }
+        let reference = reference
+        reference.owner = self
+        responder.describe { reference.owner?.describe() ?? AccessNote() }
+        responder.onClose { reference.owner?.clientGone() }
+        responder.onWritabilityChange { reference.owner?.writabilityChanged($0) }
         let id = dispatcher.start(owner: self, choice: 0)
         if ended { dispatcher.cancel(id) } else { sequence = id }
     }
@@ -86,7 +98,7 @@ final class ProxyOwner: WorkOwner {
             merge = how
         }
         return ProxyWork(
-            id: id, request: request, record: record, merge: merge, cost: cost,
+            id: id, owner: self, request: request, record: record, merge: merge, cost: cost,
             excluded: excluded, fields: fields, body: self.request.body)
     }
 
@@ -139,6 +151,14 @@ final class ProxyOwner: WorkOwner {
 
     var isPaused: Bool { !responder.isWritable }
 
+    /// Takes whole events of a stream that goes on.
+    func pass(_ events: ByteBuffer, tokens: Int) {
+        guard !ended else { return }
+        observer.produced(tokens: tokens, choice: 0)
+        beginStream()
+        responder.send(events)
+    }
+
     func receive(choice: Int, output: ProxyOutput) {
         guard !ended else { return }
         observer.produced(tokens: output.newTokens, choice: 0)
@@ -152,7 +172,7 @@ final class ProxyOwner: WorkOwner {
         case .passage(let bytes):
             isPassage = true
             beginStream()
-            responder.write(bytes)
+            responder.send(bytes)
         case .response(let response):
             guard !streamStarted else {
                 plan = .cannot(.refused)

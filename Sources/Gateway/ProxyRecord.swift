@@ -13,6 +13,13 @@ final class ProxyRecord {
         case other
     }
 
+    /// Text so far, with its escapes as they came.
+    var text: [UInt8] = []
+    /// Tokens so far, as far as they can be counted.
+    var tokens = 0
+    /// Whether the stream said that it is over.
+    var isDone = false
+
     let kind: Kind
     /// Choices that the answer has.
     let choices: Int
@@ -23,10 +30,6 @@ final class ProxyRecord {
     /// The event with which an engine said that it failed.
     var errorEvent: ByteBuffer?
 
-    /// Text so far, with its escapes as they came.
-    var text: [UInt8] = []
-    /// Tokens so far, as far as they can be counted.
-    var tokens = 0
     /// Tokens so far by their ids, if the engines tell them.
     var tokenIDs: [TokenID] = []
     /// How many of these have their text in ``text``: what follows is held back in its engine.
@@ -44,8 +47,6 @@ final class ProxyRecord {
     var hasContent = false
     /// Events with content that the client got.
     var events = 0
-    /// Whether the stream said that it is over.
-    var isDone = false
     /// Why an answer that has begun cannot go on elsewhere.
     var obstacle: Obstacle?
     /// How the last engine failed.

@@ -53,6 +53,11 @@ final class ProxyUpstream: Upstream {
         dispatcher.receive(CollectionOfOne(output), from: engine)
     }
 
+    /// A request got tokens, which its owner has already.
+    fileprivate func progressed(_ id: RequestID, newTokens: Int) {
+        dispatcher.progressed(id, newTokens: newTokens, on: engine)
+    }
+
     fileprivate func trouble(_ error: HTTPClientError) { onTrouble(error) }
 }
 
@@ -76,16 +81,24 @@ private final class ProxyCall: HTTPResponseReceiver {
     private static let maximumWholeBytes = 8 << 20
     /// Bytes of an error that are read.
     private static let maximumErrorBytes = 64 << 10
+    /// Tokens of which the dispatcher hears together: that it knows of each at once is not worth what telling it costs.
+    private static let tokensPerReport = 16
 
-    private let id: RequestID
+    private let owner: ProxyOwner
     private let record: ProxyRecord
-    private let merge: ProxyContinuation.Merge?
-    private unowned let upstream: ProxyUpstream
+    /// It holds its calls, too, until they are over.
+    private let upstream: ProxyUpstream
+    /// Tokens of which the dispatcher has not heard; of the first it hears at once.
+    private var unreported = 0
+    private var reportsAt = 1
     private var mode = Mode.waiting
+    private let id: RequestID
+    private let merge: ProxyContinuation.Merge?
     var exchange: HTTPClientExchange?
 
     init(_ work: ProxyWork, upstream: ProxyUpstream) {
         id = work.id
+        owner = work.owner
         record = work.record
         merge = work.merge
         self.upstream = upstream
@@ -115,7 +128,7 @@ private final class ProxyCall: HTTPResponseReceiver {
         }
     }
 
-    func received(_ body: ByteBuffer) {
+    func received(_ body: consuming ByteBuffer) {
         upstream.received &+= 1
         switch mode {
         case .waiting, .over:
@@ -140,11 +153,8 @@ private final class ProxyCall: HTTPResponseReceiver {
             upstream.report(ProxyOutput(id: id, part: .passage(whole)))
         case .passage:
             upstream.report(ProxyOutput(id: id, part: .passage(body)))
-        case .events(var events):
-            mode = .waiting
-            let batch = events.receive(body)
-            mode = .events(events)
-            deliver(batch)
+        case .events(let events):
+            if events.isSimilarEvent(body) { pass(body, tokens: 1) } else { deliver(events.receive(body)) }
         }
     }
 
@@ -157,8 +167,9 @@ private final class ProxyCall: HTTPResponseReceiver {
             record.cause = .reported
             end(.failed(RequestFailure(kind: .engine, message: failure)))
         } else if record.isDone {
-            mode = .over
             exchange?.release()
+            reportProgress()
+            mode = .over
             upstream.report(
                 ProxyOutput(
                     id: id, newTokens: batch.tokens, end: .finished,
@@ -169,11 +180,24 @@ private final class ProxyCall: HTTPResponseReceiver {
     }
 
     private func pass(_ batch: ProxyEvents.Batch) {
-        guard let events = batch.events else { return }
-        upstream.report(ProxyOutput(id: id, newTokens: batch.tokens, part: .events(events)))
+        if let events = batch.events { pass(events, tokens: batch.tokens) }
+    }
+
+    private func pass(_ events: ByteBuffer, tokens: Int) {
+        unreported += tokens
+        if unreported >= reportsAt { reportProgress() }
+        owner.pass(events, tokens: tokens)
+    }
+
+    private func reportProgress() {
+        guard unreported > 0 else { return }
+        upstream.progressed(id, newTokens: unreported)
+        unreported = 0
+        reportsAt = Self.tokensPerReport
     }
 
     private func end(_ end: DispatchEnd, _ part: ProxyOutput.Part = .nothing) {
+        reportProgress()
         mode = .over
         upstream.report(ProxyOutput(id: id, end: end, part: part))
     }

@@ -8,6 +8,8 @@ import Routing
 /// A request that an external engine is to answer.
 struct ProxyWork: DispatchedWork {
     var id: RequestID
+    /// Gets the events of a stream without a detour.
+    var owner: ProxyOwner
     var request: HTTPClientRequest
     var record: ProxyRecord
     /// Set if the answer goes on from what another engine said.
@@ -44,15 +46,11 @@ struct ProxyOutput: DispatchedOutput {
     var part = Part.nothing
 }
 
-/// Which header fields pass, and which concern one connection only (RFC 9110, section 7.6.1).
+/// Which header fields pass beside those that concern one connection only.
 enum ProxyHeaders {
-    private static let connectionFields: Set<String> = [
-        "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer",
-        "transfer-encoding", "upgrade", "content-length", "expect", "http2-settings",
-    ]
     /// Decided here for every request.
-    private static let requestFields: Set<String> = ["host", "accept-encoding", "authorization", "x-request-id"]
-    private static let responseFields: Set<String> = ["date", "x-request-id"]
+    private static let requestFields = ["host", "accept-encoding", "authorization", "x-request-id"]
+    private static let responseFields = ["date", "x-request-id"]
 
     /// Of a client's request.
     ///
@@ -62,7 +60,7 @@ enum ProxyHeaders {
     static func ofRequest(
         _ headers: HTTPHeaders, id: String, trace: TraceContext?, authorization: String?
     ) -> HTTPHeaders {
-        var passed = filtered(headers, without: requestFields)
+        var passed = headers.passed(without: requestFields)
         passed.add("X-Request-Id", id)
         if let trace { passed.set(TraceContext.header, trace.traceparent) }
         if let authorization { passed.add("Authorization", authorization) }
@@ -72,18 +70,7 @@ enum ProxyHeaders {
     /// Of an engine's response, behind the gateway's own.
     static func ofResponse(_ headers: HTTPHeaders, own: HTTPHeaders) -> HTTPHeaders {
         var passed = own
-        for field in filtered(headers, without: responseFields).fields { passed.add(field.name, field.value) }
-        return passed
-    }
-
-    private static func filtered(_ headers: HTTPHeaders, without more: Set<String>) -> HTTPHeaders {
-        let named = headers.list(named: "Connection").map { $0.lowercased() }
-        var passed = HTTPHeaders()
-        for field in headers.fields {
-            let name = field.name.lowercased()
-            guard !connectionFields.contains(name), !more.contains(name), !named.contains(name) else { continue }
-            passed.add(field.name, field.value)
-        }
+        for field in headers.passed(without: responseFields).fields { passed.add(field.name, field.value) }
         return passed
     }
 }

@@ -4,10 +4,9 @@ import NIOCore
 
 /// One connection to a server: carries bytes between its channel, its ``ClientMachine`` and the exchange in hand.
 ///
-/// Lives on its channel's event loop.
-final class ClientConnection: ChannelDuplexHandler {
+/// Lives on its channel's event loop. It takes no outbound events, because the channel would send it one for each read.
+final class ClientConnection: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
-    typealias OutboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
     /// A body up to this size is sent behind its head in one piece.
@@ -15,23 +14,28 @@ final class ClientConnection: ChannelDuplexHandler {
     /// How long a response that nobody waits for any more may take to end before its connection is given up.
     private static let releasedTimeout = TimeAmount.seconds(1)
 
-    private let limits: HTTPClientLimits
-    private var machine: ClientMachine
+    // What is looked at for every token stands together, so that it comes with few lines of the processor's cache.
     private var context: ChannelHandlerContext?
-    /// Who is told that the connection is free or gone; it holds the connection, too.
-    weak var client: HTTPClient?
     private(set) var exchange: HTTPClientExchange?
-    /// Requests that were answered here.
-    private(set) var answered = 0
+    /// Since when nothing has happened.
+    private var lastActivity = NIODeadline.uptimeNanoseconds(0)
     private var hasReceived = false
     private var hasBody = false
     private var isPaused = false
     private var isReleased = false
-    private var isReadPending = false
+    /// Whether the channel reads of itself.
+    private var isReading = true
     private var isSent = true
     private var isClosed = false
-    /// Since when nothing has happened.
-    private var lastActivity = NIODeadline.uptimeNanoseconds(0)
+    private var machine: ClientMachine
+    /// While the channel is open.
+    private var socket: CInt?
+
+    private let limits: HTTPClientLimits
+    /// Who is told that the connection is free or gone; it holds the connection, too.
+    weak var client: HTTPClient?
+    /// Requests that were answered here.
+    private(set) var answered = 0
     private var timer: (deadline: NIODeadline, task: Scheduled<Void>)?
 
     init(limits: HTTPClientLimits) {
@@ -44,7 +48,7 @@ final class ClientConnection: ChannelDuplexHandler {
 
     // MARK: - Requests
 
-    func send(_ exchange: HTTPClientExchange, to endpoint: HTTPEndpoint) {
+    func send(_ exchange: HTTPClientExchange, to endpoint: HTTPEndpoint, host: String) {
         guard let context else {
             exchange.fail(.cut("the connection was closed before the request was sent"))
             return
@@ -56,19 +60,25 @@ final class ClientConnection: ChannelDuplexHandler {
         isPaused = exchange.isPaused
         lastActivity = context.eventLoop.now
         var bytes = context.channel.allocator.buffer(capacity: 512 + min(request.body.readableBytes, Self.smallBody))
-        ClientRequestHead.append(request, endpoint: endpoint, to: &bytes)
+        ClientRequestHead.append(request, endpoint: endpoint, host: host, to: &bytes)
         if request.body.readableBytes <= Self.smallBody {
             bytes.writeImmutableBuffer(request.body)
-            context.writeAndFlush(wrapOutboundOut(bytes), promise: nil)
+            // All before it was sent whole, or the connection would not be free.
+            if let socket { bytes.moveReaderIndex(forwardBy: DirectSend.send(bytes, to: socket)) }
+            if bytes.readableBytes > 0 { writeThroughChannel(bytes, context) }
         } else {
-            isSent = false
-            let promise = context.eventLoop.makePromise(of: Void.self)
-            promise.futureResult.assumeIsolated().whenSuccess { [weak self] in self?.sent() }
             context.write(wrapOutboundOut(bytes), promise: nil)
-            context.writeAndFlush(wrapOutboundOut(request.body), promise: promise)
+            writeThroughChannel(request.body, context)
         }
         armTimer()
-        readIfWanted()
+        updateReading()
+    }
+
+    private func writeThroughChannel(_ bytes: ByteBuffer, _ context: ChannelHandlerContext) {
+        isSent = false
+        let promise = context.eventLoop.makePromise(of: Void.self)
+        promise.futureResult.assumeIsolated().whenSuccess { self.sent() }
+        context.writeAndFlush(wrapOutboundOut(bytes), promise: promise)
     }
 
     private func sent() {
@@ -80,13 +90,14 @@ final class ClientConnection: ChannelDuplexHandler {
     /// Reads nothing more until ``resume()``; what has been read is still handed on.
     func pause() {
         isPaused = true
+        updateReading()
     }
 
     func resume() {
         guard isPaused else { return }
         isPaused = false
         if let context { lastActivity = context.eventLoop.now }
-        readIfWanted()
+        updateReading()
         armTimer()
     }
 
@@ -113,6 +124,11 @@ final class ClientConnection: ChannelDuplexHandler {
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         lastActivity = context.eventLoop.now
+        if context.channel.isActive { socket = DirectSend.socket(of: context) }
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        socket = DirectSend.socket(of: context)
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
@@ -135,18 +151,23 @@ final class ClientConnection: ChannelDuplexHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         hasReceived = true
         lastActivity = context.eventLoop.now
-        machine.receive(unwrapInboundIn(data))
+        var bytes = unwrapInboundIn(data)
+        if hasBody, !isClosed, machine.isWholeChunk(&bytes) {
+            exchange?.receiver?.received(bytes)
+            return
+        }
+        machine.receive(bytes)
         process()
     }
 
-    func read(context: ChannelHandlerContext) {
-        if isPaused { isReadPending = true } else { context.read() }
-    }
+    /// Ends here: nobody behind waits for it.
+    func channelReadComplete(context: ChannelHandlerContext) {}
 
-    private func readIfWanted() {
-        guard isReadPending, !isPaused else { return }
-        isReadPending = false
-        context?.read()
+    private func updateReading() {
+        guard isReading == isPaused, !isClosed, let context else { return }
+        isReading = !isPaused
+        // Fails only on a closed channel.
+        try? context.channel.syncOptions?.setOption(.autoRead, value: isReading)
     }
 
     private func process() {
@@ -155,13 +176,15 @@ final class ClientConnection: ChannelDuplexHandler {
                 switch event {
                 case .head(let head): exchange?.receiver?.received(head)
                 case .body(let body):
-                    hasBody = true
+                    if !hasBody {
+                        hasBody = true
+                        // From the first byte on silence is shorter.
+                        armTimer()
+                    }
                     exchange?.receiver?.received(body)
                 case .end: finish()
                 }
             }
-            // From the first byte on silence is shorter.
-            if hasBody, exchange != nil { armTimer() }
         } catch {
             let failed = exchange
             cut()
@@ -179,7 +202,7 @@ final class ClientConnection: ChannelDuplexHandler {
         // Last, since the receiver may send its next request here.
         ended?.end()
         armTimer()
-        readIfWanted()
+        updateReading()
     }
 
     private func end() {
@@ -187,6 +210,7 @@ final class ClientConnection: ChannelDuplexHandler {
         timer = nil
         let wasClosed = isClosed
         isClosed = true
+        socket = nil
         client?.isGone(self)
         guard !wasClosed, let ended = exchange else { return }
         exchange = nil
@@ -221,7 +245,8 @@ final class ClientConnection: ChannelDuplexHandler {
         }
         timer = (
             deadline,
-            context.eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { [weak self] in self?.timerFired() }
+            // Not weakly: every later reference to what has once been referred to so costs more. It ends with the timer.
+            context.eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { self.timerFired() }
         )
     }
 
@@ -239,29 +264,32 @@ final class ClientConnection: ChannelDuplexHandler {
 
 /// Writes the head of a request.
 enum ClientRequestHead {
-    static func append(_ request: HTTPClientRequest, endpoint: HTTPEndpoint, to buffer: inout ByteBuffer) {
-        buffer.writeString(request.method.rawValue)
-        buffer.writeStaticString(" ")
-        buffer.writeString(endpoint.prefix)
-        buffer.writeString(request.target)
-        buffer.writeStaticString(" HTTP/1.1\r\nHost: ")
-        buffer.writeString(endpoint.hostField)
-        for field in request.headers.fields where !isReserved(field.name) {
-            buffer.writeStaticString("\r\n")
-            buffer.writeString(field.name)
-            buffer.writeStaticString(": ")
-            ResponseHead.appendValue(field.value, to: &buffer)
+    /// - Parameter host: the endpoint's ``HTTPEndpoint/hostField``, which is not made anew for each request.
+    static func append(
+        _ request: HTTPClientRequest, endpoint: HTTPEndpoint, host: String, to buffer: inout ByteBuffer
+    ) {
+        let own = request.method.rawValue.utf8.count + endpoint.prefix.utf8.count + request.target.utf8.count
+        HeadWriter.append(to: &buffer, fields: request.headers, beside: own + host.utf8.count + ownBytes) { head in
+            head.add(request.method.rawValue)
+            head.add(" ")
+            head.add(endpoint.prefix)
+            head.add(request.target)
+            head.add(" HTTP/1.1\r\nHost: ")
+            head.add(host)
+            for field in request.headers.fields { head.add(field, unless: isReserved) }
+            if request.body.readableBytes > 0 || request.method == .post {
+                head.add("\r\nContent-Length: ")
+                head.add(String(request.body.readableBytes))
+            }
+            head.add("\r\n\r\n")
         }
-        if request.body.readableBytes > 0 || request.method == .post {
-            buffer.writeStaticString("\r\nContent-Length: ")
-            buffer.writeString(String(request.body.readableBytes))
-        }
-        buffer.writeStaticString("\r\n\r\n")
     }
 
-    /// Fields that are the client's business, and names that are none.
+    /// What a head has beside the texts of the request, at most.
+    private static let ownBytes = 80
+
+    /// Fields that are the client's business.
     private static func isReserved(_ name: String) -> Bool {
-        guard !name.isEmpty, name.utf8.allSatisfy(ASCII.isTokenCharacter) else { return true }
         switch name.utf8.count {
         case 4: return ASCII.equalIgnoringCase(name, "Host")
         case 10: return ASCII.equalIgnoringCase(name, "Connection")

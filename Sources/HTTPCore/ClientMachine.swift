@@ -25,14 +25,14 @@ struct ClientMachine {
     /// Responses of 1xx before the one that counts.
     private static let maximumInterimResponses = 16
 
-    private let limits: HTTPClientLimits
     private var phase = Phase.idle
     private var input = ByteBuffer()
+    private var decoder = ChunkStreamDecoder()
     private var scanned = 0
     private var isHead = false
     private var interimResponses = 0
     private var keepsAlive = true
-    private var decoder = ChunkStreamDecoder()
+    private let limits: HTTPClientLimits
 
     init(limits: HTTPClientLimits) {
         self.limits = limits
@@ -53,12 +53,24 @@ struct ClientMachine {
     }
 
     /// Takes bytes of the server.
-    mutating func receive(_ bytes: ByteBuffer) {
+    mutating func receive(_ bytes: consuming ByteBuffer) {
         if input.readableBytes == 0 {
             input = bytes
         } else {
             input.writeImmutableBuffer(bytes)
         }
+    }
+
+    /// Whether bytes of the server are one whole chunk and nothing else, as a token nearly always is; then its framing is
+    /// taken off in place. If not, nothing has happened.
+    mutating func isWholeChunk(_ bytes: inout ByteBuffer) -> Bool {
+        guard case .chunked = phase, input.readableBytes == 0, decoder.isBetweenChunks,
+            let chunk = ChunkStreamDecoder.wholeChunk(bytes.readableBytesUInt8Span),
+            chunk.upperBound + 2 == bytes.readableBytes
+        else { return false }
+        bytes.moveWriterIndex(to: bytes.readerIndex + chunk.upperBound)
+        bytes.moveReaderIndex(forwardBy: chunk.lowerBound)
+        return true
     }
 
     /// What came next; to be asked again until there is nothing.
@@ -87,6 +99,7 @@ struct ClientMachine {
             phase = left == piece.readableBytes ? .ending : .length(left - piece.readableBytes)
             return .body(piece)
         case .chunked:
+            guard input.readableBytes > 0 else { return nil }
             let (data, isEnd) = try decoder.decode(&input)
             if isEnd { phase = .ending }
             if let data { return .body(data) }
@@ -175,14 +188,36 @@ struct ChunkStreamDecoder {
     private var scanned = 0
     private var trailerBytes = 0
 
+    /// Whether a chunk would begin with the next byte.
+    var isBetweenChunks: Bool {
+        if case .size = state { return scanned == 0 }
+        return false
+    }
+
     /// Takes what it can from `input`.
     ///
     /// - Returns: what was in chunks, nil if nothing, and whether the body is complete; what follows stays in `input`.
     mutating func decode(_ input: inout ByteBuffer) throws(HTTPClientError) -> (data: ByteBuffer?, isEnd: Bool) {
+        defer {
+            // The memory goes back to the channel, which reads into it again.
+            if input.readableBytes == 0 { input = ByteBuffer() }
+        }
         var data: ByteBuffer?
         while true {
             switch state {
             case .size:
+                if scanned == 0, let chunk = Self.wholeChunk(input.readableBytesUInt8Span) {
+                    let end = chunk.upperBound + 2
+                    if data == nil {
+                        data = input.getSlice(at: input.readerIndex + chunk.lowerBound, length: chunk.count)
+                        input.moveReaderIndex(forwardBy: end)
+                        if input.readableBytes == 0 { return (data, false) }
+                    } else {
+                        data?.writeBytes(input.readableBytesUInt8Span.extracting(chunk).bytes)
+                        input.moveReaderIndex(forwardBy: end)
+                    }
+                    continue
+                }
                 guard let line = try line(&input) else { return (data, false) }
                 let size = try Self.size(line.readableBytesUInt8Span)
                 state = size == 0 ? .trailer : .data(size)
@@ -212,6 +247,21 @@ struct ChunkStreamDecoder {
                 }
             }
         }
+    }
+
+    /// Where the data of a chunk is that has come whole and is of the usual form; anything else is looked at closely.
+    static func wholeChunk(_ bytes: Span<UInt8>) -> Range<Int>? {
+        var size = 0
+        var index = 0
+        while index < bytes.count, index < maximumSizeDigits, let digit = ASCII.hexadecimalValue(bytes[index]) {
+            size = size << 4 | digit
+            index += 1
+        }
+        let end = index + 2 + size
+        guard size > 0, end + 2 <= bytes.count, bytes[index] == 0x0D, bytes[index + 1] == 0x0A, bytes[end] == 0x0D,
+            bytes[end + 1] == 0x0A
+        else { return nil }
+        return index + 2..<end
     }
 
     private static func size(_ bytes: Span<UInt8>) throws(HTTPClientError) -> Int {

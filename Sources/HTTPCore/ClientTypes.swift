@@ -141,7 +141,7 @@ public struct HTTPClientError: Error, Sendable, Equatable, CustomStringConvertib
 public protocol HTTPResponseReceiver: AnyObject {
     func received(_ head: HTTPResponseHead)
     /// Not empty; what one turn of the event loop brought comes in one piece.
-    func received(_ body: ByteBuffer)
+    func received(_ body: consuming ByteBuffer)
     func ended()
     func failed(_ error: HTTPClientError)
 }

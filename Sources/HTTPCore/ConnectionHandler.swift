@@ -13,16 +13,17 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
 
     /// The request in hand. A class, so that looking at it copies nothing.
     private final class Exchange {
+        // First what is looked at for every token.
         let id: UInt64
-        let method: HTTPMethod
-        let path: String
-        let isHTTP11: Bool
-        let began: NIODeadline
-        var keepAlive: Bool
-        var requestID: String?
-        var status: HTTPStatus?
         var framing = ResponseFraming.none
         var bodyBytes = 0
+        var status: HTTPStatus?
+        let method: HTTPMethod
+        let isHTTP11: Bool
+        var keepAlive: Bool
+        let path: String
+        let began: NIODeadline
+        var requestID: String?
         var firstByte: NIODeadline?
         var describe: (() -> any Sendable)?
         var onClose: (() -> Void)?
@@ -41,29 +42,30 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
 
     /// A large body leaves in pieces of this size, so that progress on it is seen.
     private static let maximumWriteBytes = 256 * 1024
-    /// Bytes of a stream that are sent without being told when the system took them: that costs as much as the rest.
-    private static let maximumUnconfirmedBytes = 4096
     private static let usualHeadBytes = 256
     /// A larger buffer is not kept for the next turn.
     private static let keptBufferBytes = 4096
 
+    // First what is looked at for every token, so that it comes with few lines of the processor's cache.
+    private var exchange: Exchange?
+    private var flushQueue: FlushQueue?
+    private var context: ChannelHandlerContext?
+    /// The socket, while the channel is open: what it takes at once is sent past the channel, whose way for it costs
+    /// more than the system's.
+    private var socket: CInt?
+    private var isOutputClosed = false
+    private var isFlushScheduled = false
+    private var machine: ConnectionMachine
+    private var outbound = ByteBuffer()
+
     private let shared: ConnectionContext
     private let limits: HTTPLimits
-    private var machine: ConnectionMachine
-    private var context: ChannelHandlerContext?
     /// Asked for once: that is a system call.
     private var remoteAddress: SocketAddress?
     private var isRegistered = false
-    private var exchange: Exchange?
     private var exchangeCount: UInt64 = 0
     private var isProcessing = false
     private var isReadPending = false
-    private var outbound = ByteBuffer()
-    private var flushQueue: FlushQueue?
-    private var isFlushScheduled = false
-    /// Sent after the last write whose end is told.
-    private var unconfirmedBytes = 0
-    private var isOutputClosed = false
     /// The server gave the connection up, not the client.
     private var isCut = false
     private var isBackedUp = false
@@ -123,6 +125,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
 
     private func begin(_ context: ChannelHandlerContext) {
         guard !isRegistered else { return }
+        socket = DirectSend.socket(of: context)
         switch shared.connections.add(context.channel) {
         case .admitted:
             isRegistered = true
@@ -147,6 +150,8 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         timer?.task.cancel()
         timer = nil
         isOutputClosed = true
+        // The system may give its number to another one.
+        socket = nil
         outbound = ByteBuffer()
         // Taken out first: the callback may come back to us.
         if let ended = exchange.take() {
@@ -215,7 +220,6 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     private func endExchange() {
         guard let context, let ended = exchange.take() else { return }
         log(ended, .complete)
-        if unconfirmedBytes > 0 { scheduleFlush() }
         _ = machine.responseEnded(keepAlive: ended.keepAlive, now: context.eventLoop.now)
         closeOutputIfDone()
         process()
@@ -253,16 +257,22 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     /// Called by the queue at the end of a turn.
     func flush() {
         isFlushScheduled = false
-        guard let context, !isOutputClosed, outbound.readableBytes > 0 || (exchange == nil && unconfirmedBytes > 0)
-        else { return }
-        unconfirmedBytes += outbound.readableBytes
+        guard let context, !isOutputClosed, outbound.readableBytes > 0 else { return }
         // Taken out, since writers that are told of the end of this write may write at once.
         var sent = ByteBuffer()
         swap(&sent, &outbound)
-        if exchange != nil, unconfirmedBytes <= min(Self.maximumUnconfirmedBytes, limits.outboundLowWater / 2) {
-            context.writeAndFlush(wrapOutboundOut(sent), promise: nil)
+        if let socket, sent.readableBytes == machine.waitingBytes {
+            let taken = DirectSend.send(sent, to: socket)
+            sent.moveReaderIndex(forwardBy: taken)
+            if taken > 0 { machine.outboundWritten(taken, now: context.eventLoop.now) }
+        }
+        if sent.readableBytes > 0 {
+            // Also what the system refused for good: the channel finds out, and closes.
+            writeThroughChannel(sent, context)
         } else {
-            writeConfirmed(sent, context)
+            updateWritability()
+            closeOutputIfDone()
+            if exchange == nil { process() }
         }
         // The system nearly always takes all of it at once, and the buffer is ours again.
         if outbound.capacity == 0, sent.capacity <= Self.keptBufferBytes {
@@ -272,31 +282,17 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         armTimer()
     }
 
-    private func writeConfirmed(_ bytes: ByteBuffer, _ context: ChannelHandlerContext) {
+    private func writeThroughChannel(_ bytes: ByteBuffer, _ context: ChannelHandlerContext) {
         var bytes = bytes
-        var before = unconfirmedBytes - bytes.readableBytes
-        unconfirmedBytes = 0
-        // Nothing at all is a write, too, whose end tells of those before it.
-        repeat {
-            guard let piece = bytes.readSlice(length: min(bytes.readableBytes, Self.maximumWriteBytes)) else { break }
-            let count = before + piece.readableBytes
-            before = 0
+        while let piece = bytes.readSlice(length: min(bytes.readableBytes, Self.maximumWriteBytes)),
+            piece.readableBytes > 0
+        {
+            let count = piece.readableBytes
             let promise = context.eventLoop.makePromise(of: Void.self)
             promise.futureResult.whenSuccess { self.written(count) }
             context.write(wrapOutboundOut(piece), promise: promise)
-        } while bytes.readableBytes > 0
+        }
         context.flush()
-    }
-
-    /// Asks whether the system took what was sent last, where nobody tells.
-    private func confirm(_ context: ChannelHandlerContext) {
-        guard unconfirmedBytes > 0,
-            let waiting = try? context.channel.syncOptions?.getOption(.bufferedWritableBytes), waiting == 0
-        else { return }
-        let count = unconfirmedBytes
-        unconfirmedBytes = 0
-        machine.outboundWritten(count, now: context.eventLoop.now)
-        updateWritability()
     }
 
     private func written(_ count: Int) {
@@ -349,7 +345,6 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     private func timerFired() {
         timer = nil
         guard let context else { return }
-        confirm(context)
         switch machine.expire(now: context.eventLoop.now) {
         case .nothing: break
         case .close: context.close(promise: nil)
@@ -413,8 +408,27 @@ extension ConnectionHandler {
         }
     }
 
+    /// Sends at once if nothing waits before it; what the system does not take waits as after ``write(_:exchange:)``.
+    func send(_ bytes: Span<UInt8>, exchange id: UInt64) {
+        guard machine.waitingBytes == 0, bytes.count <= Self.keptBufferBytes, let current = exchange, current.id == id,
+            current.status != nil, current.method != .head, let socket, let flushQueue, !isOutputClosed
+        else { return write(bytes, exchange: id) }
+        // Memory that all connections share stays in the processor's caches.
+        var framed = ByteBuffer()
+        swap(&framed, &flushQueue.scratch)
+        framed.clear(minimumCapacity: bytes.count + ResponseHead.chunkFramingBytes)
+        switch current.framing {
+        case .none, .length: break
+        case .untilClose: framed.writeBytes(bytes.bytes)
+        case .chunked: ResponseHead.appendChunk(bytes, to: &framed)
+        }
+        current.bodyBytes += bytes.count
+        framed.moveReaderIndex(forwardBy: DirectSend.send(framed, to: socket))
+        if framed.readableBytes > 0 { send(framed.readableBytes) { $0.writeImmutableBuffer(framed) } }
+        swap(&framed, &flushQueue.scratch)
+    }
+
     private func overflow(_ current: Exchange) {
-        if unconfirmedBytes > 0, let context { confirm(context) }
         shared.configuration.incidentLog?(
             .outboundOverflow(path: current.path, requestID: current.requestID, waitingBytes: machine.waitingBytes))
         cut()

@@ -40,7 +40,9 @@ struct ConnectionMachine {
     /// Bytes of further requests that are read while one is in hand.
     static let maximumPipelinedBytes = 64 * 1024
 
-    private let limits: HTTPLimits
+    /// Bytes given to the connection that the system has not taken yet.
+    private(set) var waitingBytes = 0
+    private var lastOutboundProgress: NIODeadline
     private var phase: Phase
     private var input = ByteBuffer()
     private var scanned = 0
@@ -48,9 +50,7 @@ struct ConnectionMachine {
     private var isFirstRequest = true
     private var mayBeginWithEmptyLine = true
     private(set) var isDraining = false
-    /// Bytes given to the connection that the system has not taken yet.
-    private(set) var waitingBytes = 0
-    private var lastOutboundProgress: NIODeadline
+    private let limits: HTTPLimits
 
     init(limits: HTTPLimits, now: NIODeadline) {
         self.limits = limits

@@ -12,6 +12,8 @@ final class FlushQueue {
     private var waiting: [ConnectionHandler] = []
     /// Of the turn before; kept for its memory.
     private var sending: [ConnectionHandler] = []
+    /// Memory for what one connection sends at once; nothing stays in it.
+    var scratch = ByteBuffer()
 
     init(eventLoop: any EventLoop, observer: (@Sendable (TimeAmount) -> Void)?) {
         self.eventLoop = eventLoop

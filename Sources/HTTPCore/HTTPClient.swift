@@ -7,6 +7,7 @@ import NIOPosix
 /// event loop.
 public final class HTTPClient {
     public let endpoint: HTTPEndpoint
+    private let host: String
     private let eventLoop: any EventLoop
     private let limits: HTTPClientLimits
     /// The one used last is taken first, so that those that are not needed grow old.
@@ -16,6 +17,7 @@ public final class HTTPClient {
 
     public init(endpoint: HTTPEndpoint, eventLoop: any EventLoop, limits: HTTPClientLimits = HTTPClientLimits()) {
         self.endpoint = endpoint
+        host = endpoint.hostField
         self.eventLoop = eventLoop
         self.limits = limits
     }
@@ -52,7 +54,7 @@ public final class HTTPClient {
 
     private func run(_ exchange: HTTPClientExchange, on connection: ClientConnection) {
         exchange.connection = connection
-        connection.send(exchange, to: endpoint)
+        connection.send(exchange, to: endpoint, host: host)
     }
 
     /// Sends a request on a connection of its own.
@@ -62,6 +64,7 @@ public final class HTTPClient {
             .connectTimeout(limits.connectTimeout)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelOption(.socketOption(.so_keepalive), value: 1)
+            .channelOption(.recvAllocator, value: ReceiveSize())
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandler(ClientConnection(limits: limits))
@@ -108,10 +111,11 @@ public final class HTTPClient {
 
 /// A request on its way, and its response.
 public final class HTTPClientExchange {
-    let request: HTTPClientRequest
     private(set) var receiver: (any HTTPResponseReceiver)?
-    fileprivate weak var connection: ClientConnection?
+    /// Until the exchange is over, which parts them again.
+    fileprivate var connection: ClientConnection?
     private(set) var isPaused = false
+    let request: HTTPClientRequest
 
     init(request: HTTPClientRequest, receiver: any HTTPResponseReceiver) {
         self.request = request

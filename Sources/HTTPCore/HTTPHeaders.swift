@@ -30,12 +30,51 @@ public struct HTTPHeaders: Sendable, ExpressibleByDictionaryLiteral {
 
     /// The value of the first field of this name.
     public subscript(name: String) -> String? {
-        fields.first { ASCII.equalIgnoringCase($0.name, name) }?.value
+        for index in fields.indices where isField(index, named: name) { return fields[index].value }
+        return nil
+    }
+
+    /// Compares lengths first, which nearly always differ and cost nothing to look at.
+    private func isField(_ index: Int, named name: String) -> Bool {
+        fields[index].name.utf8.count == name.utf8.count && ASCII.equalIgnoringCase(fields[index].name, name)
     }
 
     /// The values of all fields of this name, in order.
     public func values(named name: String) -> [String] {
-        fields.compactMap { ASCII.equalIgnoringCase($0.name, name) ? $0.value : nil }
+        var values: [String] = []
+        for index in fields.indices where isField(index, named: name) { values.append(fields[index].value) }
+        return values
+    }
+
+    /// The fields that pass on to the next connection: without those that concern one only (RFC 9110, section 7.6.1), the
+    /// ones that these name, and others.
+    public func passed(without others: [String]) -> HTTPHeaders {
+        let named = list(named: "Connection")
+        var passed = HTTPHeaders()
+        passed.fields.reserveCapacity(fields.count + 3)
+        for field in fields where !Self.isOfConnection(field.name) {
+            guard !others.contains(where: { ASCII.equalIgnoringCase($0, field.name) }),
+                !named.contains(where: { ASCII.equalIgnoringCase($0, field.name) })
+            else { continue }
+            passed.fields.append(field)
+        }
+        return passed
+    }
+
+    private static func isOfConnection(_ name: String) -> Bool {
+        switch name.utf8.count {
+        case 2: return ASCII.equalIgnoringCase(name, "te")
+        case 6: return ASCII.equalIgnoringCase(name, "expect")
+        case 7: return ASCII.equalIgnoringCase(name, "trailer") || ASCII.equalIgnoringCase(name, "upgrade")
+        case 10: return ASCII.equalIgnoringCase(name, "connection") || ASCII.equalIgnoringCase(name, "keep-alive")
+        case 14:
+            return ASCII.equalIgnoringCase(name, "content-length") || ASCII.equalIgnoringCase(name, "http2-settings")
+        case 16: return ASCII.equalIgnoringCase(name, "proxy-connection")
+        case 17: return ASCII.equalIgnoringCase(name, "transfer-encoding")
+        case 18: return ASCII.equalIgnoringCase(name, "proxy-authenticate")
+        case 19: return ASCII.equalIgnoringCase(name, "proxy-authorization")
+        default: return false
+        }
     }
 
     /// Adds a field, beside others of the same name.
@@ -69,7 +108,21 @@ enum ASCII {
     static func equalIgnoringCase(_ first: some StringProtocol, _ second: some StringProtocol) -> Bool {
         let (first, second) = (first.utf8, second.utf8)
         guard first.count == second.count else { return false }
-        return zip(first, second).allSatisfy { lowercased($0) == lowercased($1) }
+        let inPlace = first.withContiguousStorageIfAvailable { first in
+            second.withContiguousStorageIfAvailable { second in
+                var index = 0
+                while index < first.count, lowercased(first[index]) == lowercased(second[index]) { index += 1 }
+                return index == first.count
+            } ?? nil
+        }
+        return (inPlace ?? nil) ?? zip(first, second).allSatisfy { lowercased($0) == lowercased($1) }
+    }
+
+    static func all(_ text: String, _ isAllowed: (UInt8) -> Bool) -> Bool {
+        text.utf8.withContiguousStorageIfAvailable { bytes in
+            for byte in bytes where !isAllowed(byte) { return false }
+            return true
+        } ?? text.utf8.allSatisfy(isAllowed)
     }
 
     static func isDigit(_ byte: UInt8) -> Bool { byte >= 0x30 && byte <= 0x39 }

@@ -94,6 +94,13 @@ public final class HTTPResponder: Sendable {
         connection.write(bytes, exchange: exchange)
     }
 
+    /// Sends a piece of the stream at once: for writers that have no more than one in a turn of the event loop, whose
+    /// bytes are in the processor's caches now, and not at the turn's end.
+    public func send(_ bytes: ByteBuffer) {
+        eventLoop.preconditionInEventLoop()
+        connection.send(bytes.readableBytesUInt8Span, exchange: exchange)
+    }
+
     /// Ends the stream.
     public func finish() {
         eventLoop.preconditionInEventLoop()

@@ -77,6 +77,7 @@ public final class HTTPServer: Sendable {
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(.socketOption(.so_keepalive), value: 1)
             .childChannelOption(.maxMessagesPerRead, value: 4)
+            .childChannelOption(.recvAllocator, value: ReceiveSize())
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     limitUnsent(of: channel)

@@ -22,70 +22,68 @@ enum ResponseHead {
         date: String,
         to buffer: inout ByteBuffer
     ) {
-        buffer.writeStaticString("HTTP/1.1 ")
-        buffer.writeString(String(status.code))
-        buffer.writeStaticString(" ")
-        buffer.writeString(status.reasonPhrase)
-        buffer.writeStaticString("\r\nDate: ")
-        buffer.writeString(date)
-        for field in headers.fields where !isReserved(field.name) {
-            buffer.writeStaticString("\r\n")
-            buffer.writeString(field.name)
-            buffer.writeStaticString(": ")
-            appendValue(field.value, to: &buffer)
+        HeadWriter.append(to: &buffer, fields: headers, beside: ownBytes) { head in
+            head.add("HTTP/1.1 ")
+            head.add(String(status.code))
+            head.add(" ")
+            head.add(status.reasonPhrase)
+            head.add("\r\nDate: ")
+            head.add(date)
+            for field in headers.fields { head.add(field, unless: isReserved) }
+            switch framing {
+            case .none, .untilClose: break
+            case .length(let length):
+                head.add("\r\nContent-Length: ")
+                head.add(String(length))
+            case .chunked:
+                head.add("\r\nTransfer-Encoding: chunked")
+            }
+            if let connection {
+                head.add("\r\nConnection: ")
+                head.add(connection)
+            }
+            head.add("\r\n\r\n")
         }
-        switch framing {
-        case .none, .untilClose: break
-        case .length(let length):
-            buffer.writeStaticString("\r\nContent-Length: ")
-            buffer.writeString(String(length))
-        case .chunked:
-            buffer.writeStaticString("\r\nTransfer-Encoding: chunked")
-        }
-        if let connection {
-            buffer.writeStaticString("\r\nConnection: ")
-            buffer.writeStaticString(connection)
-        }
-        buffer.writeStaticString("\r\n\r\n")
     }
+
+    /// What a head has beside the fields that are given, at most.
+    private static let ownBytes = 256
 
     /// Bytes around a chunk: at most sixteen digits and two line ends.
     static let chunkFramingBytes = 20
 
     /// Appends a chunk (RFC 9112, section 7.1); an empty one would end the body and is left out.
+    ///
+    /// Through pointers, with one look at the buffer in place of one for each digit: this is done for every token.
     static func appendChunk(_ bytes: Span<UInt8>, to buffer: inout ByteBuffer) {
-        guard bytes.count > 0 else { return }
-        let digits = (bytes.count.bitWidth - bytes.count.leadingZeroBitCount + 3) / 4
-        for digit in (0..<digits).reversed() {
-            let value = UInt8(truncatingIfNeeded: bytes.count >> (4 * digit)) & 15
-            buffer.writeInteger(value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10)
+        let count = bytes.count
+        guard count > 0 else { return }
+        let digits = (count.bitWidth - count.leadingZeroBitCount + 3) / 4
+        buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: count + chunkFramingBytes) { place in
+            for index in 0..<digits {
+                let value = UInt8(truncatingIfNeeded: count >> (4 * (digits - 1 - index))) & 15
+                place[index] = value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10
+            }
+            place.storeBytes(of: lineEnd.bigEndian, toByteOffset: digits, as: UInt16.self)
+            let end = digits + 2 + count
+            let data = UnsafeMutableRawBufferPointer(rebasing: place[(digits + 2)..<end])
+            bytes.withUnsafeBytes { data.copyMemory(from: $0) }
+            place.storeBytes(of: lineEnd.bigEndian, toByteOffset: end, as: UInt16.self)
+            return end + 2
         }
-        buffer.writeInteger(lineEnd)
-        buffer.writeBytes(bytes.bytes)
-        buffer.writeInteger(lineEnd)
     }
 
     /// A carriage return and a line feed.
     private static let lineEnd: UInt16 = 0x0D0A
 
-    /// Fields the server decides on, and names that are none.
+    /// Fields the server decides on.
     private static func isReserved(_ name: String) -> Bool {
-        guard !name.isEmpty, name.utf8.allSatisfy(ASCII.isTokenCharacter) else { return true }
         switch name.utf8.count {
         case 4: return ASCII.equalIgnoringCase(name, "Date")
         case 10: return ASCII.equalIgnoringCase(name, "Connection")
         case 14: return ASCII.equalIgnoringCase(name, "Content-Length")
         case 17: return ASCII.equalIgnoringCase(name, "Transfer-Encoding")
         default: return false
-        }
-    }
-
-    /// A value may come from a client; a line end in it would let that client write headers.
-    static func appendValue(_ value: String, to buffer: inout ByteBuffer) {
-        if value.utf8.allSatisfy(ASCII.isFieldValueCharacter) {
-            buffer.writeString(value)
-        } else {
-            buffer.writeBytes(value.utf8.map { ASCII.isFieldValueCharacter($0) ? $0 : 0x20 })
         }
     }
 }

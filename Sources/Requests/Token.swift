@@ -17,11 +17,13 @@ public struct Digest128: Hashable, Sendable {
 extension Digest128: CustomStringConvertible {
     /// 32 lower-case hexadecimal digits.
     public var description: String {
-        Self.hexadecimal(high) + Self.hexadecimal(low)
-    }
-
-    private static func hexadecimal(_ word: UInt64) -> String {
-        let digits = String(word, radix: 16)
-        return String(repeating: "0", count: 16 - digits.count) + digits
+        String(unsafeUninitializedCapacity: 32) { digits in
+            for index in 0..<32 {
+                let word = index < 16 ? high : low
+                let value = UInt8(truncatingIfNeeded: word >> UInt64(60 - 4 * (index & 15))) & 15
+                digits[index] = value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10
+            }
+            return 32
+        }
     }
 }

@@ -41,6 +41,7 @@ struct GatewayCommand: ParsableCommand {
     @Option(help: .hidden) var engineListenFd: [Int32] = []
 
     func run() throws {
+        HeapPages.enlarge()
         let events = ProcessEvents(processName: "tandem-gateway")
         let configuration: GatewayConfiguration
         do {

@@ -69,7 +69,7 @@ import Testing
     private func run(
         _ bytes: [UInt8], pieces: [Int], record: ProxyRecord, merge: ProxyContinuation.Merge? = nil
     ) -> (events: String, tokens: Int, failure: String?) {
-        var events = ProxyEvents(record: record, continuation: merge)
+        let events = ProxyEvents(record: record, continuation: merge)
         var rest = bytes[...]
         var (passed, tokens, piece): ([UInt8], Int, Int) = ([], 0, 0)
         while !rest.isEmpty {

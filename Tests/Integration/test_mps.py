@@ -306,8 +306,12 @@ class ExternalEngineTests(unittest.TestCase):
     def test_by_time_slices_where_there_is_no_mps(self):
         for program in self.fake.programs.iterdir():
             program.unlink()
-        server = self.make(attach=False, engines=1).start()
+        server = self.make(attach=False).start()
         self.assertIn("engines share the GPU by time slices", server.output())
+
+    def test_one_engine_alone_needs_no_daemon(self):
+        self.make(attach=False, engines=1).start()
+        self.assertEqual(self.fake.daemon(), [])
 
 
 class OwnershipTests(unittest.TestCase):

@@ -1,11 +1,14 @@
 """How soon an engine answers, and what the server says of its memory."""
 import os
 import pathlib
+import signal
+import socket
 import statistics
 import subprocess
 import tempfile
 import unittest
 
+import serving
 from bare_engine import BareEngine
 from serving import BINARY, PATIENCE, Server
 
@@ -78,6 +81,31 @@ class StartTests(unittest.TestCase):
         self.assertRegex(run.stderr, r"1 engine takes 409\d(\.\d)? GiB of memory")
         for part in ("available", "--kv-cache-memory", "--max-model-len", "--engines"):
             self.assertIn(part, run.stderr)
+
+
+class ServiceTests(unittest.TestCase):
+    def test_a_service_manager_is_told_when_it_serves_and_when_it_stops(self):
+        """As systemd does for Type=notify."""
+        with tempfile.TemporaryDirectory(prefix="tdn", dir="/tmp") as directory:
+            path = os.path.join(directory, "notify")
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+                manager.bind(path)
+                manager.settimeout(60 * PATIENCE)
+                server = serving.Server(engines=1, environment={"NOTIFY_SOCKET": path})
+                self.addCleanup(server.discard)
+                server.launch()
+                ready = manager.recv(4096).decode().split("\n")
+                self.assertEqual(ready[0], "READY=1")
+                self.assertRegex(ready[1], rf"STATUS=.+ is served by 1 engine, .+ at http://127\.0\.0\.1:{server.port}$")
+                self.assertEqual(server.health(), 200)
+                for process in server.processes():
+                    if process.pid != server.process.pid:
+                        environment = pathlib.Path(f"/proc/{process.pid}/environ").read_bytes()
+                        self.assertNotIn(b"NOTIFY_SOCKET=", environment)
+                server.process.send_signal(signal.SIGTERM)
+                self.assertEqual(manager.recv(4096).decode().split("\n")[0], "STOPPING=1")
+                serving.wait_until(lambda: server.process.poll() == 0, 30, server.output)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -9,6 +9,8 @@ import Testing
 /// A daemon that runs while the value lives.
 final class RunningDaemon {
     private let process: DaemonProcess
+    /// How it ended. Once that is known its descriptor is closed, and the number may be somebody else's.
+    private var exit: ProcessExit?
     let fake: FakeMPS
 
     /// - Parameter awaits: whether it must answer a query first.
@@ -29,6 +31,7 @@ final class RunningDaemon {
     }
 
     deinit {
+        guard exit == nil else { return }
         process.child.send(SIGKILL)
         _ = process.child.reap(wait: true)
     }
@@ -50,7 +53,8 @@ final class RunningDaemon {
     func end() -> ProcessExit? {
         let deadline = Deadline(.seconds(30))
         while !deadline.isOver {
-            if let status = process.child.reap() { return status }
+            exit = exit ?? process.child.reap()
+            if let exit { return exit }
             shortPause()
         }
         return nil
