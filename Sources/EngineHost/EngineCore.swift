@@ -199,6 +199,7 @@ final class EngineCore {
             preemptions: counters.preemptions,
             draftedTokens: counters.draftedTokens &- probed.draftedTokens,
             acceptedTokens: counters.acceptedTokens &- probed.acceptedTokens,
+            stepSizes: counters.stepSizes,
             times: EngineTimes(new.times, profile: new.profile)
         )
         cachedBlocks.subtract(new.evictedBlocks)

@@ -174,9 +174,16 @@ extension ByteBuffer {
             endianness: .little
         )
         writeMultipleIntegers(statistics.draftedTokens, statistics.acceptedTokens, endianness: .little)
+        write(statistics.stepSizes)
         write(statistics.times)
         write(statistics.storedBlocks)
         write(statistics.evictedBlocks)
+    }
+
+    private mutating func write(_ sizes: StepSizes) {
+        writeCount(sizes.counts.count)
+        for count in sizes.counts { writeInteger(count, endianness: .little) }
+        writeInteger(sizes.tokens, endianness: .little)
     }
 
     private mutating func write(_ times: EngineTimes) {
@@ -206,10 +213,21 @@ extension FieldReader {
             preemptions: try integer("preemptions"),
             draftedTokens: try integer("draftedTokens"),
             acceptedTokens: try integer("acceptedTokens"),
+            stepSizes: try stepSizes(),
             times: try times(),
             storedBlocks: try blocks("storedBlocks"),
             evictedBlocks: try blocks("evictedBlocks")
         )
+    }
+
+    private mutating func stepSizes() throws(LinkError) -> StepSizes {
+        let counts = try array("stepSizes", elementBytes: 8) { reader throws(LinkError) -> UInt64 in
+            try reader.integer("stepSizes")
+        }
+        guard let sizes = StepSizes(counts: counts, tokens: try integer("stepTokens")) else {
+            throw malformed("stepSizes", "\(counts.count) counts")
+        }
+        return sizes
     }
 
     private mutating func times() throws(LinkError) -> EngineTimes {

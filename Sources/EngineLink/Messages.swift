@@ -149,6 +149,7 @@ public struct EngineStatistics: Sendable, Equatable {
     /// Tokens that were guessed ahead, and those of them that were right.
     public var draftedTokens: UInt64
     public var acceptedTokens: UInt64
+    public var stepSizes: StepSizes
     public var times: EngineTimes
     /// Prefix blocks that became available and that went away since the last frame.
     public var storedBlocks: [BlockHash]
@@ -166,6 +167,7 @@ public struct EngineStatistics: Sendable, Equatable {
         preemptions: UInt64 = 0,
         draftedTokens: UInt64 = 0,
         acceptedTokens: UInt64 = 0,
+        stepSizes: StepSizes = StepSizes(),
         times: EngineTimes = EngineTimes(),
         storedBlocks: [BlockHash] = [],
         evictedBlocks: [BlockHash] = []
@@ -181,6 +183,7 @@ public struct EngineStatistics: Sendable, Equatable {
         self.preemptions = preemptions
         self.draftedTokens = draftedTokens
         self.acceptedTokens = acceptedTokens
+        self.stepSizes = stepSizes
         self.times = times
         self.storedBlocks = storedBlocks
         self.evictedBlocks = evictedBlocks

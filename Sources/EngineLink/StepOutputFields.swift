@@ -14,7 +14,8 @@ private struct SequenceParts: OptionSet {
     static let promptLogProbabilities = SequenceParts(rawValue: 8)
     static let finish = SequenceParts(rawValue: 16)
     static let failure = SequenceParts(rawValue: 32)
-    static let cachedPromptTokens = SequenceParts(rawValue: 64)
+    /// What only the first output of a sequence says.
+    static let start = SequenceParts(rawValue: 64)
     static let score = SequenceParts(rawValue: 128)
 
     init(rawValue: UInt8) {
@@ -32,7 +33,7 @@ private struct SequenceParts: OptionSet {
         if !output.promptLogProbabilities.isEmpty { parts.insert(.promptLogProbabilities) }
         if output.finish != nil { parts.insert(.finish) }
         if output.failure != nil { parts.insert(.failure) }
-        if output.cachedPromptTokens != nil { parts.insert(.cachedPromptTokens) }
+        if output.cachedPromptTokens != nil { parts.insert(.start) }
         if output.score != nil { parts.insert(.score) }
         self = parts
     }
@@ -48,6 +49,8 @@ extension ByteBuffer {
         )
         for sequence in output.outputs { write(sequence) }
     }
+
+    fileprivate static let unknownTime = UInt32.max
 
     private mutating func write(_ output: SequenceOutput) {
         let parts = SequenceParts(of: output)
@@ -65,7 +68,10 @@ extension ByteBuffer {
             writeInteger(failure.kind.rawValue)
             write(failure.message)
         }
-        if let cached = output.cachedPromptTokens { write(cached) }
+        if let cached = output.cachedPromptTokens {
+            write(cached)
+            writeInteger(output.prefillMicroseconds ?? Self.unknownTime, endianness: .little)
+        }
         if let score = output.score {
             write(score.labels)
             write(score.pooled)
@@ -120,7 +126,11 @@ extension FieldReader {
         if parts.contains(.failure) {
             output.failure = RequestFailure(kind: try choice("failure"), message: try string("failure message"))
         }
-        if parts.contains(.cachedPromptTokens) { output.cachedPromptTokens = try int("cachedPromptTokens") }
+        if parts.contains(.start) {
+            output.cachedPromptTokens = try int("cachedPromptTokens")
+            let time: UInt32 = try integer("prefillMicroseconds")
+            output.prefillMicroseconds = time == ByteBuffer.unknownTime ? nil : time
+        }
         if parts.contains(.score) {
             output.score = PromptScore(labels: try floats("labels"), pooled: try floats("pooled"))
         }

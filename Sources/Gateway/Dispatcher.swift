@@ -97,7 +97,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     typealias Limits = DispatchLimits
 
     /// A class, so that it costs little to look at for each token.
-    private final class Running {
+    final class Running {
         /// Strong: a running sequence keeps its request alive; the entry goes when the sequence ends.
         let owner: Owner
         let choice: Int
@@ -106,6 +106,8 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         let tried: Set<EngineID>
         /// Engines that cannot do it.
         let excluded: Set<EngineID>
+        /// Whether it has got a token from this engine.
+        var isProven = false
 
         init(
             owner: Owner, choice: Int, engine: EngineID, attempts: Int, tried: Set<EngineID>, excluded: Set<EngineID>
@@ -119,25 +121,31 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         }
     }
 
-    private struct Held {
+    struct Held {
         var owner: Owner
         var choice: Int
         var attempts: Int
-        var deadline: NIODeadline
+        /// `nil` for as long as it waits for its turn: there are engines.
+        var deadline: NIODeadline?
     }
 
-    private let eventLoop: any EventLoop
+    let eventLoop: any EventLoop
     private let limits: Limits
-    private let metrics: GatewayMetrics
+    let metrics: GatewayMetrics
     private var router = Router()
     /// What other event loops have in hand, and what this one told them of itself.
     private var loads: [EngineID: (sum: SharedLoad.Engine, tokens: SharedShare, requests: SharedShare)] = [:]
     private var unfinishedShare = SharedShare()
     private var upstreams: [EngineID: any Upstream<Work>] = [:]
-    private var running: [RequestID: Running] = [:]
-    private var held: [RequestID: Held] = [:]
+    private(set) var running: [RequestID: Running] = [:]
+    private(set) var held: [RequestID: Held] = [:]
     /// When sequences lost their engines that have not gone on yet.
-    private var interrupted: [RequestID: NIODeadline] = [:]
+    var interrupted: [RequestID: NIODeadline] = [:]
+    var suspicion = Suspicion()
+    /// Whether a suspect of this event loop is tried, and no other loop's.
+    var hasTrialTurn = false
+    /// Whether those that wait for their turn are about to be asked.
+    var triesLater = false
     private var random = QuickGenerator()
     private var nextID: RequestID = 1
     /// What speaks for one engine or another beside their load; asked if there is a choice.
@@ -153,7 +161,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     var servingEngines: Int { router.servingEngines }
     /// Every engine with what it has in hand.
     var views: [EngineView] { router.views }
-    private var now: Duration { .nanoseconds(Int64(clamping: eventLoop.now.uptimeNanoseconds)) }
+    var now: Duration { .nanoseconds(Int64(clamping: eventLoop.now.uptimeNanoseconds)) }
     /// Sequences that were admitted and did not end.
     var unfinished: Int { running.count + held.count + reserved }
     /// Sequences that wait because no engine serves.
@@ -211,6 +219,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         defer { shareUnfinished() }
         held[id] = nil
         interrupted[id] = nil
+        defer { leftTrial { $0.forget(id) } }
         guard let sequence = running.removeValue(forKey: id) else { return }
         router.finished(id, on: sequence.engine)
         shareLoad(of: sequence.engine)
@@ -230,6 +239,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
 
     func pause(_ id: RequestID) {
         if let sequence = running[id] { upstreams[sequence.engine]?.pause(id) }
+        leftTrial { $0.suspend(id) }
     }
 
     func resume(_ id: RequestID) {
@@ -280,11 +290,16 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         shareLoad(of: engine)
         loads[engine] = nil
         let lost = running.filter { $0.value.engine == engine }.sorted { $0.key < $1.key }
+        // Who offers no more than the answer's text may have ended it for any reason.
+        let convicted = upstream.resumeCapability == .tokens ? suspects(lost.map(\.key), of: engine) : []
         for (id, sequence) in lost {
             // A request that fails cancels its other sequences: they may be gone when it is their turn.
             guard running.removeValue(forKey: id) != nil else { continue }
             let owner = sequence.owner
-            if upstream.resumeCapability == .tokens || owner.maySubmitAgain(choice: sequence.choice) {
+            if convicted.contains(id) {
+                moved.refused += 1
+                refuse(id, sequence)
+            } else if upstream.resumeCapability == .tokens || owner.maySubmitAgain(choice: sequence.choice) {
                 moved.add(countMove(id, owner, sequence.choice, cause: .lost))
                 submit(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts, tried: [])
             } else {
@@ -300,17 +315,27 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
 
     /// What an engine did, of one step or of one turn of the event loop.
     func receive(_ outputs: some Sequence<Output>, from engine: EngineID) {
+        var givenUp: [(id: RequestID, failure: RequestFailure)] = []
         for output in outputs {
             guard let sequence = running[output.id], sequence.engine == engine else { continue }
             let owner = sequence.owner
             router.progressed(output.id, on: engine, newTokens: output.newTokens)
             if output.newTokens > 0 || output.end != nil { resumed(output.id) }
+            if !sequence.isProven, output.newTokens > 0 {
+                sequence.isProven = true
+                if !suspicion.isEmpty { cleared(output.id) }
+            }
             switch output.end {
             case nil: break
             case .finished:
                 running[output.id] = nil
                 router.finished(output.id, on: engine)
+                if !suspicion.isEmpty { cleared(output.id) }
                 report(.answered, by: engine)
+            case .failed(let failure) where failure.kind == .draining:
+                // Of a device that failed all of them come at once.
+                givenUp.append((output.id, failure))
+                continue
             case .failed(let failure):
                 running[output.id] = nil
                 router.finished(output.id, on: engine)
@@ -325,8 +350,24 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
             }
             owner.receive(choice: sequence.choice, output: output)
         }
+        if !givenUp.isEmpty { giveUp(givenUp, engine) }
         shareLoad(of: engine)
         shareUnfinished()
+    }
+
+    /// An engine ends, because its device failed for example, and gave up what it ran: as if it had been lost with it.
+    private func giveUp(_ sequences: [(id: RequestID, failure: RequestFailure)], _ engine: EngineID) {
+        let isOurs = upstreams[engine]?.resumeCapability == .tokens
+        let convicted = isOurs ? suspects(sequences.map(\.id), of: engine) : []
+        for (id, failure) in sequences {
+            guard let sequence = running.removeValue(forKey: id) else { continue }
+            router.finished(id, on: engine)
+            if convicted.contains(id) {
+                refuse(id, sequence)
+            } else {
+                retryOrFail(id, failure, sequence, sequence.owner)
+            }
+        }
     }
 
     /// A sequence got tokens that went to its owner another way.
@@ -350,7 +391,12 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     ) {
         guard attempts < limits.attempts else {
             interrupted[id] = nil
+            leftTrial { $0.forget(id) }
             owner.fail(choice: choice, error: .unavailable("the request failed on \(attempts) engines in a row"))
+            return
+        }
+        guard mayBegin(id) else {
+            held[id] = Held(owner: owner, choice: choice, attempts: attempts, deadline: nil)
             return
         }
         let work = owner.work(choice: choice, id: id)
@@ -371,9 +417,11 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
                 using: &random),
             let upstream = upstreams[decision.engine]
         else {
+            leftTrial { _ in }
             hold(id, owner: owner, choice: choice, attempts: attempts, deadline: deadline)
             return
         }
+        suspicion.began(id)
         metrics.routed(decision)
         let engine = decision.engine
         var tried = tried
@@ -384,7 +432,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         shareLoad(of: engine)
         owner.placed(choice: choice, on: upstream.routingKey)
         upstream.start(work)
-        if owner.isPaused { upstream.pause(id) }
+        if owner.isPaused { pause(id) }
     }
 
     private func report(_ outcome: EngineOutcome, by engine: EngineID) {
@@ -396,17 +444,18 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         let deadline = deadline ?? eventLoop.now + limits.hold
         held[id] = Held(owner: owner, choice: choice, attempts: attempts, deadline: deadline)
         eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { [weak self] in
-            guard let self, let held = self.held[id], held.deadline <= deadline else { return }
+            guard let self, let held = self.held[id], let due = held.deadline, due <= deadline else { return }
             self.held[id] = nil
             self.interrupted[id] = nil
+            self.leftTrial { $0.forget(id) }
             self.shareUnfinished()
             held.owner.fail(choice: held.choice, error: .unavailable("no engine is serving; try again later"))
         }
     }
 
-    private func releaseHeld() {
+    func releaseHeld() {
         // A request that fails here cancels its other sequences, which are held too.
-        for id in held.keys.sorted() {
+        for id in held.keys.sorted(by: { (suspicion.losses(of: $1), $0) < (suspicion.losses(of: $0), $1) }) {
             guard let sequence = held.removeValue(forKey: id) else { continue }
             submit(
                 id, owner: sequence.owner, choice: sequence.choice, attempts: sequence.attempts, tried: [],
@@ -459,7 +508,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     // MARK: Other event loops
 
     /// Tells other event loops what this one has in hand.
-    private func shareUnfinished() {
+    func shareUnfinished() {
         unfinishedShare.enter(unfinished, into: metrics.load.unfinished)
     }
 
@@ -491,6 +540,8 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         case .engine: report(.failed, by: sequence.engine)
         case .doesNotFit, .invalid, .draining: break
         }
+        // An engine that says so is not lost.
+        if failure.kind != .draining { leftTrial { $0.forget(id) } }
         switch failure.kind {
         case .doesNotFit:
             owner.fail(

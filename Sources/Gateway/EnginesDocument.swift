@@ -45,16 +45,17 @@ struct EnginesDocument {
     /// What this gateway counts, of all models.
     private func writeGateway(to writer: inout JSONWriter) {
         let metrics = instruments.models
+        let requests = metrics.flatMap(\.allRequests)
         writer.key("gateway")
         writer.beginObject()
         writer.member("requests", metrics.reduce(0) { $0 + $1.requestsInHand.load(ordering: .relaxed) })
         writer.member("sequences", census.models.reduce(0) { $0 + $1.unfinished })
         writer.member("held_sequences", census.models.reduce(0) { $0 + $1.held })
-        writer.member("prompt_tokens", metrics.reduce(0) { $0 &+ $1.promptTokens.value })
-        writer.member("generated_tokens", metrics.reduce(0) { $0 &+ $1.generationTokens.value })
-        writer.member("finished", metrics.reduce(0) { $0 &+ $1.finished })
-        writer.member("failed", metrics.reduce(0) { $0 &+ $1.success("error").value })
-        writer.member("aborted", metrics.reduce(0) { $0 &+ $1.success("abort").value })
+        writer.member("prompt_tokens", requests.reduce(0) { $0 &+ $1.promptTokens.value })
+        writer.member("generated_tokens", requests.reduce(0) { $0 &+ $1.generationTokens.value })
+        writer.member("finished", requests.reduce(0) { $0 &+ $1.finished })
+        writer.member("failed", requests.reduce(0) { $0 &+ $1.success("error").value })
+        writer.member("aborted", requests.reduce(0) { $0 &+ $1.success("abort").value })
         writer.member("retries", metrics.reduce(0) { $0 &+ $1.retries.value })
         writer.member("migrations", metrics.reduce(0) { $0 &+ $1.migrations.continued })
         writer.member("refused_migrations", metrics.reduce(0) { $0 &+ $1.migrations.refused })
@@ -120,10 +121,10 @@ struct EnginesDocument {
         writer.key("latency")
         writer.beginObject()
         for (name, path) in [
-            ("time_to_first_token_seconds", \GatewayMetrics.timeToFirstToken),
-            ("inter_token_latency_seconds", \GatewayMetrics.interTokenLatency),
+            ("time_to_first_token_seconds", \RequestMetrics.timeToFirstToken),
+            ("inter_token_latency_seconds", \RequestMetrics.interTokenLatency),
         ] {
-            let histograms = instruments.models.map { $0[keyPath: path] }
+            let histograms = instruments.models.flatMap(\.allRequests).map { $0[keyPath: path] }
             guard let bounds = histograms.first?.bounds else { continue }
             let snapshots = histograms.map { $0.snapshot() }
             writer.key(name)

@@ -13,8 +13,10 @@ struct GatewayInstruments: Sendable {
     let droppedAccessLines: MetricCounter
     private let registry: MetricRegistry
 
+    /// - Parameter hasExternal: whether there are external engines; their metrics are the last ones.
     init(
-        models names: [String], clock: @escaping @Sendable () -> NIODeadline = { .now() },
+        models names: [String], hasExternal: Bool = false,
+        clock: @escaping @Sendable () -> NIODeadline = { .now() },
         secondsSince1970: @escaping @Sendable () -> Int = { 0 }
     ) {
         let registry = MetricRegistry()
@@ -23,7 +25,12 @@ struct GatewayInstruments: Sendable {
         self.registry = registry
         droppedAccessLines = registry.counter(
             "tandem_access_log_dropped_total", help: "Lines of the access log that were dropped.", labels: [])
-        models = names.map { GatewayMetrics(modelName: $0, registry: registry, events: events, clock: clock) }
+        let trialTurn = TrialTurn()
+        models = (names + (hasExternal ? [Self.external] : [])).enumerated().map { index, name in
+            GatewayMetrics(
+                modelName: name, registry: registry, events: events, trialTurn: trialTurn,
+                reportsPhases: index < names.count, clock: clock)
+        }
         if models.count == 1 {
             hostTimes = models[0].hostTimes
         } else {
@@ -32,12 +39,15 @@ struct GatewayInstruments: Sendable {
         }
     }
 
+    /// What is counted under no name of a model that external engines have.
+    static let external = "external"
+
     /// A request was answered with an error before a model got it.
     func refused(status: Int) {
         if models.count == 1 {
             models[0].refused(status: status)
         } else {
-            GatewayMetrics.refused(status: status, labels: [], in: registry)
+            RequestMetrics.refused(status: status, labels: [], in: registry)
         }
     }
 

@@ -16,6 +16,12 @@ final class GatewayMetrics: Sendable {
     let events: GatewayEvents
     /// Submissions of a sequence beyond its first, while it had sent nothing.
     let retries: MetricCounter
+    /// Sequences that lost several engines in a row without a token, those of them that then got one, and those that were
+    /// given up; see ``Suspicion``.
+    let suspected: MetricCounter
+    let suspectsCleared: MetricCounter
+    let suspectsRefused: MetricCounter
+    let trialTurn: TrialTurn
     /// Seconds from the loss of a sequence's engine to the next token from another.
     let migrationPause: MetricHistogram
     private let continuations = Atomic<UInt64>(0)
@@ -25,17 +31,11 @@ final class GatewayMetrics: Sendable {
     let slowClients: MetricCounter
     private let decisions: [RoutingDecision.Reason: MetricCounter]
     private let prefixTokens: MetricCounter
-    let promptTokens: MetricCounter
-    let generationTokens: MetricCounter
-    let timeToFirstToken: MetricHistogram
-    let interTokenLatency: MetricHistogram
-    let timePerOutputToken: MetricHistogram
-    let endToEndLatency: MetricHistogram
-    let requestPromptTokens: MetricHistogram
-    let requestGenerationTokens: MetricHistogram
-    let requestChoices: MetricHistogram
-    let requestMaximumTokens: MetricHistogram
-    let decodeTime: MetricHistogram
+    /// Of requests for the model, or for models that no name is left for.
+    let requests: RequestMetrics
+    /// Of those for the other models that are behind one name here, by theirs.
+    private let named = Mutex<[String: RequestMetrics]>([:])
+    private let reportsPhases: Bool
     let hostTimes: HostTimes
     /// Requests that were admitted and not answered to their end.
     let requestsInHand = Atomic<Int>(0)
@@ -44,20 +44,23 @@ final class GatewayMetrics: Sendable {
     private let unfinished: MetricGauge
     private let held: MetricGauge
     private let balance = Mutex((window: BalanceWindow(), ratio: Double?.none))
-    /// Indices of engines whose series there are.
-    private let shown = Mutex<Set<Int>>([])
+    /// Engines whose series there are, by index, and the model that they are shown for.
+    private let shown = Mutex<[Int: String]>([:])
     private let clock: @Sendable () -> NIODeadline
-    /// Of the usual reasons.
-    private let successes: [String: MetricCounter]
     private let configuredEngines: MetricGauge
     private let servingEngines: MetricGauge
 
-    /// - Parameter registry: where they are shown; several models share one.
+    /// - Parameters:
+    ///   - registry: where they are shown; several models share one.
+    ///   - reportsPhases: whether engines say when they begin with a sequence.
     init(
         modelName: String, registry: MetricRegistry = MetricRegistry(), events: GatewayEvents = GatewayEvents(),
+        trialTurn: TrialTurn = TrialTurn(), reportsPhases: Bool = true,
         clock: @escaping @Sendable () -> NIODeadline = { .now() }
     ) {
+        self.reportsPhases = reportsPhases
         self.modelName = modelName
+        self.trialTurn = trialTurn
         self.events = events
         self.clock = clock
         let model = MetricLabel("model_name", modelName)
@@ -69,6 +72,15 @@ final class GatewayMetrics: Sendable {
         retries = registry.counter(
             "tandem_router_retries_total",
             help: "Submissions of a sequence beyond its first, while it had sent nothing.", labels: [model])
+        func suspects(_ outcome: String) -> MetricCounter {
+            registry.counter(
+                "tandem_router_suspects_total",
+                help: "Sequences that lost several engines in a row without a token, and what became of them.",
+                labels: [model, MetricLabel("outcome", outcome)])
+        }
+        suspected = suspects("suspected")
+        suspectsCleared = suspects("cleared")
+        suspectsRefused = suspects("refused")
         for cause in MigrationCause.allCases {
             _ = Self.migrations("continued", cause.rawValue, [model], in: registry)
         }
@@ -92,31 +104,7 @@ final class GatewayMetrics: Sendable {
         prefixTokens = registry.counter(
             "tandem_router_prefix_tokens_total",
             help: "Prompt tokens that chosen engines were expected to have cached.", labels: [model])
-        promptTokens = registry.counter(
-            "vllm:prompt_tokens_total", help: "Prompt tokens of admitted requests.", labels: [model])
-        generationTokens = registry.counter(
-            "vllm:generation_tokens_total", help: "Tokens generated for clients.", labels: [model])
-        timeToFirstToken = histogram(
-            "vllm:time_to_first_token_seconds", "From admission to a choice's first token.",
-            MetricBuckets.timeToFirstToken)
-        interTokenLatency = histogram(
-            "vllm:inter_token_latency_seconds", "Between two tokens of a choice.", MetricBuckets.interTokenLatency)
-        timePerOutputToken = histogram(
-            "vllm:request_time_per_output_token_seconds", "Mean time between tokens, a finished choice.",
-            MetricBuckets.interTokenLatency)
-        endToEndLatency = histogram(
-            "vllm:e2e_request_latency_seconds", "From admission to the end of a request.",
-            MetricBuckets.requestLatency)
-        requestPromptTokens = histogram(
-            "vllm:request_prompt_tokens", "Prompt tokens of a request.", MetricBuckets.requestTokens)
-        requestGenerationTokens = histogram(
-            "vllm:request_generation_tokens", "Generated tokens of a choice.", MetricBuckets.requestTokens)
-        requestChoices = histogram("vllm:request_params_n", "Choices of a request.", MetricBuckets.choices)
-        requestMaximumTokens = histogram(
-            "vllm:request_params_max_tokens", "Most tokens a request asked for.", MetricBuckets.requestTokens)
-        decodeTime = histogram(
-            "vllm:request_decode_time_seconds", "From a choice's first token to its last.",
-            MetricBuckets.requestLatency)
+        requests = RequestMetrics(modelName: modelName, registry: registry, reportsPhases: reportsPhases)
         hostTimes = HostTimes(clock: clock)
         hostTimes.register(in: registry, labels: [model])
         configuredEngines = registry.gauge(
@@ -126,10 +114,6 @@ final class GatewayMetrics: Sendable {
             labels: [model])
         unfinished = registry.gauge(
             "tandem_gateway_unfinished_sequences", help: "Sequences admitted and not ended.", labels: [model])
-        successes = Dictionary(
-            uniqueKeysWithValues: ["stop", "length", "abort", "error"].map { reason in
-                (reason, Self.success(reason, model, in: registry))
-            })
         ProcessMetrics.register(in: registry)
         registry.read(
             "tandem_engine_balance_ratio",
@@ -164,8 +148,24 @@ final class GatewayMetrics: Sendable {
             labels: labels + [MetricLabel("outcome", outcome), MetricLabel("reason", reason)])
     }
 
-    /// Sequences that ended by themselves.
-    var finished: UInt64 { success("stop").value &+ success("length").value }
+    /// Names of models that get series of their own.
+    static let mostNames = 64
+
+    /// Where requests for one of the models are counted that are behind one name here: under the model's own, or, if
+    /// there are too many, under that name.
+    func requests(of name: String?) -> RequestMetrics {
+        guard let name, name != modelName else { return requests }
+        return named.withLock { named in
+            if let found = named[name] { return found }
+            guard named.count < Self.mostNames else { return requests }
+            let made = RequestMetrics(modelName: name, registry: registry, reportsPhases: reportsPhases)
+            named[name] = made
+            return made
+        }
+    }
+
+    /// Of requests for any of the models.
+    var allRequests: [RequestMetrics] { named.withLock { [requests] + $0.values } }
 
     /// A request was refused because too many wait.
     func rejected() { rejections.add() }
@@ -176,17 +176,6 @@ final class GatewayMetrics: Sendable {
         if decision.cachedTokens > 0 { prefixTokens.add(UInt64(decision.cachedTokens)) }
     }
 
-    /// Finished sequences by reason.
-    func success(_ reason: String) -> MetricCounter {
-        successes[reason] ?? Self.success(reason, model, in: registry)
-    }
-
-    private static func success(_ reason: String, _ model: MetricLabel, in registry: MetricRegistry) -> MetricCounter {
-        registry.counter(
-            "vllm:request_success_total", help: "Finished sequences by reason.",
-            labels: [model, MetricLabel("finished_reason", reason)])
-    }
-
     /// Links that were given up because the engine was silent.
     func silences(engine: Int) -> MetricCounter {
         registry.counter(
@@ -194,16 +183,13 @@ final class GatewayMetrics: Sendable {
             labels: [model, MetricLabel("engine", String(engine))])
     }
 
-    /// A request was answered with an error before it was admitted, or failed after.
-    func refused(status: Int) {
-        Self.refused(status: status, labels: [model], in: registry)
-    }
+    /// A request was answered with an error before it was admitted.
+    func refused(status: Int) { requests.refused(status: status) }
 
-    static func refused(status: Int, labels: [MetricLabel], in registry: MetricRegistry) {
-        registry.counter(
-            "tandem_http_errors_total", help: "Requests answered with an error, by status.",
-            labels: labels + [MetricLabel("status", String(status))]
-        ).add()
+    /// The model that an engine is shown for: of external ones the first that it has.
+    private func name(of engine: EngineReport) -> String {
+        guard engine.isExternal, !engine.model.isEmpty else { return modelName }
+        return requests(of: engine.model).modelName
     }
 
     /// Takes what the engines last said of themselves.
@@ -215,16 +201,21 @@ final class GatewayMetrics: Sendable {
             let tokens = engines.map { ($0.index, $0.statistics?.generatedTokens ?? 0) }
             balance.ratio = balance.window.add(Dictionary(tokens) { $1 }, at: now)
         }
-        let indices = Set(engines.map(\.index))
+        let shownNow = Dictionary(engines.map { ($0.index, name(of: $0)) }) { $1 }
         let gone = shown.withLock { shown in
-            defer { shown = indices }
-            return shown.subtracting(indices)
+            defer { shown = shownNow }
+            return shown.filter { shownNow[$0.key] != $0.value }
         }
-        for index in gone { registry.removeAll(having: [model, MetricLabel("engine", String(index))]) }
+        for (index, name) in gone {
+            registry.removeAll(having: [MetricLabel("model_name", name), MetricLabel("engine", String(index))])
+        }
         configuredEngines.set(Double(engines.count))
         servingEngines.set(Double(engines.count { $0.isServing }))
         for engine in engines {
-            let labels = [model, MetricLabel("engine", String(engine.index))]
+            let labels = [
+                MetricLabel("model_name", shownNow[engine.index] ?? modelName),
+                MetricLabel("engine", String(engine.index)),
+            ]
             func gauge(_ name: String, _ help: String, _ value: Double) {
                 registry.gauge(name, help: help, labels: labels).set(value)
             }
@@ -283,6 +274,10 @@ final class GatewayMetrics: Sendable {
                 "vllm:spec_decode_num_accepted_tokens_total", "Guessed tokens that were right.",
                 statistics.acceptedTokens)
             counter("tandem_engine_steps_total", "Steps since the engine started.", statistics.steps)
+            registry.histogram(
+                "vllm:iteration_tokens_total", help: "Tokens that a step computed.", labels: labels,
+                buckets: StepSizes.bounds.map(Double.init)
+            ).set(statistics.stepSizes.counts, sum: Double(statistics.stepSizes.tokens))
             counter(
                 "tandem_engine_prompt_tokens_total", "Prompt tokens the engine was given.", statistics.promptTokens)
             counter(

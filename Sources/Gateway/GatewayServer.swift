@@ -67,7 +67,7 @@ public final class GatewayServer: Sendable {
         let workers = NIOThreadPool(numberOfThreads: 2)
         workers.start()
         let instruments = GatewayInstruments(
-            models: configuration.models.map(\.name) + (configuration.external == nil ? [] : ["external"]),
+            models: configuration.models.map(\.name), hasExternal: configuration.external != nil,
             clock: configuration.clock, secondsSince1970: configuration.secondsSince1970)
         let shards = ShardTable(
             group: group, configuration: configuration, instruments: instruments, workers: workers)

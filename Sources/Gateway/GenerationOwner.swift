@@ -187,6 +187,9 @@ final class GenerationOwner: SequenceOwner {
         if output.finish != nil { sequences[choice] = nil }
         let began = observer.now()
         let delta = choices[choice].accept(output)
+        if let prefill = output.prefillMicroseconds {
+            observer.began(choice: choice, prefillMicroseconds: prefill, at: began)
+        }
         // One look at the clock serves three purposes.
         let detokenized = observer.detokenized(since: began)
         account(delta, of: choice, at: detokenized)

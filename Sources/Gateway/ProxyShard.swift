@@ -217,7 +217,9 @@ final class ProxyShard: ModelShard {
             exchange: exchange, kind: kind, fields: fields,
             authorization: settings.apiKey.map { "Bearer \($0)" } ?? clientsOwn, shard: self, dispatcher: dispatcher,
             continues: settings.continuesStreams,
-            observer: RequestObserver(metrics: metrics, clock: configuration.clock, choices: 1), metrics: metrics)
+            observer: RequestObserver(
+                metrics: metrics, model: knownName(fields.model), clock: configuration.clock, choices: 1),
+            metrics: metrics)
         owner.start()
     }
 
@@ -228,6 +230,12 @@ final class ProxyShard: ModelShard {
         let candidates = exchange.engine.map { only in endpoints.filter { $0.index == only } } ?? endpoints
         guard !candidates.contains(where: { !$0.isKnown || $0.has(model) }) else { return }
         throw .modelNotFound(model, known: candidates.flatMap { $0.models ?? [] }.map(\.name))
+    }
+
+    /// What a request is counted under: the name of a model that there is, which is the first if it names none.
+    private func knownName(_ model: String?) -> String? {
+        guard let model else { return cards.first?.name }
+        return cards.contains { $0.name == model } ? model : nil
     }
 
     /// Engines that do not have a model; `nil` is what a request that names none gets, the first model that there is.

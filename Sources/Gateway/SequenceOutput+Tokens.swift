@@ -13,6 +13,7 @@ extension SequenceOutput {
             if index == 0 {
                 part.promptLogProbabilities = promptLogProbabilities
                 part.cachedPromptTokens = cachedPromptTokens
+                part.prefillMicroseconds = prefillMicroseconds
             }
             if index == tokens.count - 1 {
                 part.score = score

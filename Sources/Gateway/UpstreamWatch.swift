@@ -2,6 +2,7 @@
 
 public import NIOCore
 import NIOPosix
+import Synchronization
 
 /// What names the upstreams of a gateway without a supervisor.
 public struct UpstreamSources: Sendable {
@@ -44,6 +45,7 @@ final class UpstreamWatch {
     private var asked: Set<UpstreamName> = []
     private var failing: Set<UpstreamName> = []
     private var hasResolvers = false
+    private let address: ReturnAddress
     private var timers: [RepeatedTask] = []
 
     /// - Parameter changed: called with the upstreams at the start and whenever they are others.
@@ -52,6 +54,7 @@ final class UpstreamWatch {
         log: @escaping @Sendable (String) -> Void, changed: @escaping @Sendable (UpstreamTable) -> Void
     ) {
         self.eventLoop = eventLoop
+        address = ReturnAddress(eventLoop)
         self.sources = sources
         self.table = table
         self.workers = workers
@@ -82,7 +85,8 @@ final class UpstreamWatch {
     func shutdown() {
         for timer in timers { timer.cancel() }
         timers.removeAll()
-        // Not waited for: a name server may take its time to say nothing.
+        // Not waited for: a name server may take its time to say nothing, and the event loop may be gone by then.
+        address.remove()
         if hasResolvers { resolvers.shutdownGracefully { _ in } }
     }
 
@@ -145,19 +149,40 @@ final class UpstreamWatch {
             resolvers.start()
         }
         let resolve = sources.resolve
-        resolvers.runIfActive(eventLoop: eventLoop) { () -> Result<[String], HostError> in
-            do throws(HostError) { return .success(try resolve(name.host)) } catch { return .failure(error) }
-        }.assumeIsolated().whenComplete { [self] outcome in
-            asked.remove(name)
-            switch outcome {
-            case .success(.success(let addresses)):
-                failing.remove(name)
-                take(table.answer(addresses, for: name), from: "\(name)")
-            case .success(.failure(let error)):
-                if failing.insert(name).inserted { log("\(name): \(error); the endpoints stay as they were") }
-            case .failure:
-                break
+        let watch = NIOLoopBound(self, eventLoop: eventLoop)
+        resolvers.submit { [address] state in
+            guard state == .active else { return }
+            let outcome: Result<[String], HostError>
+            do throws(HostError) {
+                outcome = .success(try resolve(name.host))
+            } catch {
+                outcome = .failure(error)
             }
+            address.execute { watch.value.resolved(name, outcome) }
         }
+    }
+
+    private func resolved(_ name: UpstreamName, _ outcome: Result<[String], HostError>) {
+        asked.remove(name)
+        switch outcome {
+        case .success(let addresses):
+            failing.remove(name)
+            take(table.answer(addresses, for: name), from: "\(name)")
+        case .failure(let error):
+            if failing.insert(name).inserted { log("\(name): \(error); the endpoints stay as they were") }
+        }
+    }
+
+    /// Where answers go that may come when nobody wants them any more, and when the event loop may be gone.
+    final class ReturnAddress: Sendable {
+        private let eventLoop: Mutex<(any EventLoop)?>
+
+        init(_ eventLoop: any EventLoop) { self.eventLoop = Mutex(eventLoop) }
+
+        func execute(_ body: @escaping @Sendable () -> Void) {
+            eventLoop.withLock { $0?.execute(body) }
+        }
+
+        func remove() { eventLoop.withLock { $0 = nil } }
     }
 }

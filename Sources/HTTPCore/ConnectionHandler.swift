@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import NIOCore
+import Synchronization
 
 /// One connection: carries bytes between its channel, its ``ConnectionMachine`` and the request handler.
 ///
@@ -61,6 +62,8 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     private let shared: ConnectionContext
     private let limits: HTTPLimits
     /// Asked for once: that is a system call.
+    /// Whether the connection has ended, for any thread: its event loop may end next.
+    let isGone = Atomic<Bool>(false)
     private var remoteAddress: SocketAddress?
     private var isRegistered = false
     private var exchangeCount: UInt64 = 0
@@ -89,6 +92,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
 
     func handlerRemoved(context: ChannelHandlerContext) {
         end()
+        isGone.store(true, ordering: .releasing)
         self.context = nil
     }
 
@@ -98,6 +102,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
 
     func channelInactive(context: ChannelHandlerContext) {
         end()
+        isGone.store(true, ordering: .releasing)
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {

@@ -166,7 +166,10 @@ struct ConnectionMachine {
     var deadline: NIODeadline? {
         let inbound: NIODeadline? =
             switch phase {
-            case .idle(let since): since + (isFirstRequest ? limits.headerTimeout : limits.keepAliveTimeout)
+            // While an answer is still being sent the connection is not idle.
+            case .idle where waitingBytes > 0: nil
+            case .idle(let since) where isFirstRequest: since + limits.headerTimeout
+            case .idle(let since): max(since, lastOutboundProgress) + limits.keepAliveTimeout
             case .head(let since): since + limits.headerTimeout
             case .body(_, let since, let received, let lastByte):
                 min(lastByte, since + .seconds(Int64(received / max(1, limits.minimumBodyRate))))

@@ -26,8 +26,12 @@ public final class HTTPResponder: Sendable {
         self.eventLoop = eventLoop
     }
 
+    /// Whether somebody waits for the rest of the answer, as far as any thread can know. Whoever kept the responder may
+    /// let it go when the connection, and with it the event loop, has ended.
+    var isOwed: Bool { !isComplete.load(ordering: .relaxed) && !connection.isGone.load(ordering: .acquiring) }
+
     deinit {
-        guard !isComplete.load(ordering: .relaxed) else { return }
+        guard isOwed else { return }
         let (connection, exchange) = (connection, exchange)
         eventLoop.execute { connection.responderDropped(exchange: exchange) }
     }

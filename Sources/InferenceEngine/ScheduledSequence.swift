@@ -70,6 +70,8 @@ struct ScheduledSequence: Sendable {
 
     /// Prompt tokens from the prefix cache when the sequence first ran; `nil` before.
     var cachedPromptTokens: Int?
+    /// When that was, in nanoseconds of the scheduler's clock; `nil` without one.
+    var firstScheduled: UInt64?
     /// Whether an output was made, which carried ``cachedPromptTokens``.
     var hasReported = false
     /// Position of the next prompt token whose log-probabilities are to be reported.

@@ -13,15 +13,19 @@ extension Scheduler {
 
     /// Takes the result of the oldest step in flight: appends sampled tokens, ends sequences, registers full blocks.
     ///
-    /// - Parameter outputs: what is new of each sequence is appended.
+    /// - Parameters:
+    ///   - outputs: what is new of each sequence is appended.
+    ///   - time: now, in nanoseconds of the clock that ``schedule(into:at:)`` gets.
     /// - Throws: ``ExecutorError`` of kind ``ExecutorError/Kind/fatal`` if the result does not fit the plan; nothing
     ///   changed then.
     public mutating func finish(
-        _ result: StepResult, into outputs: inout [SequenceOutput]
+        _ result: StepResult, into outputs: inout [SequenceOutput], at time: UInt64? = nil
     ) throws(ExecutorError) {
         try check(result)
+        self.time = time
         var record = inFlight.removeFirst()
         totals.steps += 1
+        totals.stepSizes.add(tokens: record.tokens)
         var next = 0
         for row in record.rows {
             let rowResult = row.expectsResult ? result.rows[next] : nil
@@ -111,11 +115,13 @@ extension Scheduler {
             let last = retire(handle, finish: ended)
             output.finish = last.finish
             output.cachedPromptTokens = last.cachedPromptTokens
+            output.prefillMicroseconds = last.prefillMicroseconds
             return output
         }
         guard !output.tokens.isEmpty || !output.promptLogProbabilities.isEmpty else { return nil }
         if !sequences[handle].hasReported {
             output.cachedPromptTokens = sequences[handle].cachedPromptTokens ?? 0
+            output.prefillMicroseconds = prefillMicroseconds(of: handle)
             sequences[handle].hasReported = true
         }
         return output

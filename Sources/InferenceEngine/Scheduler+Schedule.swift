@@ -15,10 +15,13 @@ import Requests
 extension Scheduler {
     /// Plans the next step.
     ///
-    /// - Parameter plan: emptied, then filled.
+    /// - Parameters:
+    ///   - plan: emptied, then filled.
+    ///   - time: now, in nanoseconds of a monotonic clock; only what outputs say of times depends on it.
     /// - Returns: `false` if there is nothing to compute now, or as many steps as permitted are in flight.
-    public mutating func schedule(into plan: inout StepPlan) -> Bool {
+    public mutating func schedule(into plan: inout StepPlan, at time: UInt64? = nil) -> Bool {
         plan.removeAll()
+        self.time = time
         guard inFlight.count < (configuration.asynchronous ? 2 : 1) else { return false }
         decisions.removeAll(keepingCapacity: true)
         let preemptions = totals.preemptions
@@ -249,6 +252,7 @@ extension Scheduler {
         if sequences[handle].cachedPromptTokens == nil {
             let cached = min(sequences[handle].computed, sequences[handle].promptCount)
             sequences[handle].cachedPromptTokens = cached
+            sequences[handle].firstScheduled = time
             totals.promptTokens += UInt64(sequences[handle].promptCount)
             totals.cachedPromptTokens += UInt64(cached)
         }

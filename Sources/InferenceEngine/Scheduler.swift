@@ -55,6 +55,8 @@ public struct Scheduler: Sendable {
     var ready: [SequenceOutput] = []
     var arrivals: UInt64 = 0
     var lastStep: UInt64 = 0
+    /// What the caller's clock showed last, in nanoseconds.
+    var time: UInt64?
     var totals = SchedulerCounters()
 
     /// - Parameters:
@@ -286,6 +288,12 @@ public struct Scheduler: Sendable {
         sequences[handle].slotAnnounced = false
     }
 
+    /// How long ago something of a sequence was first given to a step.
+    func prefillMicroseconds(of handle: Int) -> UInt32? {
+        guard let time, let since = sequences[handle].firstScheduled, time >= since else { return nil }
+        return UInt32(clamping: (time - since) / 1000)
+    }
+
     /// Forgets a sequence and makes its last output.
     mutating func retire(
         _ handle: Int, finish: FinishReason, failure: RequestFailure? = nil
@@ -303,7 +311,8 @@ public struct Scheduler: Sendable {
             id: sequences[handle].id,
             finish: finish,
             failure: failure,
-            cachedPromptTokens: sequences[handle].hasReported ? nil : sequences[handle].cachedPromptTokens ?? 0
+            cachedPromptTokens: sequences[handle].hasReported ? nil : sequences[handle].cachedPromptTokens ?? 0,
+            prefillMicroseconds: sequences[handle].hasReported ? nil : prefillMicroseconds(of: handle)
         )
         handles[output.id] = nil
         sequences[handle].forget()

@@ -84,6 +84,8 @@ public struct SchedulerCounters: Sendable, Equatable {
     /// Tokens that were guessed ahead, and those of them that were right.
     public var draftedTokens: UInt64 = 0
     public var acceptedTokens: UInt64 = 0
+    /// What steps computed whose results were taken, guessed tokens included.
+    public var stepSizes = StepSizes()
 
     public init() {}
 }

@@ -167,8 +167,8 @@ final class StepWorker {
     /// - Returns: `false` if there was nothing to do.
     private func runStep() -> Bool {
         if case .dead = state { return false }
-        timer.enter(.schedule)
-        let submitted = scheduler.schedule(into: &plan)
+        let time = timer.enter(.schedule)
+        let submitted = scheduler.schedule(into: &plan, at: time)
         if submitted {
             timer.stall(nanoseconds: options.stalls.step(sequences: plan.rows.count))
             timer.enter(.prepare)
@@ -219,10 +219,10 @@ final class StepWorker {
         let ticket = tickets[0]
         timer.enter(.wait)
         let error = resultError(of: ticket)
-        resultArrived()
+        let time = resultArrived()
         do throws(ExecutorError) {
             if let error { throw error }
-            try scheduler.finish(result, into: &outputs)
+            try scheduler.finish(result, into: &outputs, at: time)
         } catch {
             switch error.kind {
             // A result that does not come after all retries leaves its step in the executor for good.
@@ -243,12 +243,13 @@ final class StepWorker {
         }
     }
 
-    private func resultArrived() {
+    private func resultArrived() -> UInt64 {
         let time = timer.enter(.sample)
         tickets.removeFirst()
         scheduler.firstStepTook(nanoseconds: time &- stepSince)
         stepSince = time
         if tickets.isEmpty { timer.setDevice(busy: false) }
+        return time
     }
 
     /// Repeats a call that asks for it, so often as ``StepLoopOptions/maximumRetries`` says.

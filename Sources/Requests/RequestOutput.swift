@@ -98,6 +98,9 @@ public struct SequenceOutput: Sendable, Equatable {
     public var failure: RequestFailure?
     /// How many prompt tokens came from the prefix cache; set in the first output of a sequence.
     public var cachedPromptTokens: Int?
+    /// Microseconds from the step that first computed something of the sequence to this output; set together with
+    /// ``cachedPromptTokens``, if the engine has computed something and has a clock.
+    public var prefillMicroseconds: UInt32?
 
     public init(
         id: RequestID,
@@ -107,7 +110,8 @@ public struct SequenceOutput: Sendable, Equatable {
         score: PromptScore? = nil,
         finish: FinishReason? = nil,
         failure: RequestFailure? = nil,
-        cachedPromptTokens: Int? = nil
+        cachedPromptTokens: Int? = nil,
+        prefillMicroseconds: UInt32? = nil
     ) {
         self.id = id
         self.tokens = OutputTokens(tokens)
@@ -117,6 +121,7 @@ public struct SequenceOutput: Sendable, Equatable {
         self.finish = finish
         self.failure = failure
         self.cachedPromptTokens = cachedPromptTokens
+        self.prefillMicroseconds = prefillMicroseconds
     }
 }
 

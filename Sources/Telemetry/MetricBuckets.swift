@@ -21,10 +21,6 @@ public enum MetricBuckets {
     public static let requestTokens: [Double] = [
         1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100_000,
     ]
-    /// `iteration_tokens_total`: tokens of one step.
-    public static let iterationTokens: [Double] = [
-        1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384,
-    ]
     /// `request_params_n`.
     public static let choices: [Double] = [1, 2, 5, 10, 20]
     /// Time of one engine step by phase.

@@ -98,6 +98,14 @@ public final class MetricHistogram: @unchecked Sendable {
         if !value.isNaN { sum.add(value * Double(times)) }
     }
 
+    /// Takes over what somebody else counted.
+    ///
+    /// - Parameter observations: one count a bucket, not cumulated, the last one above all bounds; others are ignored.
+    public func set(_ observations: [UInt64], sum total: Double) {
+        for (index, count) in zip(counts.indices, observations) { counts[index].store(count, ordering: .relaxed) }
+        sum.store(total)
+    }
+
     /// Counts of the buckets (the last one is above all bounds), not cumulated, and the sum. Observations made
     /// meanwhile may be in one and not in the other.
     public func snapshot() -> (counts: [UInt64], sum: Double) {

@@ -55,6 +55,7 @@ extension SeededGenerator {
     mutating func sequenceOutput() -> SequenceOutput {
         let reasons: [FinishReason] = [.stop, .length, .cancelled, .failed]
         let kinds: [RequestFailure.Kind] = [.doesNotFit, .invalid, .overloaded, .engine, .draining]
+        let start = optional { (cached: $0.integer() as Int, prefill: $0.optional { UInt32($0.count(1 << 30)) }) }
         return SequenceOutput(
             id: integer(),
             tokens: tokens(),
@@ -65,7 +66,8 @@ extension SeededGenerator {
             },
             finish: optional { reasons[$0.count(3)] },
             failure: optional { RequestFailure(kind: kinds[$0.count(4)], message: $0.string()) },
-            cachedPromptTokens: optional { $0.integer() }
+            cachedPromptTokens: start?.cached,
+            prefillMicroseconds: start?.prefill
         )
     }
 
@@ -122,6 +124,12 @@ extension SeededGenerator {
         )
     }
 
+    mutating func stepSizes() -> StepSizes {
+        var sizes = StepSizes()
+        for _ in 0..<count(20) { sizes.add(tokens: count(40_000)) }
+        return sizes
+    }
+
     mutating func statistics() -> EngineStatistics {
         EngineStatistics(
             steps: integer(),
@@ -135,6 +143,7 @@ extension SeededGenerator {
             preemptions: integer(),
             draftedTokens: integer(),
             acceptedTokens: integer(),
+            stepSizes: stepSizes(),
             times: times(),
             storedBlocks: array { BlockHash($0.digest()) },
             evictedBlocks: array { BlockHash($0.digest()) }

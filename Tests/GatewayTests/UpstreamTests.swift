@@ -3,6 +3,7 @@
 import EngineLink
 import HTTPCore
 import NIOCore
+import NIOEmbedded
 import NIOPosix
 import Synchronization
 import TestSupport
@@ -135,6 +136,10 @@ import Testing
         }
     }
 
+    private final class Count: Sendable {
+        let count = Atomic(0)
+    }
+
     @Test func namesAreAskedForAgain() async throws {
         let failure = HostError(host: "n", reason: "no")
         let answers = Answers([
@@ -165,6 +170,23 @@ import Testing
         try await eventLoop.submit { watch.value.shutdown() }.get()
         try await workers.shutdownGracefully()
         try await group.shutdownGracefully()
+    }
+
+    /// A name server may answer when the gateway has ended: then there is no event loop to take the answer to.
+    @Test func anAnswerAfterTheEndGoesNowhere() throws {
+        let loop = EmbeddedEventLoop()
+        let address = UpstreamWatch.ReturnAddress(loop)
+        let answers = Count()
+        address.execute { answers.count.add(1, ordering: .relaxed) }
+        loop.run()
+        #expect(answers.count.load(ordering: .relaxed) == 1)
+        address.remove()
+        address.execute { answers.count.add(1, ordering: .relaxed) }
+        loop.run()
+        #expect(answers.count.load(ordering: .relaxed) == 1)
+        try loop.syncShutdownGracefully()
+        address.execute { answers.count.add(1, ordering: .relaxed) }
+        #expect(answers.count.load(ordering: .relaxed) == 1)
     }
 
     @Test func aNumberIsItsOwnAddress() throws {

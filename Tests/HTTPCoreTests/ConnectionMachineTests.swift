@@ -49,6 +49,25 @@ private struct Driver {
         #expect(driver.expire(after: 1) == "close")
     }
 
+    /// An answer that ended may still be on its way: a client that reads it slowly, or a loop with much to do.
+    @Test func anAnswerIsSentWholeBeforeTheConnectionCountsAsIdle() {
+        var driver = Driver()
+        #expect(driver.send(Self.get) == "GET / ")
+        driver.machine.outboundQueued(100, now: driver.now)
+        let staysOpen = driver.machine.responseEnded(keepAlive: true, now: driver.now)
+        #expect(staysOpen)
+        #expect(driver.next() == "wait")
+        // The time of a client that takes nothing is another one's affair.
+        for _ in 0..<9 {
+            #expect(driver.expire(after: 20) == "nothing")
+            driver.machine.outboundWritten(10, now: driver.now)
+        }
+        #expect(driver.expire(after: 20) == "nothing")
+        driver.machine.outboundWritten(10, now: driver.now)
+        #expect(driver.expire(after: 74) == "nothing")
+        #expect(driver.expire(after: 1) == "close")
+    }
+
     @Test func slowHeadTimesOutThoughBytesArrive() {
         var driver = Driver()
         #expect(driver.send("G") == "wait")

@@ -270,8 +270,10 @@ import Testing
         }
         try #require(bound == 0 && listen(descriptor, 16) == 0)
         let loops = Mutex<Set<ObjectIdentifier>>([])
+        var configuration = HTTPServerConfiguration()
+        configuration.limits = TestServer.patient
         let server = try await HTTPServer.start(
-            group: TestServer.serverGroup, listening: .fileDescriptor(descriptor),
+            group: TestServer.serverGroup, listening: .fileDescriptor(descriptor), configuration: configuration,
             handler: ClosureHandler { request, responder in
                 loops.withLock { _ = $0.insert(ObjectIdentifier(responder.eventLoop)) }
                 TestServer.echo(request, responder)

@@ -269,6 +269,28 @@ import Testing
         #expect(hooks.entries.map(\.isComplete) == [false] && hooks.entries.map(\.requestID) == ["mine"])
     }
 
+    /// When it is let go at last, the event loop may be gone.
+    @Test func aResponderThatOutlivesItsConnectionOwesNothing() async throws {
+        let kept = Mutex<HTTPResponder?>(nil)
+        let gone = Signal()
+        try await TestServer.run(
+            handler: ClosureHandler { _, responder in
+                kept.withLock { $0 = responder }
+                responder.onClose { gone.fire() }
+                responder.startStream(status: .ok)
+                responder.write([0x61])
+            }
+        ) { (server) async throws in
+            let client = try await RawClient.connect(to: server.port)
+            try await client.send(Self.get)
+            _ = try await client.receive { $0.hasSuffix("a\r\n") }
+            #expect(kept.withLock { $0?.isOwed } == true)
+            try await client.close()
+            try await gone.wait()
+        }
+        #expect(kept.withLock { $0?.isOwed } == false)
+    }
+
     @Test func abortCutsTheStreamWithoutCallingBack() async throws {
         let gone = Signal()
         try await TestServer.run(

@@ -23,6 +23,7 @@ struct Collected: Equatable {
     var answer = MockModel.Answer()
     var failure: RequestFailure?
     var cachedPromptTokens: Int?
+    var prefillMicroseconds: UInt32?
 
     mutating func append(_ output: SequenceOutput, isFirst: Bool) {
         #expect(answer.finish == nil, "request \(output.id) had an output after its last")
@@ -34,7 +35,10 @@ struct Collected: Equatable {
         failure = output.failure
         #expect((output.finish == .failed) == (output.failure != nil))
         #expect((output.cachedPromptTokens != nil) == isFirst, "request \(output.id): cached tokens once, at first")
-        if isFirst { cachedPromptTokens = output.cachedPromptTokens }
+        #expect(isFirst || output.prefillMicroseconds == nil)
+        guard isFirst else { return }
+        cachedPromptTokens = output.cachedPromptTokens
+        prefillMicroseconds = output.prefillMicroseconds
     }
 }
 
@@ -58,6 +62,8 @@ struct Harness {
     var lateMasks = 0
     /// What a step took, for the scheduler's token budget; `nil` tells it nothing.
     var stepTime: ((StepPlan) -> UInt64)?
+    /// What the clock shows, in nanoseconds; `nil` without one.
+    var time: UInt64?
 
     /// - Parameters:
     ///   - blocks: KV blocks for all groups together.
@@ -99,7 +105,7 @@ struct Harness {
     /// - Returns: whether there was one.
     mutating func submit() throws -> Bool {
         let first = firstRunnable
-        guard scheduler.schedule(into: &plan) else {
+        guard scheduler.schedule(into: &plan, at: time) else {
             let mayPlan = scheduler.stepsInFlight < (scheduler.configuration.asynchronous ? 2 : 1)
             #expect(!mayPlan || first == nil, "nothing runs although request \(first ?? 0) could")
             return false
@@ -173,7 +179,7 @@ struct Harness {
             scheduler.firstStepTook(nanoseconds: stepTime(plan))
         }
         var outputs: [SequenceOutput] = []
-        try scheduler.finish(result, into: &outputs)
+        try scheduler.finish(result, into: &outputs, at: time)
         try sample()
         collect(outputs)
         collectReady()

@@ -136,7 +136,7 @@ import Testing
     @Test func bucketsAscend() {
         let all = [
             MetricBuckets.timeToFirstToken, MetricBuckets.interTokenLatency, MetricBuckets.requestLatency,
-            MetricBuckets.requestTokens, MetricBuckets.iterationTokens, MetricBuckets.choices, MetricBuckets.step,
+            MetricBuckets.requestTokens, MetricBuckets.choices, MetricBuckets.step,
         ]
         for buckets in all { #expect(zip(buckets, buckets.dropFirst()).allSatisfy { $0 < $1 }) }
         let registry = MetricRegistry()

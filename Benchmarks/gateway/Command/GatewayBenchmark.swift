@@ -67,7 +67,8 @@ struct GatewayBenchmark {
             guard let object = try JSONParser.parse(line.utf8).object else {
                 throw Failure(description: "a line of the input is no JSON object")
             }
-            show(String(decoding: load(object).bytes, as: UTF8.self), on: STDOUT_FILENO)
+            let bytes = object["cancels"] == nil ? load(object).bytes : try await cancel(object, engines)
+            show(String(decoding: bytes, as: UTF8.self), on: STDOUT_FILENO)
         }
         withExtendedLifetime(engines) {}
     }
@@ -96,7 +97,26 @@ struct GatewayBenchmark {
         return tokens
     }
 
-    private static func load(_ object: JSONObject) -> JSONWriter {
+    /// Lets clients leave while others stay.
+    private static func cancel(_ object: JSONObject, _ engines: LinkEngines?) async throws -> [UInt8] {
+        guard let engines else { throw Failure(description: "cancels are noted by engines behind a link") }
+        let load = CancelLoad(
+            port: UInt16(clamping: object["port"]?.integer ?? 0), model: object["model"]?.string ?? "mock",
+            count: Int(clamping: object["cancels"]?.integer ?? 200), resets: object["resets"]?.bool ?? false)
+        configure(object)
+        guard let others = object["connections"]?.integer, others > 0 else { return try load.run(engines.cancels).json }
+        let thread = NIOThreadPool(numberOfThreads: 1)
+        thread.start()
+        async let staying = thread.runIfActive { Self.load(object).bytes }
+        // Until they have their first tokens.
+        try await Task.sleep(for: .milliseconds(700))
+        let result = try load.run(engines.cancels)
+        _ = try await staying
+        try await thread.shutdownGracefully()
+        return result.json
+    }
+
+    private static func configure(_ object: JSONObject) {
         func integer<T: FixedWidthInteger>(_ name: String, _ otherwise: T) -> T {
             object[name]?.integer.map { T(clamping: $0) } ?? otherwise
         }
@@ -104,6 +124,13 @@ struct GatewayBenchmark {
             gateway_load_engine_settings(
                 interval: integer("interval", 0), answer_bytes: integer("answer_bytes", 64),
                 window: integer("window", 8)))
+    }
+
+    private static func load(_ object: JSONObject) -> JSONWriter {
+        func integer<T: FixedWidthInteger>(_ name: String, _ otherwise: T) -> T {
+            object[name]?.integer.map { T(clamping: $0) } ?? otherwise
+        }
+        configure(object)
         let processes: [Int32] = object["processes"]?.array?.compactMap { $0.integer.map { Int32(clamping: $0) } } ?? []
         let result = (object["model"]?.string ?? "mock").withCString { model in
             processes.withUnsafeBufferPointer { processes in

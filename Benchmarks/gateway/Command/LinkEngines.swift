@@ -9,6 +9,8 @@ import Requests
 /// All of them live on one event loop.
 final class LinkEngines: Sendable {
     let addresses: [String]
+    /// When they were told to cancel.
+    let cancels = CancelTimes()
     private let engines: [LinkEngine]
 
     /// - Parameter tokens: ids of the tokens that are sent, by their index in `gateway_load_token`.
@@ -18,7 +20,7 @@ final class LinkEngines: Sendable {
         var engines: [LinkEngine] = []
         var addresses: [String] = []
         for index in 0..<count {
-            let engine = LinkEngine(tokens: tokens, eventLoop: eventLoop)
+            let engine = LinkEngine(tokens: tokens, cancels: cancels, eventLoop: eventLoop)
             let hello = EngineHello(
                 engineIndex: UInt32(index), pid: 0, modelName: "mock", modelFingerprint: fingerprint,
                 tokenizerFingerprint: fingerprint, vocabularySize: 1 << 20, blockSize: 16, hashSeed: 0,
@@ -40,9 +42,9 @@ private final class LinkEngine: EngineLinkServerDelegate {
     private let eventLoop: any EventLoop
     private let state: NIOLoopBoundBox<Sequences>
 
-    init(tokens: [TokenID], eventLoop: any EventLoop) {
+    init(tokens: [TokenID], cancels: CancelTimes, eventLoop: any EventLoop) {
         self.eventLoop = eventLoop
-        state = .makeBoxSendingValue(Sequences(tokens: tokens), eventLoop: eventLoop)
+        state = .makeBoxSendingValue(Sequences(tokens: tokens, cancels: cancels), eventLoop: eventLoop)
     }
 
     func start(_ server: EngineLinkServer) async throws {
@@ -100,14 +102,16 @@ private struct Sequences {
     }
 
     let tokens: [TokenID]
+    let cancels: CancelTimes
     var server: EngineLinkServer?
     var due = NIODeadline.now()
     private var sequences: [Sequence] = []
     private var places: [Key: Int] = [:]
     private var steps: UInt64 = 0
 
-    init(tokens: [TokenID]) {
+    init(tokens: [TokenID], cancels: CancelTimes) {
         self.tokens = tokens
+        self.cancels = cancels
     }
 
     mutating func take(_ message: LinkMessage, from connection: LinkConnectionID) {
@@ -123,7 +127,9 @@ private struct Sequences {
             places[sequence.key] = sequences.count
             sequences.append(sequence)
         case .cancel(let id):
-            remove(Key(connection: connection, id: id))
+            let key = Key(connection: connection, id: id)
+            if let place = places[key] { cancels.note(sequences[place].slot) }
+            remove(key)
         case .pause(let id):
             if let place = places[Key(connection: connection, id: id)] { sequences[place].credits = 0 }
         case .resume(let id, let credits):
@@ -171,7 +177,7 @@ private struct Sequences {
         gateway_load_sent(sequence.slot, position)
         sequence.position += 1
         if sequence.credits != .max { sequence.credits -= 1 }
-        if isFirst { output.cachedPromptTokens = 0 }
+        if isFirst { (output.cachedPromptTokens, output.prefillMicroseconds) = (0, 0) }
         if sequence.position >= sequence.maximum { output.finish = .length }
         return output
     }
