@@ -16,20 +16,6 @@ struct BenchPaceFlags: ParsableArguments {
     @Option(help: ArgumentHelp("Open loop: requests per second, sent whatever the server does.", valueName: "number"))
     var rate: Double?
 
-    @Option(
-        help: ArgumentHelp(
-            "Static batches: so many sequences at once, as token ids, to the engines of --link; needs --model.",
-            valueName: "sequences"))
-    var batch: Int?
-
-    @Option(help: ArgumentHelp("With --batch: how many. (default: 3)", valueName: "number"))
-    var batches: Int?
-
-    @Option(
-        help: ArgumentHelp(
-            "With --batch: an engine, as link+unix:PATH or link+tcp:HOST:PORT; once an engine.", valueName: "address"))
-    var link: [String] = []
-
     @Option(help: ArgumentHelp("With --rate: poisson (the default), constant or bursty.", valueName: "arrivals"))
     var arrivals: BenchArrivals?
 
@@ -54,6 +40,20 @@ struct BenchPaceFlags: ParsableArguments {
 
     @Option(help: ArgumentHelp("Open loop: the most requests in flight; others wait.", valueName: "number"))
     var maxInFlight: Int?
+
+    @Option(
+        help: ArgumentHelp(
+            "Static batches: so many sequences at once, as token ids, to the engines of --link; needs --model.",
+            valueName: "sequences"))
+    var batch: Int?
+
+    @Option(help: ArgumentHelp("With --batch: how many. (default: 3)", valueName: "number"))
+    var batches: Int?
+
+    @Option(
+        help: ArgumentHelp(
+            "With --batch: an engine, as link+unix:PATH or link+tcp:HOST:PORT; once an engine.", valueName: "address"))
+    var link: [String] = []
 
     @Option(
         help: ArgumentHelp(
