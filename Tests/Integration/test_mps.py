@@ -88,7 +88,7 @@ class FaultTests(unittest.TestCase):
             lambda: f"engines {restarted} did not start again\n{self.server.output()}")
         self.server.wait_for_all_engines()
         self.assertEqual(self.fake.clients(), set(self.server.engine_pids().values()))
-        self.assertIn(expected, self.server.output()[seen:])
+        self.assertRegex(self.server.output()[seen:], expected)
         print(f"{self.id().rpartition('.')[2]}: longest pause of a stream {pause:.2f} s", file=sys.stderr)
         return before
 
@@ -121,7 +121,10 @@ class FaultTests(unittest.TestCase):
 
     def test_the_server_is_killed(self):
         (daemon,) = self.fake.daemon()
-        self.hurt(lambda: os.kill(self.fake.servers()[0], signal.SIGKILL), "MPS server ended")
+        self.hurt(
+            lambda: os.kill(self.fake.servers()[0], signal.SIGKILL),
+            # The engines may notice it first.
+            "MPS server ended|CUDA error 805")
         self.assertEqual(self.fake.daemon(), [daemon])
 
     def test_the_daemon_is_killed(self):
@@ -236,7 +239,7 @@ class StartTests(unittest.TestCase):
         self.addCleanup(server.discard)
         server.launch()
         wait_until(lambda: server.process.poll() is not None, 30, server.output)
-        self.assertIn("needs an NVIDIA GPU", server.output())
+        self.assertIn("needs engines on one NVIDIA GPU", server.output())
 
 
 class VersionTests(unittest.TestCase):

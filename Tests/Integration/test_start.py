@@ -97,6 +97,8 @@ class ServiceTests(unittest.TestCase):
                 ready = manager.recv(4096).decode().split("\n")
                 self.assertEqual(ready[0], "READY=1")
                 self.assertRegex(ready[1], rf"STATUS=.+ is served by 1 engine, .+ at http://127\.0\.0\.1:{server.port}$")
+                # What comes now is answered; the gateway has a link a moment later.
+                self.assertEqual(server.complete("Hello", max_tokens=2)["object"], "text_completion")
                 self.assertEqual(server.health(), 200)
                 for process in server.processes():
                     if process.pid != server.process.pid:
