@@ -51,6 +51,7 @@ func testTarget(_ room: String, _ dependencies: [Target.Dependency]) -> Target {
 let rooms: [[Target]] = [
     cRoom("CTandemSystem"),
     cRoom("CPUKernels"),
+    room("Processes", ["CTandemSystem"]),
     room("JSON", numeric: true),
     room("Requests"),
     room("Weights", ["JSON", "CTandemSystem"], numeric: true),
@@ -79,11 +80,11 @@ let rooms: [[Target]] = [
         ["HTTPCore", "JSON", "Requests", "Grammar", "Routing", "EngineLink", "Tokenization", "Telemetry"] + nio,
         passes: true, tests: ["Weights", "InferenceEngine", "LanguageModel", product("NIOEmbedded", "swift-nio")]),
     room("LoadGenerator", ["EngineLink", "HTTPCore", "JSON", "Requests", "Tokenization"] + nio),
-    room("Supervision", ["CTandemSystem", "MPS", "EngineLink"]),
-    room("MPS", ["CTandemSystem"]),
+    room("Supervision", ["CTandemSystem", "Processes", "MPS", "EngineLink"]),
+    room("MPS", ["CTandemSystem", "Processes"]),
     room("Diagnosis", ["MPS", "CTandemSystem"]),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),
-    room("ModelStore", ["JSON", "CTandemSystem"]),
+    room("ModelStore", ["JSON", "CTandemSystem", "Processes"]),
     room("TestSupport", ["Requests", "InferenceEngine", "LanguageModel"], tests: nil),
 ]
 

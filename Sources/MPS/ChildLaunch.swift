@@ -2,6 +2,7 @@
 
 internal import CTandemSystem
 internal import Glibc
+internal import Processes
 
 /// Starts a program of MPS.
 struct ChildLaunch {
@@ -14,36 +15,15 @@ struct ChildLaunch {
 
     /// The child leads its own process group, and gets SIGKILL when the thread that started it ends.
     func start() throws(MPSError) -> Child {
-        var argv: [UnsafeMutablePointer<CChar>?] = ([program] + arguments).map { strdup($0) } + [nil]
-        var envp: [UnsafeMutablePointer<CChar>?] = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
-        defer { for pointer in argv + envp { free(pointer) } }
-        let mappings = [
-            tandem_descriptor_mapping(parent: input, child: 0),
-            tandem_descriptor_mapping(parent: output, child: 1),
-            tandem_descriptor_mapping(parent: errors, child: 2),
-        ]
-        let result = program.withCString { path in
-            mappings.withUnsafeBufferPointer { mappings in
-                argv.withUnsafeMutableBufferPointer { argv in
-                    envp.withUnsafeMutableBufferPointer { envp in
-                        var options = tandem_spawn_options()
-                        options.path = path
-                        options.arguments = UnsafePointer(argv.baseAddress)
-                        options.environment = UnsafePointer(envp.baseAddress)
-                        options.descriptors = mappings.baseAddress
-                        options.descriptor_count = Int32(mappings.count)
-                        options.parent_death_signal = SIGKILL
-                        options.new_process_group = true
-                        return tandem_spawn(&options)
-                    }
-                }
-            }
+        let spawn = Spawn(
+            path: program, arguments: [program] + arguments, environment: environment,
+            descriptors: [(input, STDIN_FILENO), (output, STDOUT_FILENO), (errors, STDERR_FILENO)])
+        do {
+            let process = try spawn.start()
+            return Child(pid: process.pid, pidfd: process.pidfd)
+        } catch {
+            throw .system(operation: error.stage, subject: program, errno: error.code)
         }
-        guard result.error == 0 else {
-            let stage = String(cString: tandem_spawn_stage_name(result.stage))
-            throw .system(operation: stage, subject: program, errno: result.error)
-        }
-        return Child(pid: result.pid, pidfd: result.pidfd)
     }
 
     /// A child that runs, or has ended and was not reaped.

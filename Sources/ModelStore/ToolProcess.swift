@@ -2,6 +2,7 @@
 
 internal import CTandemSystem
 internal import Glibc
+internal import Processes
 
 /// Runs command-line tools and waits for them; a signal that asks this process to stop ends the tool first.
 struct ToolProcess {
@@ -52,9 +53,18 @@ struct ToolProcess {
         let reader = ends[0]
         defer { close(reader) }
         _ = fcntl(reader, F_SETFL, O_NONBLOCK)
-        let child = spawn(program, arguments, environment: environment, input: source, output: ends[1])
-        close(ends[1])
-        guard child.error == 0 else { throw .system(operation: "start", path: program, errno: child.error) }
+        let writer = ends[1]
+        let child: SpawnedProcess
+        do {
+            defer { close(writer) }
+            // Safe on any thread: it waits here for the child's end.
+            child = try Spawn(
+                path: program, arguments: [program] + arguments, environment: environment,
+                descriptors: [(source, STDIN_FILENO), (writer, STDOUT_FILENO), (writer, STDERR_FILENO)]
+            ).start()
+        } catch {
+            throw .system(operation: "start", path: program, errno: error.code)
+        }
         defer { close(child.pidfd) }
 
         var output = OutputTail()
@@ -102,37 +112,6 @@ struct ToolProcess {
             throw .system(operation: "start", path: program, errno: E2BIG)
         }
         return ends[0]
-    }
-
-    private func spawn(
-        _ program: String, _ arguments: [String], environment: [String: String], input: Int32, output: Int32
-    ) -> tandem_spawn_result {
-        var argv: [UnsafeMutablePointer<CChar>?] = ([program] + arguments).map { strdup($0) } + [nil]
-        var envp: [UnsafeMutablePointer<CChar>?] = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
-        defer { for pointer in argv + envp { free(pointer) } }
-        let mappings = [
-            tandem_descriptor_mapping(parent: input, child: 0),
-            tandem_descriptor_mapping(parent: output, child: 1),
-            tandem_descriptor_mapping(parent: output, child: 2),
-        ]
-        return program.withCString { path in
-            mappings.withUnsafeBufferPointer { mappings in
-                argv.withUnsafeMutableBufferPointer { argv in
-                    envp.withUnsafeMutableBufferPointer { envp in
-                        var options = tandem_spawn_options()
-                        options.path = path
-                        options.arguments = UnsafePointer(argv.baseAddress)
-                        options.environment = UnsafePointer(envp.baseAddress)
-                        options.descriptors = mappings.baseAddress
-                        options.descriptor_count = Int32(mappings.count)
-                        options.new_process_group = true
-                        // Safe on any thread: the caller waits here for the child's end.
-                        options.parent_death_signal = SIGKILL
-                        return tandem_spawn(&options)
-                    }
-                }
-            }
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 internal import CTandemSystem
 internal import Glibc
+internal import Processes
 
 /// How to start a child.
 struct ChildLaunch {
@@ -25,39 +26,16 @@ struct ChildProcess {
         let null = open("/dev/null", O_RDONLY | O_CLOEXEC)
         guard null >= 0 else { throw LaunchError(reason: "cannot open /dev/null: \(String(cString: strerror(errno)))") }
         defer { close(null) }
-        var argv: [UnsafeMutablePointer<CChar>?] = launch.arguments.map { strdup($0) } + [nil]
-        var envp: [UnsafeMutablePointer<CChar>?] = launch.environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
-        defer { for pointer in argv + envp { free(pointer) } }
-        let mappings = ([(parent: null, child: 0)] + launch.descriptors).map {
-            tandem_descriptor_mapping(parent: $0.parent, child: $0.child)
+        let spawn = Spawn(
+            path: launch.executable, arguments: launch.arguments, environment: launch.environment,
+            descriptors: [(null, STDIN_FILENO)] + launch.descriptors, cores: launch.cores)
+        do {
+            let process = try spawn.start()
+            pid = process.pid
+            pidfd = process.pidfd
+        } catch {
+            throw LaunchError(reason: "cannot \(error.stage): \(String(cString: strerror(error.code)))")
         }
-        let result = launch.executable.withCString { path in
-            mappings.withUnsafeBufferPointer { mappings in
-                launch.cores.withUnsafeBufferPointer { cores in
-                    argv.withUnsafeMutableBufferPointer { argv in
-                        envp.withUnsafeMutableBufferPointer { envp in
-                            var options = tandem_spawn_options()
-                            options.path = path
-                            options.arguments = UnsafePointer(argv.baseAddress)
-                            options.environment = UnsafePointer(envp.baseAddress)
-                            options.descriptors = mappings.baseAddress
-                            options.descriptor_count = Int32(mappings.count)
-                            options.cpus = cores.baseAddress
-                            options.cpu_count = Int32(cores.count)
-                            options.parent_death_signal = SIGKILL
-                            options.new_process_group = true
-                            return tandem_spawn(&options)
-                        }
-                    }
-                }
-            }
-        }
-        guard result.error == 0 else {
-            let stage = String(cString: tandem_spawn_stage_name(result.stage))
-            throw LaunchError(reason: "cannot \(stage): \(String(cString: strerror(result.error)))")
-        }
-        pid = result.pid
-        pidfd = result.pidfd
     }
 
     /// Sends a signal to the child alone.

@@ -26,7 +26,13 @@ import Testing
             if data.isEmpty { break }
             text += String(decoding: data, as: UTF8.self)
         }
-        return (process, text.split(whereSeparator: { !$0.isNumber }).compactMap { Int32($0) })
+        let pids = text.split(whereSeparator: { !$0.isNumber }).compactMap { Int32($0) }
+        // While a process goes over to another program its environment cannot be read.
+        for _ in 0..<6000
+        where pids.last.map({ ProcessTable.read("/proc/\($0)/comm", limit: 64) }) != Array("sleep\n".utf8) {
+            usleep(10_000)
+        }
+        return (process, pids)
     }
 
     @Test func exactlyTheMarkedAreKilled() throws {
