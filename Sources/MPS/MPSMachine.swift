@@ -4,70 +4,35 @@
 ///
 /// Times are durations since any fixed instant.
 public struct MPSMachine: Sendable {
-    /// How long things may take.
-    public struct Limits: Sendable {
-        public var start = Duration.seconds(10)
-        public var initialize = Duration.seconds(60)
-        public var terminateClient = Duration.seconds(5)
-        public var killEngine = Duration.seconds(5)
-        /// Until all engines ended and the daemon lists no client.
-        public var killGroup = Duration.seconds(15)
-        public var quit = Duration.seconds(5)
-        public var killServer = Duration.seconds(3)
-        public var killDaemon = Duration.seconds(5)
-        /// Between queries when all is well: each makes the daemon write to its log.
-        public var probe = Duration.seconds(20)
-        /// Between queries while something is waited for.
-        public var retry = Duration.milliseconds(500)
-        /// Queries in a row without an answer until the daemon counts as wedged.
-        public var unansweredQueries = 3
-        /// Wait before the first restart; it doubles from there.
-        public var firstDelay = Duration.milliseconds(100)
-        public var maximumDelay = Duration.seconds(10)
-        public var restartsUntilFailed = 5
-        public var failedDelay = Duration.seconds(30)
-        /// Having served so long makes earlier restarts forgotten.
-        public var healthyAfter = Duration.seconds(60)
-
-        /// - Parameter scale: factor on all times.
-        public init(scale: Double = 1) {
-            let times: [WritableKeyPath<Limits, Duration>] = [
-                \.start, \.initialize, \.terminateClient, \.killEngine, \.killGroup, \.quit, \.killServer, \.killDaemon,
-                \.probe, \.retry, \.firstDelay, \.maximumDelay, \.failedDelay, \.healthyAfter,
-            ]
-            for time in times { self[keyPath: time] = self[keyPath: time] * scale }
-        }
-    }
-
     public let limits: Limits
-    public private(set) var ownership: DaemonOwnership
-    public private(set) var phase = MPSPhase.absent
+    public internal(set) var ownership: DaemonOwnership
+    public internal(set) var phase = MPSPhase.absent
     /// The rung of recovery; null when nothing has to be recovered.
-    public private(set) var rung: RecoveryRung?
+    public internal(set) var rung: RecoveryRung?
     /// How often each rung was climbed.
-    public private(set) var counts: [RecoveryRung: Int] = [:]
+    public internal(set) var counts: [RecoveryRung: Int] = [:]
     /// Whether engines may start and get requests.
-    public private(set) var isAdmitting = false
+    public internal(set) var isAdmitting = false
     /// When ``MPSEvent/timePassed`` is due; null while only something else can happen.
-    public private(set) var deadline: Duration?
+    public internal(set) var deadline: Duration?
     /// Engines that have a process.
-    public private(set) var engines: Set<Int> = []
-    public private(set) var daemonLives = false
+    public internal(set) var engines: Set<Int> = []
+    public internal(set) var daemonLives = false
     /// Restarts since it last served well.
-    public private(set) var restarts = 0
+    public internal(set) var restarts = 0
 
     /// The end of the present rung or phase; queries are repeated before it.
-    private var limit: Duration?
-    private var suspect: Int?
-    private var suspectWasTerminated = false
-    private var unanswered = 0
-    private var isStopping = false
-    private var admittedAt = Duration.zero
-    private var ownerWasTold = false
+    var limit: Duration?
+    var suspect: Int?
+    var suspectWasTerminated = false
+    var unanswered = 0
+    var isStopping = false
+    var admittedAt = Duration.zero
+    var ownerWasTold = false
     /// Answers of FAULT since all engines ended.
-    private var faultAnswers = 0
+    var faultAnswers = 0
     /// Engines were let in though the server still said FAULT.
-    private var faultIsForgiven = false
+    var faultIsForgiven = false
 
     public init(ownership: DaemonOwnership, limits: Limits = Limits()) {
         self.ownership = ownership
@@ -103,7 +68,7 @@ public struct MPSMachine: Sendable {
 
     // MARK: - Start and end
 
-    private mutating func start(_ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func start(_ now: Duration, _ actions: inout [MPSAction]) {
         phase = .starting
         unanswered = 0
         wait(for: limits.start, now)
@@ -114,19 +79,19 @@ public struct MPSMachine: Sendable {
         }
     }
 
-    private mutating func daemonStarted(_ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func daemonStarted(_ now: Duration, _ actions: inout [MPSAction]) {
         guard phase == .starting, ownership == .own, !daemonLives else { return }
         daemonLives = true
         actions.append(.query)
     }
 
-    private mutating func daemonNotStarted(_ reason: String, _ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func daemonNotStarted(_ reason: String, _ now: Duration, _ actions: inout [MPSAction]) {
         guard phase == .starting, ownership == .own, !daemonLives else { return }
         actions.append(.log("the MPS control daemon does not start: \(reason)"))
         restartLater(now, &actions)
     }
 
-    private mutating func stop(_ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func stop(_ now: Duration, _ actions: inout [MPSAction]) {
         guard !isStopping else { return }
         isStopping = true
         hold(&actions)
@@ -136,14 +101,14 @@ public struct MPSMachine: Sendable {
         climb(to: engines.isEmpty ? .quit : .killGroup, now, &actions)
     }
 
-    private mutating func finish(_ actions: inout [MPSAction]) {
+    mutating func finish(_ actions: inout [MPSAction]) {
         phase = .absent
         rung = nil
         limit = nil
         deadline = nil
     }
 
-    private mutating func daemonEnded(_ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func daemonEnded(_ now: Duration, _ actions: inout [MPSAction]) {
         daemonLives = false
         if isStopping { return ownership.mayEndIt ? finishOwn(&actions) : finish(&actions) }
         guard phase != .absent && phase != .failed else { return }
@@ -159,14 +124,14 @@ public struct MPSMachine: Sendable {
         }
     }
 
-    private mutating func finishOwn(_ actions: inout [MPSAction]) {
+    mutating func finishOwn(_ actions: inout [MPSAction]) {
         // It ends without a word to its servers when it is killed.
         actions += [.killServer, .cleanDirectory]
         finish(&actions)
     }
 
     /// The daemon is gone and its place is made ready for another one.
-    private mutating func afterDaemon(_ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func afterDaemon(_ now: Duration, _ actions: inout [MPSAction]) {
         guard ownership.mayEndIt else {
             phase = .dead
             rung = nil
@@ -179,7 +144,7 @@ public struct MPSMachine: Sendable {
         restartLater(now, &actions)
     }
 
-    private mutating func restartLater(_ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func restartLater(_ now: Duration, _ actions: inout [MPSAction]) {
         hold(&actions)
         ownership = .own
         daemonLives = false
@@ -200,7 +165,7 @@ public struct MPSMachine: Sendable {
 
     // MARK: - Answers
 
-    private mutating func answered(_ snapshot: MPSSnapshot, _ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func answered(_ snapshot: MPSSnapshot, _ now: Duration, _ actions: inout [MPSAction]) {
         guard !isStopping, phase != .absent else { return }
         // An own one is known by its process; this may be the last word of an earlier one.
         if ownership != .own { daemonLives = true }
@@ -242,7 +207,7 @@ public struct MPSMachine: Sendable {
     }
 
     /// All is well.
-    private mutating func settle(_ snapshot: MPSSnapshot, _ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func settle(_ snapshot: MPSSnapshot, _ now: Duration, _ actions: inout [MPSAction]) {
         rung = nil
         suspect = nil
         ownerWasTold = false
@@ -265,7 +230,7 @@ public struct MPSMachine: Sendable {
         }
     }
 
-    private mutating func rest(_ next: MPSPhase, _ now: Duration) {
+    mutating func rest(_ next: MPSPhase, _ now: Duration) {
         phase = next
         if next == .initializing {
             wait(for: limits.initialize, now)
@@ -275,7 +240,7 @@ public struct MPSMachine: Sendable {
         }
     }
 
-    private mutating func notAnswered(_ outcome: ControlOutcome, _ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func notAnswered(_ outcome: ControlOutcome, _ now: Duration, _ actions: inout [MPSAction]) {
         guard !isStopping, rung == nil || rung == .restart else { return }
         switch phase {
         case .idle, .active, .initializing: break
@@ -302,12 +267,12 @@ public struct MPSMachine: Sendable {
 
     // MARK: - Server
 
-    private mutating func serverStarting(_ now: Duration) {
+    mutating func serverStarting(_ now: Duration) {
         guard rung == nil, phase == .idle || phase == .active else { return }
         rest(.initializing, now)
     }
 
-    private mutating func serverEnded(_ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func serverEnded(_ now: Duration, _ actions: inout [MPSAction]) {
         guard rung == nil else { return }
         switch phase {
         case .initializing, .active:
@@ -317,7 +282,7 @@ public struct MPSMachine: Sendable {
         }
     }
 
-    private mutating func serversGone(_ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func serversGone(_ now: Duration, _ actions: inout [MPSAction]) {
         guard rung == .killServer else { return }
         if daemonLives {
             // At the end nobody waits for an answer: free of its server, the daemon quits, or is killed next.
@@ -328,7 +293,7 @@ public struct MPSMachine: Sendable {
     }
 
     /// All engines have to go: none that was attached works any more, and new ones are refused until then.
-    private mutating func faulted(_ reason: String, _ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func faulted(_ reason: String, _ now: Duration, _ actions: inout [MPSAction]) {
         guard !isStopping, rung == nil || rung == .terminateClient || rung == .killEngine else { return }
         switch phase {
         case .idle, .initializing, .active: break
@@ -339,7 +304,7 @@ public struct MPSMachine: Sendable {
         climb(to: .killGroup, now, &actions)
     }
 
-    private mutating func wedged(_ reason: String, _ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func wedged(_ reason: String, _ now: Duration, _ actions: inout [MPSAction]) {
         phase = .wedged
         actions.append(.log(reason))
         climb(to: .killGroup, now, &actions)
@@ -347,13 +312,13 @@ public struct MPSMachine: Sendable {
 
     // MARK: - Engines
 
-    private mutating func engineStarted(_ engine: Int, _ actions: inout [MPSAction]) {
+    mutating func engineStarted(_ engine: Int, _ actions: inout [MPSAction]) {
         engines.insert(engine)
         // It was on its way when the group was killed.
         if let rung, rung >= .killGroup, rung != .restart { actions.append(.killEngine(engine)) }
     }
 
-    private mutating func engineEnded(_ engine: Int, _ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func engineEnded(_ engine: Int, _ now: Duration, _ actions: inout [MPSAction]) {
         guard engines.remove(engine) != nil else { return }
         switch rung {
         case .terminateClient where engine == suspect:
@@ -366,7 +331,7 @@ public struct MPSMachine: Sendable {
         }
     }
 
-    private mutating func engineStuck(_ engine: Int, _ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func engineStuck(_ engine: Int, _ now: Duration, _ actions: inout [MPSAction]) {
         guard !isStopping, rung == nil, phase == .active || phase == .initializing || phase == .idle,
             engines.contains(engine)
         else { return }
@@ -376,7 +341,7 @@ public struct MPSMachine: Sendable {
         climb(to: .terminateClient, now, &actions)
     }
 
-    private mutating func terminated(
+    mutating func terminated(
         _ engine: Int, _ succeeded: Bool, _ now: Duration, _ actions: inout [MPSAction]
     ) {
         guard rung == .terminateClient, engine == suspect else { return }
@@ -384,7 +349,7 @@ public struct MPSMachine: Sendable {
         climb(to: .killEngine, now, &actions)
     }
 
-    private mutating func suspectEnded(_ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func suspectEnded(_ now: Duration, _ actions: inout [MPSAction]) {
         if suspectWasTerminated {
             rung = nil
             suspect = nil
@@ -395,7 +360,7 @@ public struct MPSMachine: Sendable {
         }
     }
 
-    private mutating func groupEnded(_ now: Duration, _ actions: inout [MPSAction]) {
+    mutating func groupEnded(_ now: Duration, _ actions: inout [MPSAction]) {
         if isStopping {
             climb(to: .quit, now, &actions)
         } else if phase == .dead {
@@ -404,169 +369,5 @@ public struct MPSMachine: Sendable {
             deadline = min(limit ?? now, now + limits.retry)
             actions.append(.query)
         }
-    }
-
-    // MARK: - The ladder
-
-    private mutating func climb(to next: RecoveryRung, _ now: Duration, _ actions: inout [MPSAction]) {
-        rung = next
-        note(next)
-        switch next {
-        case .terminateClient:
-            wait(for: limits.terminateClient, now, repeating: false)
-            if let suspect { actions.append(.terminateClient(engine: suspect)) }
-        case .killEngine:
-            wait(for: limits.killEngine, now)
-            if let suspect, engines.contains(suspect) {
-                actions.append(.killEngine(suspect))
-            } else {
-                suspectEnded(now, &actions)
-            }
-        case .killGroup:
-            hold(&actions)
-            suspect = nil
-            faultAnswers = 0
-            wait(for: limits.killGroup, now)
-            for engine in engines.sorted() { actions.append(.killEngine(engine)) }
-            if engines.isEmpty { groupEnded(now, &actions) }
-        case .quit:
-            guard ownership.mayEndIt else { return leaveToOwner(now, &actions) }
-            guard daemonLives else { return climb(to: .killServer, now, &actions) }
-            wait(for: limits.quit, now, repeating: false)
-            actions.append(.quit)
-        case .killServer:
-            wait(for: limits.killServer, now)
-            actions += [.log("SIGKILL to the MPS server"), .killServer]
-        case .killDaemon:
-            wait(for: limits.killDaemon, now, repeating: false)
-            actions += [.log("SIGKILL to the MPS control daemon"), .killDaemon]
-        case .cleanDirectory, .restart:
-            afterDaemon(now, &actions)
-        }
-    }
-
-    private mutating func leaveToOwner(_ now: Duration, _ actions: inout [MPSAction]) {
-        rung = .killGroup
-        tellOwner("end it with 'quit', or kill its server, and start it again", &actions)
-        actions += engines.isEmpty ? [.query] : engines.sorted().map { .killEngine($0) }
-        wait(for: limits.probe, now)
-    }
-
-    private mutating func tellOwner(_ remedy: String, _ actions: inout [MPSAction]) {
-        guard !ownerWasTold else { return }
-        ownerWasTold = true
-        actions.append(.log("the MPS daemon is not ours and does not work: \(remedy)"))
-    }
-
-    private mutating func timePassed(_ now: Duration, _ actions: inout [MPSAction]) {
-        guard let deadline, now >= deadline else { return }
-        if isAdmitting, rung == nil, now - admittedAt >= limits.healthyAfter { restarts = 0 }
-        guard let limit, now >= limit else {
-            // Not the end: ask again.
-            self.deadline = min(limit ?? now + limits.probe, now + (limit == nil ? limits.probe : limits.retry))
-            if asksWhileWaiting { actions.append(.query) }
-            return
-        }
-        if phase == .dead && (rung == .restart || rung == nil) || phase == .failed {
-            return begin(again: now, &actions)
-        }
-        switch rung {
-        case nil, .restart:
-            if phase == .initializing {
-                wedged("the MPS server has not become ready in \(limits.initialize)", now, &actions)
-            } else {
-                notReached(now, &actions)
-            }
-        case .terminateClient: climb(to: .killEngine, now, &actions)
-        case .killEngine:
-            phase = .fault
-            climb(to: .killGroup, now, &actions)
-        case .killGroup where phase == .dead: afterDaemon(now, &actions)
-        case .killGroup: climb(to: .quit, now, &actions)
-        case .quit: climb(to: .killServer, now, &actions)
-        case .killServer where !daemonLives: afterDaemonOrEnd(now, &actions)
-        case .killServer: climb(to: .killDaemon, now, &actions)
-        case .killDaemon:
-            actions.append(.log("the MPS control daemon cannot be killed"))
-            daemonLives = false
-            afterDaemonOrEnd(now, &actions)
-        case .cleanDirectory: afterDaemonOrEnd(now, &actions)
-        }
-    }
-
-    private mutating func afterDaemonOrEnd(_ now: Duration, _ actions: inout [MPSAction]) {
-        if isStopping { finishOwn(&actions) } else { afterDaemon(now, &actions) }
-    }
-
-    private mutating func begin(again now: Duration, _ actions: inout [MPSAction]) {
-        if phase == .failed { restarts = limits.restartsUntilFailed - 1 }
-        if ownership == .own { note(.restart) }
-        start(now, &actions)
-    }
-
-    /// The daemon was started, or looked for, and does not answer.
-    private mutating func notReached(_ now: Duration, _ actions: inout [MPSAction]) {
-        guard phase == .starting else { return rest(phase, now) }
-        guard ownership != .external, daemonLives else {
-            phase = .dead
-            rung = nil
-            if ownership == .adopted { return restartLater(now, &actions) }
-            tellOwner("start it", &actions)
-            return wait(for: limits.probe, now)
-        }
-        actions.append(.log("the MPS control daemon does not answer after its start"))
-        phase = .wedged
-        climb(to: .killServer, now, &actions)
-    }
-
-    /// Whether an answer would be of use before the time is up.
-    private var asksWhileWaiting: Bool {
-        guard !isStopping else { return false }
-        switch rung {
-        case nil, .restart:
-            return phase != .dead && phase != .failed && (phase != .starting || daemonLives || ownership != .own)
-        case .killEngine: return suspect.map { !engines.contains($0) } ?? false
-        case .killGroup: return engines.isEmpty && phase != .dead
-        case .killServer: return daemonLives
-        default: return false
-        }
-    }
-
-    private mutating func hold(_ actions: inout [MPSAction]) {
-        guard isAdmitting else { return }
-        isAdmitting = false
-        actions.append(.hold)
-    }
-
-    private mutating func wait(for duration: Duration, _ now: Duration, repeating: Bool = true) {
-        limit = now + duration
-        deadline = now + (repeating ? min(duration, limits.retry) : duration)
-    }
-
-    private mutating func note(_ rung: RecoveryRung) {
-        counts[rung, default: 0] += 1
-    }
-}
-
-extension MPSMachine {
-    /// All that decides what a machine does, but for times: of those it counts only whether there are any.
-    struct Signature: Hashable {
-        var ownership: DaemonOwnership
-        var phase: MPSPhase
-        var rung: RecoveryRung?
-        var engines: Set<Int>
-        var flags: [Bool]
-        var numbers: [Int]
-    }
-
-    /// Equal for machines that behave alike.
-    var signature: Signature {
-        Signature(
-            ownership: ownership, phase: phase, rung: rung, engines: engines,
-            flags: [
-                isAdmitting, deadline != nil, limit != nil, daemonLives, suspectWasTerminated, isStopping, ownerWasTold,
-                faultIsForgiven,
-            ],
-            numbers: [restarts, unanswered, suspect ?? -1, min(faultAnswers, 2)])
     }
 }
