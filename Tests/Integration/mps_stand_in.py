@@ -1,5 +1,6 @@
 """The stand-ins for MPS's programs (Tests/Fixtures/mps/fake_mps.py), set up for a server under test."""
 import contextlib
+import itertools
 import os
 import pathlib
 import shutil
@@ -104,8 +105,10 @@ class FakeMPS:
         for process in self.daemons:
             process.kill()
             process.wait(10)
-        for name in ("nvidia-cuda-mps-control", "nvidia-cuda-mps-server"):
-            for pid in self.processes(name):
+        # A daemon that is killed leaves its server.
+        pipes = {self.pipe, *(path / "pipe" for path in self.base.iterdir())}
+        for name, pipe in itertools.product(("nvidia-cuda-mps-control", "nvidia-cuda-mps-server"), pipes):
+            for pid in self.processes(name, pipe):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.base, ignore_errors=True)
