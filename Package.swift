@@ -62,6 +62,9 @@ let rooms: [[Target]] = [
     room(
         "CPUExecutor", ["InferenceEngine", "LanguageModel", "Weights", "CPUKernels", "CTandemSystem", "Requests"],
         numeric: true, tests: ["JSON"]),
+    room(
+        "CUDAExecutor", ["InferenceEngine", "LanguageModel", "Weights", "CTandemSystem", "Requests"], numeric: true,
+        tests: ["JSON"]),
     room("GPUModel", ["LanguageModel"], numeric: true, tests: ["GPUModelValidation", "JSON"]),
     room("Telemetry"),
     room("TerminalView", ["JSON"]),
