@@ -62,6 +62,7 @@ let rooms: [[Target]] = [
     room(
         "CPUExecutor", ["InferenceEngine", "LanguageModel", "Weights", "CPUKernels", "CTandemSystem", "Requests"],
         numeric: true, tests: ["JSON"]),
+    room("CUDADriver", ["CTandemSystem"], numeric: true),
     room("GPUModel", ["LanguageModel"], numeric: true, tests: ["GPUModelValidation", "JSON"]),
     room("Telemetry"),
     room("TerminalView", ["JSON"]),
