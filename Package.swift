@@ -62,8 +62,10 @@ let rooms: [[Target]] = [
     room(
         "CPUExecutor", ["InferenceEngine", "LanguageModel", "Weights", "CPUKernels", "CTandemSystem", "Requests"],
         numeric: true, tests: ["JSON"]),
+    room("CUDADriver", ["CTandemSystem"], numeric: true),
     room(
-        "CUDAExecutor", ["InferenceEngine", "LanguageModel", "Weights", "CTandemSystem", "Requests"], numeric: true,
+        "CUDAExecutor",
+        ["InferenceEngine", "LanguageModel", "Weights", "CTandemSystem", "Requests", "CUDADriver"], numeric: true,
         tests: ["JSON"]),
     room("GPUModel", ["LanguageModel"], numeric: true, tests: ["GPUModelValidation", "JSON"]),
     room("Telemetry"),

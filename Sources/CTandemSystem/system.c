@@ -4,6 +4,7 @@
 
 #include "CTandemSystem.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -142,4 +143,11 @@ char *const *tandem_environment(void) {
 bool tandem_signal_is_ignored(int32_t number) {
     struct sigaction action;
     return sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+// MARK: - Libraries opened at run time
+
+const char *tandem_library_file(const void *address) {
+    Dl_info information;
+    return dladdr(address, &information) != 0 ? information.dli_fname : NULL;
 }

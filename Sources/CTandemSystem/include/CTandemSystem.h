@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "CUDALayouts.h"
+
 // MARK: - Children
 
 /// The child sees `parent` (a descriptor of this process) under the number `child`.
@@ -156,6 +158,11 @@ static inline void tandem_spin_hint(void) {
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ __volatile__("yield");
+// MARK: - Libraries opened at run time
+
+/// The file of the library that holds an address; null if there is none. Lives as long as the library is open.
+const char *tandem_library_file(const void *address);
+
 #endif
 }
 
@@ -197,5 +204,10 @@ int32_t tandem_memfd_add_seals(int32_t descriptor, int32_t seals);
 
 /// The seals of a memory file.
 int32_t tandem_memfd_get_seals(int32_t descriptor);
+
+// MARK: - Libraries opened at run time
+
+/// The file of the library that holds an address; null if there is none. Lives as long as the library is open.
+const char *tandem_library_file(const void *address);
 
 #endif
