@@ -5,17 +5,19 @@ import Requests
 
 /// What the device wrote for one step, as it arrived on the host.
 struct BatchOutputs {
-    /// One for each head.
+    /// One for each of the batch's samples.
     var sampled: UnsafePointer<Int32>
     /// Log-probability of each of the batch's pairs.
     var pairValues: UnsafePointer<Float>
     /// Place of each pair's token among all by its logit, from 1.
     var pairRanks: UnsafePointer<Int32>
-    /// The likeliest tokens of all heads, and their log-probabilities.
+    /// The likeliest tokens, and their log-probabilities: room for ``topRoom`` of each of the batch's tops.
     var topTokens: UnsafePointer<Int32>
     var topValues: UnsafePointer<Float>
-    /// Hidden states after the last norm, in bfloat16, a row for each of the batch's pooled tokens.
-    var pooled: UnsafePointer<UInt16>
+    /// Hidden states after the last norm, a row for each of the batch's pooled tokens.
+    var pooled: UnsafePointer<Float>
+
+    static let topRoom = PlanChecker.mostLikeliest
 }
 
 /// Sums of hidden states by slot, for vectors pooled as a mean over several steps.
@@ -32,11 +34,9 @@ struct PooledSums {
     ///
     /// - Returns: the vector, if it is complete.
     fileprivate mutating func add(
-        _ row: StepBatch.PooledRow, _ states: UnsafePointer<UInt16>, into output: inout [Float]
+        _ row: StepBatch.PooledRow, _ states: UnsafePointer<Float>, into output: inout [Float]
     ) {
-        func value(_ token: Int, _ index: Int) -> Float {
-            Float(bitPattern: UInt32(states[token * width + index]) << 16)
-        }
+        func value(_ token: Int, _ index: Int) -> Float { states[token * width + index] }
         if case .last = row.pooling {
             guard row.isReported else { return }
             for index in 0..<width { output.append(value(row.tokens.lowerBound, index)) }
@@ -55,7 +55,7 @@ struct PooledSums {
 }
 
 extension StepBatch {
-    /// Fills a result in the plan's order, and counts what was sampled.
+    /// Fills a result in the plan's order.
     func collect(
         _ outputs: BatchOutputs, vocabularySize: Int, sums: inout PooledSums, into result: inout StepResult
     ) {
@@ -115,10 +115,9 @@ extension StepBatch {
         output.prompt = start..<result.prompt.count
     }
 
-    /// A sampled token, which is counted if it stays.
+    /// A sampled token.
     private func take(_ head: Int, _ outputs: BatchOutputs) -> TokenLogProbability {
-        let token = outputs.sampled[head]
-        if !heads[head].isDrafted { heads[head].adjuster?.note(token) }
+        let token = outputs.sampled[heads[head].sample]
         let pair = heads[head].pairs
         return TokenLogProbability(
             token: token, logProbability: pair.isEmpty ? 0 : outputs.pairValues[pair.lowerBound])
@@ -129,7 +128,7 @@ extension StepBatch {
     ) -> Range<Int> {
         let start = top.count
         for place in 0..<min(heads[head].top ?? 0, vocabularySize) {
-            let index = heads[head].topOffset + place
+            let index = heads[head].topIndex * BatchOutputs.topRoom + place
             top.append(
                 TokenLogProbability(token: outputs.topTokens[index], logProbability: outputs.topValues[index]))
         }

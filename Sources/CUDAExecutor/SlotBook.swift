@@ -28,22 +28,23 @@ struct SlotBook {
 }
 
 /// What changes one sequence's logits before a token is chosen; see `LogitAdjustments`.
-///
-/// A reference, because a step in flight counts its token when its result is taken, and by then the slot may belong to
-/// another sequence.
 final class SlotAdjuster {
     let sampling: SamplingParameters
     private let bannedBefore: Int
     private let banned: [TokenID]
     let biases: [TokenBias]
-    private(set) var counts: TokenCounts?
+    /// The sequence's tokens when it took its slot, if the choice depends on them. The device counts on from there.
+    let counts: TokenCounts?
 
     init(_ adjustments: LogitAdjustments, sampling: SamplingParameters) {
         self.sampling = sampling
         bannedBefore = adjustments.promptCount + adjustments.minimumNewTokens
         banned = adjustments.minimumNewTokens > 0 ? adjustments.stopTokens : []
         biases = adjustments.biases
-        guard sampling.isPenalised else { return }
+        guard sampling.isPenalised else {
+            counts = nil
+            return
+        }
         var counts = TokenCounts(capacity: adjustments.history.count)
         for (position, token) in adjustments.history.enumerated() {
             counts.note(token, isGenerated: position >= adjustments.promptCount)
@@ -54,9 +55,8 @@ final class SlotAdjuster {
     /// Tokens that must not be chosen at a position.
     func banned(at position: Int) -> [TokenID] { position < bannedBefore ? banned : [] }
 
-    /// Whether the choice depends on tokens chosen before.
-    var dependsOnHistory: Bool { counts != nil }
-
-    /// Counts a token that was chosen.
-    func note(_ token: TokenID) { counts?.note(token, isGenerated: true) }
+    /// Whether a choice at a position is touched at all.
+    func applies(at position: Int) -> Bool {
+        counts != nil || !biases.isEmpty || (position < bannedBefore && !banned.isEmpty)
+    }
 }

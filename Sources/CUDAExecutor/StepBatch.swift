@@ -56,10 +56,14 @@ struct StepBatch {
         var isConstrained = false
         /// Whether the row has guesses, so that no later row takes the token from the slot.
         var isDrafted = false
+        /// Its place in ``StepBatch/samples``, if it is sampled.
+        var sample = 0
+        /// Its place in ``StepBatch/scored``, if anything is reported of its logits.
+        var score = 0
         /// Entries of ``StepBatch/pairs``.
         var pairs = 0..<0
-        /// Where its likeliest tokens start, among those of all heads.
-        var topOffset = 0
+        /// Its place in ``StepBatch/tops``, if likeliest tokens are reported.
+        var topIndex = 0
         /// What changes its logits.
         var adjuster: SlotAdjuster?
     }
@@ -70,10 +74,13 @@ struct StepBatch {
         var token: TokenID
     }
 
-    /// A run of heads whose logits are computed together.
+    /// A run of heads whose logits are computed together, and what is made of them.
     struct HeadPart: Equatable {
         var heads: Range<Int>
+        var samples: Range<Int>
+        var scored: Range<Int>
         var pairs: Range<Int>
+        var tops: Range<Int>
     }
 
     /// A row of the plan whose hidden states become a vector.
@@ -119,9 +126,14 @@ struct StepBatch {
     private(set) var heads: [Head] = []
     /// The token of each head.
     private(set) var headTokens: [Int32] = []
+    /// Heads that are sampled.
+    private(set) var samples: [Int32] = []
+    /// Heads of whose logits something is reported.
+    private(set) var scored: [Int32] = []
     private(set) var pairs: [Pair] = []
+    /// Heads whose likeliest tokens are reported.
+    private(set) var tops: [Int32] = []
     private(set) var parts: [HeadPart] = []
-    private(set) var topCount = 0
     private(set) var pooledTokens: [Int32] = []
     private(set) var pooledRows: [PooledRow] = []
     /// The plan's rows, for ``StepResult``.
@@ -233,10 +245,15 @@ struct StepBatch {
 
     private mutating func add(_ head: Head, token: Int, pairs wanted: some Collection<TokenID>) {
         var head = head
+        let index = Int32(heads.count)
+        head.sample = samples.count
+        if head.purpose == .sample { samples.append(index) }
+        head.score = scored.count
+        if !wanted.isEmpty || head.top ?? 0 > 0 { scored.append(index) }
         head.pairs = pairs.count..<pairs.count + wanted.count
-        head.topOffset = topCount
-        topCount += head.top ?? 0
-        for token in wanted { pairs.append(Pair(head: Int32(heads.count), token: token)) }
+        for token in wanted { pairs.append(Pair(head: index, token: token)) }
+        head.topIndex = tops.count
+        if head.top ?? 0 > 0 { tops.append(index) }
         heads.append(head)
         headTokens.append(Int32(token))
     }
@@ -256,10 +273,18 @@ struct StepBatch {
     }
 
     private mutating func cutParts(_ shape: BatchShape) {
+        // Where a head's things start; beyond the last head, where they end.
+        func bounds(_ head: Int) -> (sample: Int, score: Int, pair: Int, top: Int) {
+            guard head < heads.count else { return (samples.count, scored.count, pairs.count, tops.count) }
+            return (heads[head].sample, heads[head].score, heads[head].pairs.lowerBound, heads[head].topIndex)
+        }
         for start in stride(from: 0, to: heads.count, by: shape.logitRows) {
             let end = min(start + shape.logitRows, heads.count)
+            let (first, last) = (bounds(start), bounds(end))
             parts.append(
-                HeadPart(heads: start..<end, pairs: heads[start].pairs.lowerBound..<heads[end - 1].pairs.upperBound))
+                HeadPart(
+                    heads: start..<end, samples: first.sample..<last.sample, scored: first.score..<last.score,
+                    pairs: first.pair..<last.pair, tops: first.top..<last.top))
         }
     }
 
@@ -270,7 +295,7 @@ struct StepBatch {
             graph = nil
             return
         }
-        for token in tokenCount..<max(graph, tokenCount) {
+        for token in tokenCount..<graph {
             tokens.append(0)
             positions.append(0)
             slots.append(shape.spareSlot)
@@ -281,7 +306,7 @@ struct StepBatch {
     }
 
     private mutating func removeAll() {
-        (tokenCount, productRows, topCount, longestContext) = (0, 0, 0, 0)
+        (tokenCount, productRows, longestContext) = (0, 0, 0)
         graph = nil
         isConstrained = false
         tokens.removeAll(keepingCapacity: true)
@@ -303,6 +328,9 @@ struct StepBatch {
         firstTokens.removeAll(keepingCapacity: true)
         tableRuns.removeAll(keepingCapacity: true)
         heads.removeAll(keepingCapacity: true)
+        samples.removeAll(keepingCapacity: true)
+        scored.removeAll(keepingCapacity: true)
+        tops.removeAll(keepingCapacity: true)
         pairs.removeAll(keepingCapacity: true)
         parts.removeAll(keepingCapacity: true)
         pooledRows.removeAll(keepingCapacity: true)

@@ -114,33 +114,38 @@ import Testing
         #expect(batch.pairs.map(\.head) == [0, 1, 2, 3, 4, 5, 5])
         #expect(
             batch.parts == [
-                StepBatch.HeadPart(heads: 0..<4, pairs: 0..<4), StepBatch.HeadPart(heads: 4..<6, pairs: 4..<7),
+                StepBatch.HeadPart(heads: 0..<4, samples: 0..<1, scored: 0..<4, pairs: 0..<4, tops: 0..<4),
+                StepBatch.HeadPart(heads: 4..<6, samples: 1..<2, scored: 4..<6, pairs: 4..<7, tops: 4..<5),
             ])
-        #expect(batch.topCount == 2 * 3 + 2)
+        #expect(batch.samples == [3, 4] && batch.scored == [0, 1, 2, 3, 4, 5] && batch.tops == [0, 1, 2, 3, 4])
         // The row of one token is on the device first.
         #expect(batch.pooledTokens == [1, 2, 3])
-        let sampled: [Int32] = [0, 0, 0, 21, 22, 0]
-        let values: [Float] = [-1, -2, -3, -4, -5, -6, -7]
-        let ranks: [Int32] = [1, 2, 3, 4, 5, 6, 7]
-        let topTokens = (0..<8).map { Int32(200 + $0) }
-        let topValues = (0..<8).map { -Float($0) }
-        let pooled = [UInt16](repeating: bfloat16(2), count: 3 * 2)
+        var memory: [UnsafeMutableRawPointer] = []
+        defer { for pointer in memory { pointer.deallocate() } }
+        func pointer<Element>(_ values: [Element]) -> UnsafePointer<Element> {
+            let pointer = UnsafeMutablePointer<Element>.allocate(capacity: values.count)
+            pointer.initialize(from: values, count: values.count)
+            memory.append(UnsafeMutableRawPointer(pointer))
+            return UnsafePointer(pointer)
+        }
+        let outputs = BatchOutputs(
+            sampled: pointer([21, 22]), pairValues: pointer([-1, -2, -3, -4, -5, -6, -7]),
+            pairRanks: pointer([1, 2, 3, 4, 5, 6, 7]), topTokens: pointer((0..<5 * 64).map { Int32($0) }),
+            topValues: pointer((0..<5 * 64).map { -Float($0) }), pooled: pointer([Float](repeating: 2, count: 6)))
         var result = StepResult()
         var sums = PooledSums(slots: 8, width: 2)
         func collect() {
             batch.collect(
-                BatchOutputs(
-                    sampled: sampled, pairValues: values, pairRanks: ranks, topTokens: topTokens, topValues: topValues,
-                    pooled: pooled),
+                outputs,
                 vocabularySize: 300, sums: &sums, into: &result)
         }
         collect()
         #expect(result.rows.map(\.slot) == [0, 4, 5])
         #expect(result.prompt.map(\.chosen.token) == [11, 12, 77] && result.prompt.map(\.rank) == [1, 2, 3])
-        #expect(result.promptTop.map(\.token) == [200, 201, 202, 203, 204, 205])
+        #expect(result.promptTop.map(\.token) == [0, 1, 64, 65, 128, 129])
         #expect(result.rows[1].token == 21 && result.rows[1].logProbability == -4)
         #expect(result.further.map(\.token) == [22] && result.further[0].logProbability == -5)
-        #expect(result.top.map(\.token) == [206, 207])
+        #expect(result.top.map(\.token) == [192, 256])
         #expect(result.labels == [-6, -7] && result.rows[2].labels == 0..<2)
         #expect(result.pooled.isEmpty)
         // The sequence's last chunk: the mean of all of its states.
@@ -153,28 +158,25 @@ import Testing
         #expect(result.pooled == [2, 2] && result.rows[0].pooled == 0..<2)
     }
 
-    @Test func whatChangesLogitsIsCountedWhenResultsAreTaken() {
+    @Test func whatChangesLogitsIsKnownBySlot() {
         var plan = StepPlan()
         plan.addedSlots = [
             SlotAddition(
                 slot: 1, sampling: SamplingParameters(presencePenalty: 1),
-                adjustments: LogitAdjustments(promptCount: 2, minimumNewTokens: 1, stopTokens: [9], history: [3, 4]))
+                adjustments: LogitAdjustments(promptCount: 2, minimumNewTokens: 1, stopTokens: [9], history: [3, 4, 4])),
+            SlotAddition(
+                slot: 2, sampling: SamplingParameters(),
+                adjustments: LogitAdjustments(promptCount: 2, minimumNewTokens: 1, stopTokens: [9])),
         ]
         Self.row(1, &plan, tokens: [4], at: 1)
+        Self.row(2, &plan, tokens: [4], at: 1)
         let batch = Self.batch(plan)
-        let adjuster = batch.heads[0].adjuster
-        #expect(adjuster?.banned(at: 2) == [9] && adjuster?.banned(at: 3) == [])
-        var result = StepResult()
-        var sums = PooledSums(slots: 8, width: 1)
-        let zeros: [Int32] = [5, 0]
-        let none: [Float] = [0]
-        let nothing: [UInt16] = [0]
-        batch.collect(
-            BatchOutputs(
-                sampled: zeros, pairValues: none, pairRanks: zeros, topTokens: zeros, topValues: none, pooled: nothing),
-            vocabularySize: 10, sums: &sums, into: &result)
+        let penalised = batch.heads[0].adjuster
+        #expect(penalised?.banned(at: 2) == [9] && penalised?.banned(at: 3) == [])
         var counts: [TokenID: Int32] = [:]
-        adjuster?.counts?.forEach { counts[$0] = $1 }
-        #expect(counts == [3: 0, 4: 0, 5: 1])
+        penalised?.counts?.forEach { counts[$0] = $1 }
+        #expect(counts == [3: 0, 4: 1])
+        #expect(penalised?.applies(at: 3) == true)
+        #expect(batch.heads[1].adjuster?.applies(at: 2) == true && batch.heads[1].adjuster?.applies(at: 3) == false)
     }
 }
