@@ -14,6 +14,8 @@ struct BatchOutputs {
     /// The likeliest tokens, and their log-probabilities: room for ``topRoom`` of each of the batch's tops.
     var topTokens: UnsafePointer<Int32>
     var topValues: UnsafePointer<Float>
+    /// How many there are, of each of the batch's tops.
+    var topFound: UnsafePointer<Int32>
     /// Hidden states after the last norm, a row for each of the batch's pooled tokens.
     var pooled: UnsafePointer<Float>
 
@@ -57,7 +59,7 @@ struct PooledSums {
 extension StepBatch {
     /// Fills a result in the plan's order.
     func collect(
-        _ outputs: BatchOutputs, vocabularySize: Int, sums: inout PooledSums, into result: inout StepResult
+        _ outputs: BatchOutputs, sums: inout PooledSums, into result: inout StepResult
     ) {
         result.removeAll()
         result.step = step
@@ -72,15 +74,15 @@ extension StepBatch {
             }
             guard row.output.expectsResult else { continue }
             output.pooled = pooledStart..<result.pooled.count
-            collectPrompt(&head, of: row, outputs, vocabularySize, &output, &result)
+            collectPrompt(&head, of: row, outputs, &output, &result)
             if row.output.sample {
-                output.top = appendTop(head, outputs, vocabularySize, to: &result.top)
+                output.top = appendTop(head, outputs, to: &result.top)
                 let token = take(head, outputs)
                 (output.token, output.logProbability) = (token.token, token.logProbability)
                 head += 1
                 let start = result.further.count
                 for _ in 0..<row.output.draftCount {
-                    let top = appendTop(head, outputs, vocabularySize, to: &result.top)
+                    let top = appendTop(head, outputs, to: &result.top)
                     let token = take(head, outputs)
                     result.further.append(
                         SampledToken(token: token.token, logProbability: token.logProbability, top: top))
@@ -99,13 +101,13 @@ extension StepBatch {
     }
 
     private func collectPrompt(
-        _ head: inout Int, of row: StepRow, _ outputs: BatchOutputs, _ vocabularySize: Int, _ output: inout RowResult,
+        _ head: inout Int, of row: StepRow, _ outputs: BatchOutputs, _ output: inout RowResult,
         _ result: inout StepResult
     ) {
         let start = result.prompt.count
         while head < heads.count, heads[head].slot == row.slot, case .prompt(let target) = heads[head].purpose {
             let pair = heads[head].pairs.lowerBound
-            let top = appendTop(head, outputs, vocabularySize, to: &result.promptTop)
+            let top = appendTop(head, outputs, to: &result.promptTop)
             result.prompt.append(
                 PromptLogProbability(
                     chosen: TokenLogProbability(token: target, logProbability: outputs.pairValues[pair]),
@@ -124,10 +126,11 @@ extension StepBatch {
     }
 
     private func appendTop(
-        _ head: Int, _ outputs: BatchOutputs, _ vocabularySize: Int, to top: inout [TokenLogProbability]
+        _ head: Int, _ outputs: BatchOutputs, to top: inout [TokenLogProbability]
     ) -> Range<Int> {
         let start = top.count
-        for place in 0..<min(heads[head].top ?? 0, vocabularySize) {
+        guard let wanted = heads[head].top, wanted > 0 else { return start..<start }
+        for place in 0..<min(wanted, Int(outputs.topFound[heads[head].topIndex])) {
             let index = heads[head].topIndex * BatchOutputs.topRoom + place
             top.append(
                 TokenLogProbability(token: outputs.topTokens[index], logProbability: outputs.topValues[index]))

@@ -21,6 +21,7 @@ public struct DeviceMemoryPlan: Sendable, Equatable {
     public var blockBytes: Int
     /// KV groups of the model.
     public var groups: Int
+    var layersPerGroup: Int
 
     /// Tokens in a block.
     public static let blockTokens = 16
@@ -59,6 +60,7 @@ public struct DeviceMemoryPlan: Sendable, Equatable {
             + model.ropes.count * limits.contextLength * shape.paddedHead * 4
         workspace = Self.workspaceBytes
         self.groups = groups.count
+        self.layersPerGroup = layersPerGroup
         blockBytes = Self.blockTokens * shape.keyValueBytesPerToken(layers: layersPerGroup)
         blockCount = min(max(0, limits.keyValueBytes / blockBytes - 1), Int(Int32.max) - 1)
         guard blockCount > 0 else {

@@ -26,6 +26,9 @@ struct DeviceShape: Sendable, Equatable {
     /// Most query heads that share a head of keys and values.
     static let largestGroup = 16
 
+    /// Most elements of the residual stream that the norms' kernels hold.
+    static let largestHidden = 8192
+
     /// Query heads that share a head of keys and values.
     var group: Int { queryHeads / keyValueHeads }
     /// Outputs of the projection of queries.
@@ -61,6 +64,7 @@ struct DeviceShape: Sendable, Equatable {
                 throw refuse("a \(name) size of \(size), no multiple of \(Self.alignment),")
             }
         }
+        guard model.hiddenSize <= Self.largestHidden else { throw refuse("a hidden size of \(model.hiddenSize)") }
         for layer in model.layers {
             guard model.ropes.indices.contains(layer.rope) else { throw refuse("a layer without a rotary embedding") }
             if let window = layer.window, window < 1 { throw refuse("a window of \(window) tokens") }

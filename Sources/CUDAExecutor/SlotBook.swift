@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+import CUDAKernels
 import InferenceEngine
 import Requests
 
@@ -31,16 +32,19 @@ struct SlotBook {
 final class SlotAdjuster {
     let sampling: SamplingParameters
     private let bannedBefore: Int
+    /// Without repetitions, as the kernels want all of these lists.
     private let banned: [TokenID]
-    let biases: [TokenBias]
+    let biases: [TokenBiasEntry]
     /// The sequence's tokens when it took its slot, if the choice depends on them. The device counts on from there.
     let counts: TokenCounts?
 
     init(_ adjustments: LogitAdjustments, sampling: SamplingParameters) {
         self.sampling = sampling
         bannedBefore = adjustments.promptCount + adjustments.minimumNewTokens
-        banned = adjustments.minimumNewTokens > 0 ? adjustments.stopTokens : []
-        biases = adjustments.biases
+        banned = adjustments.minimumNewTokens > 0 ? Set(adjustments.stopTokens).sorted() : []
+        var sums: [TokenID: Float] = [:]
+        for entry in adjustments.biases { sums[entry.token, default: 0] += entry.bias }
+        biases = sums.sorted { $0.key < $1.key }.map { TokenBiasEntry(token: $0.key, bias: $0.value) }
         guard sampling.isPenalised else {
             counts = nil
             return

@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+import CUDAKernels
 import InferenceEngine
 import LanguageModel
 import Requests
@@ -11,10 +12,12 @@ struct BatchShape: Sendable, Equatable {
     var tableStride: Int
     /// Query heads that share a head of keys and values.
     var group: Int
-    /// Tokens of one tile of the prefill kernel.
-    var tileTokens: Int
+    /// Rows of one tile of the prefill kernel; a token has a row for each query head of a group.
+    var tileRows: Int
     /// Rows of logits there is room for.
     var logitRows: Int
+    /// Counts of tokens that there is room for, a slot.
+    var countCapacity: Int
     /// Whether chunks are computed as if each of their tokens was decoded, so that bits do not depend on chunks.
     var decodesChunks: Bool
     /// Whether steps that only decode are filled up to the size of a graph.
@@ -64,14 +67,19 @@ struct StepBatch {
         var pairs = 0..<0
         /// Its place in ``StepBatch/tops``, if likeliest tokens are reported.
         var topIndex = 0
-        /// What changes its logits.
-        var adjuster: SlotAdjuster?
     }
 
     /// A token whose log-probability behind a head is wanted; below 0 it is the token sampled there.
     struct Pair: Equatable {
         var head: Int32
         var token: TokenID
+    }
+
+    /// Counts of a sequence's tokens that are put where the device counts on.
+    struct CountRun: Equatable {
+        var slot: SlotIndex
+        /// Entries of ``StepBatch/counts``.
+        var entries: Range<Int>
     }
 
     /// A run of heads whose logits are computed together, and what is made of them.
@@ -81,6 +89,8 @@ struct StepBatch {
         var scored: Range<Int>
         var pairs: Range<Int>
         var tops: Range<Int>
+        /// Entries of ``StepBatch/adjustments``.
+        var adjustments: Range<Int>
     }
 
     /// A row of the plan whose hidden states become a vector.
@@ -110,7 +120,7 @@ struct StepBatch {
     private(set) var decodeSlots: [Int32] = []
     private(set) var decodePositions: [Int32] = []
 
-    /// For each tile the index of its chunk, and of its first token within that.
+    /// For each tile the index of its chunk, and its first row within that.
     private(set) var tileRows: [Int32] = []
     private(set) var tileStarts: [Int32] = []
     private(set) var chunkTokens: [Int32] = []
@@ -134,6 +144,16 @@ struct StepBatch {
     /// Heads whose likeliest tokens are reported.
     private(set) var tops: [Int32] = []
     private(set) var parts: [HeadPart] = []
+    /// One for each of ``samples``.
+    private(set) var sampleRows: [SampleRow] = []
+    /// One for each sample whose logits are changed.
+    private(set) var adjustments: [AdjustRow] = []
+    private(set) var banned: [Int32] = []
+    private(set) var biases: [TokenBiasEntry] = []
+    private(set) var counts: [TokenCountEntry] = []
+    private(set) var countRuns: [CountRun] = []
+    /// Room for what logits were before they were changed.
+    private(set) var savedCount = 0
     private(set) var pooledTokens: [Int32] = []
     private(set) var pooledRows: [PooledRow] = []
     /// The plan's rows, for ``StepResult``.
@@ -156,6 +176,7 @@ struct StepBatch {
         step = plan.step
         rows.append(contentsOf: plan.rows)
         loadTables(plan, shape)
+        loadCounts(plan, book, shape)
         for copy in plan.blockCopies { copies += [copy.source, copy.destination] }
         for _ in plan.rows { firstTokens.append(0) }
         for (index, row) in plan.rows.enumerated() where row.tokenCount == 1 || shape.decodesChunks {
@@ -169,9 +190,9 @@ struct StepBatch {
         }
         for (index, row) in plan.rows.enumerated() where row.tokenCount > 1 && !shape.decodesChunks {
             firstTokens[index] = append(row, plan)
-            for start in stride(from: 0, to: row.tokenCount, by: shape.tileTokens) {
+            for start in stride(from: 0, to: Int(row.tokenCount) * shape.group, by: shape.tileRows) {
                 tileRows.append(Int32(chunkTokens.count))
-                tileStarts.append(start)
+                tileStarts.append(Int32(start))
             }
             chunkTokens.append(Int32(firstTokens[index]))
             chunkCounts.append(row.tokenCount)
@@ -180,7 +201,7 @@ struct StepBatch {
         }
         tokenCount = tokens.count
         for (index, row) in plan.rows.enumerated() {
-            addHeads(row, plan, firstToken: firstTokens[index], book: book)
+            addHeads(row, plan, firstToken: firstTokens[index], book: book, shape)
             addPooled(row, firstToken: firstTokens[index])
         }
         cutParts(shape)
@@ -212,7 +233,7 @@ struct StepBatch {
         return first
     }
 
-    private mutating func addHeads(_ row: StepRow, _ plan: StepPlan, firstToken: Int, book: SlotBook) {
+    private mutating func addHeads(_ row: StepRow, _ plan: StepPlan, firstToken: Int, book: SlotBook, _ shape: BatchShape) {
         let count = Int(row.tokenCount)
         func head(_ purpose: Head.Purpose, _ index: Int, top: Int?) -> Head {
             Head(purpose: purpose, slot: row.slot, position: Int(row.startPosition) + index + 1, top: top)
@@ -230,8 +251,8 @@ struct StepBatch {
                 var head = head(.sample, index, top: row.output.logProbabilities)
                 head.isConstrained = row.output.isConstrained
                 head.isDrafted = row.output.draftCount > 0
-                head.adjuster = book.adjusters[Int(row.slot)]
                 isConstrained = isConstrained || head.isConstrained
+                addSample(head, book, shape)
                 add(head, token: firstToken + index, pairs: head.top == nil ? [] : [-1])
             }
         }
@@ -241,6 +262,50 @@ struct StepBatch {
                 head(.labels, count - 1, top: nil), token: firstToken + count - 1,
                 pairs: plan.labels[start..<start + Int(row.output.labelCount)])
         }
+    }
+
+    private mutating func loadCounts(_ plan: StepPlan, _ book: SlotBook, _ shape: BatchShape) {
+        for addition in plan.addedSlots {
+            guard let known = book.adjusters[Int(addition.slot)]?.counts else { continue }
+            let first = counts.count
+            known.forEach { token, generated in
+                // The sequence cannot be longer than the context, so all fit.
+                if counts.count - first < shape.countCapacity {
+                    counts.append(TokenCountEntry(token: token, generated: generated))
+                }
+            }
+            countRuns.append(CountRun(slot: addition.slot, entries: first..<counts.count))
+        }
+    }
+
+    private mutating func addSample(_ head: Head, _ book: SlotBook, _ shape: BatchShape) {
+        let sampling = book.sampling[Int(head.slot)]
+        sampleRows.append(
+            SampleRow(
+                seed: sampling.seed, row: 0, slot: head.slot, position: Int32(clamping: head.position),
+                choice: sampling.choiceIndex, temperature: sampling.temperature, topK: sampling.topK,
+                topP: sampling.topP, minP: sampling.minP, flags: head.isDrafted ? SampleRow.isDraft : 0))
+        guard let adjuster = book.adjusters[Int(head.slot)], adjuster.applies(at: head.position) else { return }
+        var row = AdjustRow(row: 0, sample: Int32(samples.count))
+        row.bannedOffset = Int32(banned.count)
+        banned.append(contentsOf: adjuster.banned(at: head.position))
+        row.bannedCount = Int32(banned.count) - row.bannedOffset
+        row.biasOffset = Int32(biases.count)
+        biases.append(contentsOf: adjuster.biases)
+        row.biasCount = Int32(biases.count) - row.biasOffset
+        row.savedOffset = Int32(savedCount)
+        savedCount += Int(row.bannedCount + row.biasCount)
+        if adjuster.counts != nil {
+            row.countOffset = head.slot * Int32(shape.countCapacity)
+            row.countLength = head.slot
+            row.countCapacity = Int32(shape.countCapacity)
+            // A sequence has no more different tokens than tokens.
+            savedCount += min(shape.countCapacity, head.position + 1)
+        }
+        row.repetitionPenalty = sampling.repetitionPenalty
+        row.frequencyPenalty = sampling.frequencyPenalty
+        row.presencePenalty = sampling.presencePenalty
+        adjustments.append(row)
     }
 
     private mutating func add(_ head: Head, token: Int, pairs wanted: some Collection<TokenID>) {
@@ -281,10 +346,17 @@ struct StepBatch {
         for start in stride(from: 0, to: heads.count, by: shape.logitRows) {
             let end = min(start + shape.logitRows, heads.count)
             let (first, last) = (bounds(start), bounds(end))
+            let firstAdjustment = parts.last?.adjustments.upperBound ?? 0
+            var adjusted = firstAdjustment
+            while adjusted < adjustments.count, adjustments[adjusted].sample < last.sample {
+                adjustments[adjusted].row = samples[Int(adjustments[adjusted].sample)] - Int32(start)
+                adjusted += 1
+            }
             parts.append(
                 HeadPart(
                     heads: start..<end, samples: first.sample..<last.sample, scored: first.score..<last.score,
-                    pairs: first.pair..<last.pair, tops: first.top..<last.top))
+                    pairs: first.pair..<last.pair, tops: first.top..<last.top,
+                    adjustments: firstAdjustment..<adjusted))
         }
     }
 
@@ -306,7 +378,7 @@ struct StepBatch {
     }
 
     private mutating func removeAll() {
-        (tokenCount, productRows, longestContext) = (0, 0, 0)
+        (tokenCount, productRows, longestContext, savedCount) = (0, 0, 0, 0)
         graph = nil
         isConstrained = false
         tokens.removeAll(keepingCapacity: true)
@@ -330,6 +402,12 @@ struct StepBatch {
         heads.removeAll(keepingCapacity: true)
         samples.removeAll(keepingCapacity: true)
         scored.removeAll(keepingCapacity: true)
+        sampleRows.removeAll(keepingCapacity: true)
+        adjustments.removeAll(keepingCapacity: true)
+        banned.removeAll(keepingCapacity: true)
+        biases.removeAll(keepingCapacity: true)
+        counts.removeAll(keepingCapacity: true)
+        countRuns.removeAll(keepingCapacity: true)
         tops.removeAll(keepingCapacity: true)
         pairs.removeAll(keepingCapacity: true)
         parts.removeAll(keepingCapacity: true)

@@ -212,7 +212,7 @@ final class EngineCore {
 
     func deviceFailed(_ error: ExecutorError) {
         log("the device failed: \(error.message)")
-        finish(.deviceFailed)
+        finish(error.concernsAll ? .deviceFault : .deviceFailed)
     }
 
     func deviceFaulted(_ message: String, concernsAll: Bool) {

@@ -172,10 +172,14 @@ public struct ExecutorError: Error, Sendable, Equatable, CustomStringConvertible
     public var kind: Kind
     /// What failed and what to do about it.
     public var message: String
+    /// Whether all engines of the device have this error, so that all of them have to be started again. Only fatal
+    /// errors are of that kind.
+    public var concernsAll: Bool
 
-    public init(kind: Kind, message: String) {
+    public init(kind: Kind, message: String, concernsAll: Bool = false) {
         self.kind = kind
         self.message = message
+        self.concernsAll = concernsAll
     }
 
     public var description: String { message }

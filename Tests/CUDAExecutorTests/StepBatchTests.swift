@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+import CUDAKernels
 import InferenceEngine
 import LanguageModel
 import Requests
@@ -9,7 +10,7 @@ import Testing
 
 @Suite struct StepBatchTests {
     static let shape = BatchShape(
-        slots: 8, tableStride: 16, group: 2, tileTokens: 32, logitRows: 8, decodesChunks: false, usesGraphs: true)
+        slots: 8, tableStride: 16, group: 2, tileRows: 64, logitRows: 8, countCapacity: 100, decodesChunks: false, usesGraphs: true)
 
     static func row(
         _ slot: Int32, _ plan: inout StepPlan, tokens: [TokenID], at position: Int32, source: TokenSource = .given,
@@ -57,7 +58,7 @@ import Testing
         #expect(batch.tokens.count == 43 && batch.tokens[0] == 7 && batch.tokens[1] == 100 && batch.tokens[41] == 8)
         #expect(batch.decodeTokens == [0] && batch.decodeSlots == [1])
         #expect(batch.chunkTokens == [1, 41] && batch.chunkCounts == [40, 2] && batch.chunkPositions == [16, 0])
-        #expect(batch.tileRows == [0, 0, 1] && batch.tileStarts == [0, 32, 0])
+        #expect(batch.tileRows == [0, 0, 1] && batch.tileStarts == [0, 64, 0])
         #expect(batch.headTokens == [40, 0])
         #expect(batch.heads.map(\.position) == [56, 4])
     }
@@ -114,8 +115,10 @@ import Testing
         #expect(batch.pairs.map(\.head) == [0, 1, 2, 3, 4, 5, 5])
         #expect(
             batch.parts == [
-                StepBatch.HeadPart(heads: 0..<4, samples: 0..<1, scored: 0..<4, pairs: 0..<4, tops: 0..<4),
-                StepBatch.HeadPart(heads: 4..<6, samples: 1..<2, scored: 4..<6, pairs: 4..<7, tops: 4..<5),
+                StepBatch.HeadPart(heads: 0..<4, samples: 0..<1, scored: 0..<4, pairs: 0..<4, tops: 0..<4,
+                    adjustments: 0..<1),
+                StepBatch.HeadPart(heads: 4..<6, samples: 1..<2, scored: 4..<6, pairs: 4..<7, tops: 4..<5,
+                    adjustments: 1..<2),
             ])
         #expect(batch.samples == [3, 4] && batch.scored == [0, 1, 2, 3, 4, 5] && batch.tops == [0, 1, 2, 3, 4])
         // The row of one token is on the device first.
@@ -131,13 +134,14 @@ import Testing
         let outputs = BatchOutputs(
             sampled: pointer([21, 22]), pairValues: pointer([-1, -2, -3, -4, -5, -6, -7]),
             pairRanks: pointer([1, 2, 3, 4, 5, 6, 7]), topTokens: pointer((0..<5 * 64).map { Int32($0) }),
-            topValues: pointer((0..<5 * 64).map { -Float($0) }), pooled: pointer([Float](repeating: 2, count: 6)))
+            topValues: pointer((0..<5 * 64).map { -Float($0) }),
+            topFound: pointer([2, 2, 2, 1, 1]), pooled: pointer([Float](repeating: 2, count: 6)))
         var result = StepResult()
         var sums = PooledSums(slots: 8, width: 2)
         func collect() {
             batch.collect(
                 outputs,
-                vocabularySize: 300, sums: &sums, into: &result)
+                sums: &sums, into: &result)
         }
         collect()
         #expect(result.rows.map(\.slot) == [0, 4, 5])
@@ -171,12 +175,23 @@ import Testing
         Self.row(1, &plan, tokens: [4], at: 1)
         Self.row(2, &plan, tokens: [4], at: 1)
         let batch = Self.batch(plan)
-        let penalised = batch.heads[0].adjuster
-        #expect(penalised?.banned(at: 2) == [9] && penalised?.banned(at: 3) == [])
-        var counts: [TokenID: Int32] = [:]
-        penalised?.counts?.forEach { counts[$0] = $1 }
-        #expect(counts == [3: 0, 4: 1])
-        #expect(penalised?.applies(at: 3) == true)
-        #expect(batch.heads[1].adjuster?.applies(at: 2) == true && batch.heads[1].adjuster?.applies(at: 3) == false)
+        #expect(batch.countRuns == [StepBatch.CountRun(slot: 1, entries: 0..<2)])
+        #expect(
+            batch.counts == [TokenCountEntry(token: 3, generated: 0), TokenCountEntry(token: 4, generated: 1)])
+        #expect(batch.banned == [9, 9])
+        #expect(batch.adjustments.map(\.row) == [0, 1] && batch.adjustments.map(\.sample) == [0, 1])
+        #expect(batch.adjustments.map(\.countOffset) == [100, -1] && batch.adjustments[1].bannedOffset == 1)
+        // The second row's place comes after one banned token and three counts.
+        #expect(batch.adjustments.map(\.savedOffset) == [0, 4] && batch.savedCount == 5)
+        var later = StepPlan()
+        Self.row(1, &later, tokens: [4], at: 2)
+        Self.row(2, &later, tokens: [4], at: 2)
+        var book = SlotBook(slots: 8)
+        book.apply(plan)
+        var next = StepBatch()
+        next.load(later, book: book, shape: Self.shape)
+        // Nothing is ruled out any more; the penalty stays.
+        #expect(next.banned.isEmpty && next.adjustments.count == 1 && next.adjustments[0].presencePenalty == 1)
+        #expect(next.counts.isEmpty && next.countRuns.isEmpty)
     }
 }
