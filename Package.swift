@@ -71,17 +71,23 @@ let rooms: [[Target]] = [
     room("CUDADriver", ["CTandemSystem"], numeric: true),
     room(
         "CUDAExecutor",
-        ["InferenceEngine", "LanguageModel", "Weights", "CTandemSystem", "Requests", "CUDADriver"], numeric: true,
+        [
+            "InferenceEngine", "LanguageModel", "Weights", "CTandemSystem", "Requests", "CUDADriver", "CUDAKernels",
+        ], numeric: true,
         tests: ["JSON"]),
     room("GPUModel", ["LanguageModel"], numeric: true, tests: ["GPUModelValidation", "JSON"]),
+    room("VirtualDevice", ["GPUModel", "LanguageModel", "JSON", "CTandemSystem"], numeric: true),
+    room(
+        "SimulatedExecutor", ["InferenceEngine", "LanguageModel", "VirtualDevice", "Requests"], numeric: true,
+        tests: ["GPUModel", "Grammar"]),
     room("Telemetry"),
     room("TerminalView", ["JSON"]),
     room("EngineLink", ["Requests"] + nio),
     room(
         "EngineHost",
         [
-            "EngineLink", "InferenceEngine", "Grammar", "CPUExecutor", "Weights", "Requests", "LanguageModel",
-            "CTandemSystem",
+            "EngineLink", "InferenceEngine", "Grammar", "CPUExecutor", "SimulatedExecutor", "VirtualDevice", "Weights",
+            "Requests", "LanguageModel", "CTandemSystem",
         ] + nio,
         tests: ["Tokenization"]),
     room("HTTPCore", nio, passes: true),
@@ -91,7 +97,7 @@ let rooms: [[Target]] = [
         ["HTTPCore", "JSON", "Requests", "Grammar", "Routing", "EngineLink", "Tokenization", "Telemetry"] + nio,
         passes: true, tests: ["Weights", "InferenceEngine", "LanguageModel", product("NIOEmbedded", "swift-nio")]),
     room("LoadGenerator", ["EngineLink", "HTTPCore", "JSON", "Requests", "Tokenization"] + nio),
-    room("Supervision", ["CTandemSystem", "Processes", "MPS", "EngineLink"]),
+    room("Supervision", ["CTandemSystem", "Processes", "MPS", "EngineLink", "VirtualDevice"]),
     room("MPS", ["CTandemSystem", "Processes"]),
     room("Diagnosis", ["MPS", "CTandemSystem"]),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),
@@ -117,8 +123,8 @@ let package = Package(
                 "CPUExecutor", "Configuration", "Diagnosis", "EngineHost", "EngineLink", "GPUModel", "Gateway",
                 "Grammar", "HTTPCore",
                 "InferenceEngine", "JSON", "LanguageModel", "LoadGenerator", "MPS", "ModelStore", "Requests",
-                "Supervision",
-                "TerminalView", "Tokenization", "Weights", "CTandemSystem",
+                "SimulatedExecutor", "Supervision",
+                "TerminalView", "Tokenization", "VirtualDevice", "Weights", "CTandemSystem",
                 product("ArgumentParser", "swift-argument-parser"),
             ] + nio,
             swiftSettings: swiftSettings

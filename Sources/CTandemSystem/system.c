@@ -49,6 +49,16 @@ int32_t tandem_signal_read(int32_t descriptor) {
     return count < 0 && errno != EAGAIN ? -errno : 0;
 }
 
+int32_t tandem_poll(struct pollfd *entries, uint32_t count, int64_t timeout_nanoseconds) {
+    struct timespec timeout;
+    if (timeout_nanoseconds >= 0) {
+        timeout.tv_sec = timeout_nanoseconds / 1000000000;
+        timeout.tv_nsec = timeout_nanoseconds % 1000000000;
+    }
+    int result = ppoll(entries, count, timeout_nanoseconds >= 0 ? &timeout : NULL, NULL);
+    return result < 0 ? -errno : result;
+}
+
 int32_t tandem_futex_wait(const uint32_t *word, uint32_t expected, int64_t timeout_nanoseconds, bool shared) {
     struct timespec timeout;
     if (timeout_nanoseconds >= 0) {

@@ -105,6 +105,10 @@ public struct ServeConfiguration: Sendable, Equatable {
     /// Event loops of the gateway.
     public var gatewayThreads = 1
     public var hostStalls = HostStallSettings()
+    /// The GPU that is simulated for Tandem's own engines, by the name that stands after `simulated:`; null for CPUs.
+    public var simulatedGPU: String?
+    /// The model whose times and bytes are simulated; null for the one that is served.
+    public var simulatedModel: String?
     public var mps = MPSSetting.auto
     /// Pipe directory of an external MPS daemon; null for the one that CUDA programs find.
     public var mpsDirectory: String?
@@ -119,7 +123,7 @@ public struct ServeConfiguration: Sendable, Equatable {
     /// Keys of a configuration file beside `models`; each is also a flag and, as `TANDEM_…`, an environment variable.
     public static let keys = [
         "model", "tokenizer", "load-format", "ablation",
-        "host", "port", "engine-ports", "engines", "threads", "device", "cpu-compute", "mps", "mps-directory",
+        "host", "port", "engine-ports", "engines", "threads", "device", "simulated-model", "cpu-compute", "mps", "mps-directory",
         "max-model-len",
         "max-num-seqs",
         "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "prompt-lookup", "served-model-name",
@@ -164,7 +168,7 @@ public struct ServeConfiguration: Sendable, Equatable {
             perRequest: try Self.stall("host-stall-per-request", layers),
             perPromptToken: try Self.stall("host-stall-per-prompt-token", layers))
         try takeExternal(layers)
-        try Self.checkDevice(layers.given("device"), isExternal: models.allSatisfy { $0.external != nil })
+        try takeDevice(layers)
         try takeMPS(layers)
     }
 
@@ -218,8 +222,15 @@ public struct ServeConfiguration: Sendable, Equatable {
             ?? ConfigurationError(source: "slow-client-timeout", reason: "at least 1s")
     }
 
-    private static func checkDevice(_ setting: GivenSetting?, isExternal: Bool) throws(ConfigurationError) {
-        guard let setting else { return }
+    private mutating func takeDevice(_ layers: SettingLayers) throws(ConfigurationError) {
+        let isExternal = models.allSatisfy { $0.external != nil }
+        if let setting = layers.given("device") { try takeDevice(setting, isExternal: isExternal) }
+        simulatedModel = try layers.text("simulated-model")
+        guard let given = layers.given("simulated-model"), simulatedGPU == nil else { return }
+        throw given.error("only with --device simulated:NAME")
+    }
+
+    private mutating func takeDevice(_ setting: GivenSetting, isExternal: Bool) throws(ConfigurationError) {
         let kind = setting.text.split(separator: ":", omittingEmptySubsequences: false).first.map(String.init) ?? ""
         switch kind {
         case "auto" where setting.text == "auto", "cpu" where setting.text == "cpu":
@@ -229,11 +240,19 @@ public struct ServeConfiguration: Sendable, Equatable {
             guard !gpu.isEmpty, !gpu.contains(where: { $0.isWhitespace || $0 == "," }) else {
                 throw setting.error("name one GPU: cuda:0, or cuda:UUID")
             }
-        case "cuda", "simulated":
+        case "simulated":
+            let name = setting.text.dropFirst("simulated:".count)
+            guard !name.isEmpty else { throw setting.error("name the GPU: simulated:h100") }
+            guard models.allSatisfy({ $0.external == nil }) else {
+                throw setting.error("\"\(setting.text)\" is for Tandem's own engines; take --engine and its kin away")
+            }
+            simulatedGPU = String(name)
+        case "cuda":
             throw setting.error(
-                "\"\(setting.text)\": this version computes on the CPU only; use cpu, or auto, which takes it")
+                "\"\(setting.text)\": this version computes on the CPU only; use cpu, or auto, which takes it, or "
+                    + "simulated:h100")
         default:
-            throw setting.error("\"\(setting.text)\" is no device; use auto or cpu")
+            throw setting.error("\"\(setting.text)\" is no device; use auto, cpu or simulated:NAME")
         }
     }
 
@@ -253,7 +272,15 @@ public struct ServeConfiguration: Sendable, Equatable {
             }
             mpsTimeScale = factor
         }
-        if let given = layers.given("mps"), mps == .on || mps == .external, !faultPort, sharedGPU == nil {
+        if let given = layers.given("mps"), mps == .external, simulatedGPU != nil {
+            throw given.error("a simulated GPU has a simulated MPS server of its own; use auto, on or off")
+        }
+        if let given = layers.given("fault-port"), simulatedGPU != nil {
+            throw given.error("a simulated GPU fails by tandem admin device")
+        }
+        if let given = layers.given("mps"), mps == .on || mps == .external, !faultPort, sharedGPU == nil,
+            simulatedGPU == nil
+        {
             throw given.error(
                 "\"\(given.text)\" needs engines on one NVIDIA GPU: this version's own compute on the CPU only, external "
                     + "ones are put on a GPU by --device cuda:…, all on the same")

@@ -35,7 +35,8 @@ public struct ServeFlags: ParsableArguments {
             "host": server.host, "port": server.port, "engine-ports": server.enginePorts,
             "served-model-name": server.servedModelName,
             "api-key": server.apiKey, "shutdown-timeout": server.shutdownTimeout, "engines": engines.engines,
-            "threads": engines.threads, "device": engines.device, "cpu-compute": engines.cpuCompute,
+            "threads": engines.threads, "device": engines.device,
+            "simulated-model": engines.simulatedModel, "cpu-compute": engines.cpuCompute,
             "mps": engines.mps, "mps-directory": engines.mpsDirectory,
             "fault-port": engines.faultPort ? "true" : nil, "mps-time-scale": engines.mpsTimeScale,
             "async-scheduling": engines.asyncScheduling.map { "\($0)" },
@@ -113,8 +114,17 @@ struct EngineFlags: ParsableArguments {
     @Option(help: ArgumentHelp("Compute threads an engine. (default: its share of the cores)", valueName: "number"))
     var threads: String?
 
-    @Option(help: ArgumentHelp("auto or cpu. (default: auto)", valueName: "device"))
+    @Option(
+        help: ArgumentHelp(
+            "auto, cpu, or simulated:NAME, a GPU that is simulated (h100, h200, a100, b200, l40s, l4) and whose tokens mean nothing. (default: auto)",
+            valueName: "device"))
     var device: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Model whose times and memory are simulated, by a name that tandem advise knows. (default: the one that is served)",
+            valueName: "name"))
+    var simulatedModel: String?
 
     @Option(help: ArgumentHelp("Number format: auto, f32, bf16 or int8. (default: auto)", valueName: "format"))
     var cpuCompute: String?

@@ -211,8 +211,7 @@ final class EngineCore {
     }
 
     func deviceFailed(_ error: ExecutorError) {
-        log("the device failed: \(error.message)")
-        finish(error.concernsAll ? .deviceFault : .deviceFailed)
+        deviceFaulted("the device failed: \(error.message)", concernsAll: error.concernsAll)
     }
 
     func deviceFaulted(_ message: String, concernsAll: Bool) {

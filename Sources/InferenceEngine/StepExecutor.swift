@@ -172,8 +172,7 @@ public struct ExecutorError: Error, Sendable, Equatable, CustomStringConvertible
     public var kind: Kind
     /// What failed and what to do about it.
     public var message: String
-    /// Whether all engines of the device have this error, so that all of them have to be started again. Only fatal
-    /// errors are of that kind.
+    /// Of a fatal one: whether all engines on the device have it, as those under MPS have one client's fault.
     public var concernsAll: Bool
 
     public init(kind: Kind, message: String, concernsAll: Bool = false) {

@@ -35,6 +35,8 @@ struct EngineCommand: ParsableCommand {
     @Option var promptLookup: Int = 0
     @Option var statusFd: Int32?
     @Option var weightsFd: Int32?
+    @Option(help: "Socket of the virtual device that simulates a GPU.") var simulatedDevice: String?
+    @Option(help: "Built-in model whose times are simulated.") var simulatedModel: String?
     @Option var logLevel: LogLevel = .info
     @Flag(help: "For tests: fail as a client of MPS does.") var faultPort = false
     @Option(help: "Nanoseconds.") var hostStallPerStep: UInt64 = 0
@@ -64,6 +66,10 @@ struct EngineCommand: ParsableCommand {
         options.niceIncrement = Self.computeNice
         options.weightsDescriptor = weightsFd
         options.statusDescriptor = statusFd
+        if let simulatedDevice {
+            options.device = .simulated(
+                socket: simulatedDevice, timedModel: try simulatedModel.map { try SimulatedGPU.model(named: $0) })
+        }
         options.maximumSequences = maxNumSeqs
         options.maximumTokensPerStep = maxNumBatchedTokens
         options.contextLength = maxModelLen

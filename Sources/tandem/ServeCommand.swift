@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Configuration
+import GPUModel
 import Supervision
 
 /// Serves one or more models: becomes the supervisor of a gateway and its engines.
@@ -54,14 +55,19 @@ struct ServeCommand: ParsableCommand {
         }
         try ModelSettings.checkNames(
             models.map { ($0.settings, $0.names) } + external.map { ($0.settings, [$0.name]) })
-        let memory = models.isEmpty ? nil : try ServeMemory(models)
+        // The memory of the simulated GPU is divided, and that of this machine only looked at.
+        let simulated = try settings.simulatedGPU.map { try ServeSimulatedMemory(models, gpu: $0, settings) }
+        let memory = models.isEmpty || simulated != nil ? nil : try ServeMemory(models)
         let common = ["--log-level", settings.logLevel.rawValue]
-        var own = zip(models, memory?.plan.models ?? []).map { model, plan in
+        let caches = simulated?.keyValueBytes ?? memory?.plan.models.map(\.keyValueBytes) ?? []
+        var own = zip(models, caches).enumerated().map { index, pair in
             SupervisedModel(
-                name: model.names[0],
-                engineArguments: model.engineArguments(keyValueBytes: plan.keyValueBytes) + common
+                name: pair.0.names[0],
+                engineArguments: pair.0.engineArguments(
+                    keyValueBytes: pair.1, simulatedModel: settings.simulatedModel) + common
                     + Self.stalls(settings.hostStalls),
-                engines: model.settings.engines, threads: model.settings.threads, plannedBytes: plan.ownBytes)
+                engines: pair.0.settings.engines, threads: pair.0.settings.threads,
+                plannedBytes: memory?.plan.models[index].ownBytes)
         }[...]
         var others = external.map { model in
             var supervised = SupervisedModel(
@@ -102,7 +108,13 @@ struct ServeCommand: ParsableCommand {
         configuration.output = { if $0.isPrinted(from: least) { $0.print() } }
         configuration.sharing = try ServeSharing.configuration(
             settings, environment: environment, output: configuration.output)
-        if configuration.sharing != nil {
+        configuration.simulatedDevice = simulated.map { memory in
+            // One engine alone is slower under MPS and shares with nobody.
+            let shares = settings.models.reduce(0) { $0 + $1.engines } > 1
+            return SimulatedDeviceConfiguration(
+                name: memory.device.name, usesMPS: settings.mps == .on || (settings.mps == .auto && shares))
+        }
+        if configuration.sharing != nil || configuration.simulatedDevice != nil {
             // A fault of the GPU takes all engines along, and the way back may have many steps.
             configuration.gatewayArguments += ["--hold-timeout", "\(Self.milliseconds(Self.holdWhileSharing))ms"]
         }
@@ -111,7 +123,9 @@ struct ServeCommand: ParsableCommand {
                 configuration.models[index].engineArguments.append("--fault-port")
             }
         }
-        if least == .info, let memory { SupervisorOutput.announcement(memory.table).print() }
+        if least == .info, let table = simulated?.table ?? memory?.table {
+            SupervisorOutput.announcement(table).print()
+        }
         return configuration
     }
 

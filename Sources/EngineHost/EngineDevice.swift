@@ -1,0 +1,80 @@
+// Tandem — Apache-2.0
+
+import CPUExecutor
+import Glibc
+import InferenceEngine
+public import LanguageModel
+import Requests
+import SimulatedExecutor
+import VirtualDevice
+
+/// What computes an engine's steps.
+public enum EngineDevice: Sendable {
+    /// CPU cores, as the engine's options say.
+    case cpu
+    /// A GPU that is simulated by the virtual device at a socket. Its times and bytes are those of another model if
+    /// one is given; tokens are numbers of the served model's vocabulary either way.
+    case simulated(socket: String, timedModel: DecoderDescription?)
+}
+
+/// What an engine knows of its model because of the executor that runs it.
+struct ExecutorTraits: Sendable {
+    /// Digest of the model as it runs there; block hashes depend on it.
+    var modelFingerprint: Digest128
+    /// Layers whose keys and values are kept alike.
+    var groups: [KeyValueGroup]
+}
+
+/// The one place where an engine's executor is chosen.
+enum ExecutorFactory {
+    /// Makes the executor of the options' device for a model.
+    static func make(
+        _ options: EngineHostOptions, for checkpoint: Checkpoint
+    ) throws(EngineHostError) -> (executor: any StepExecutor, traits: ExecutorTraits) {
+        do throws(ExecutorError) {
+            switch options.device {
+            case .cpu: return try cpu(options, checkpoint)
+            case .simulated(let socket, let timed):
+                return try simulated(options, timed ?? checkpoint.description, checkpoint, socket: socket)
+            }
+        } catch {
+            throw EngineHostError(message: error.message, isPermanent: error.kind == .unsupported)
+        }
+    }
+
+    private static func cpu(
+        _ options: EngineHostOptions, _ checkpoint: Checkpoint
+    ) throws(ExecutorError) -> (executor: any StepExecutor, traits: ExecutorTraits) {
+        var settings = CPUExecutor.Options(
+            compute: options.compute,
+            threads: options.threads,
+            weightsDescriptor: options.weightsDescriptor,
+            cpus: options.cpus,
+            niceIncrement: options.niceIncrement,
+            instructionSet: options.instructionSet
+        )
+        if let spin = options.spinNanoseconds { settings.spinNanoseconds = spin }
+        let model = checkpoint.description
+        let executor = try CPUExecutor(model: model, file: checkpoint.tensors, options: settings)
+        return (executor, ExecutorTraits(modelFingerprint: executor.modelFingerprint, groups: model.kvGroups))
+    }
+
+    private static func simulated(
+        _ options: EngineHostOptions, _ timed: DecoderDescription, _ checkpoint: Checkpoint, socket: String
+    ) throws(ExecutorError) -> (executor: any StepExecutor, traits: ExecutorTraits) {
+        let connection: DeviceConnection
+        do throws(DeviceProtocolError) {
+            connection = try DeviceConnection(path: socket)
+        } catch {
+            throw ExecutorError(kind: .fatal, message: error.description)
+        }
+        let model = checkpoint.description
+        let executor = try SimulatedExecutor(
+            timed: timed,
+            options: SimulatedExecutor.Options(
+                engine: options.index, pid: getpid(), vocabularySize: model.vocabularySize,
+                vectorSize: model.hiddenSize),
+            link: connection)
+        return (executor, ExecutorTraits(modelFingerprint: executor.modelFingerprint, groups: timed.kvGroups))
+    }
+}
