@@ -143,7 +143,8 @@ extension StepBatch {
         for part in parts {
             let first = Int32(part.heads.lowerBound)
             for place in part.scored {
-                bytes.storeBytes(of: scored[place] - first, toByteOffset: regions.scoredRows + 4 * place, as: Int32.self)
+                bytes.storeBytes(
+                    of: scored[place] - first, toByteOffset: regions.scoredRows + 4 * place, as: Int32.self)
             }
             for place in part.pairs {
                 let pair = pairs[place]

@@ -233,7 +233,9 @@ struct StepBatch {
         return first
     }
 
-    private mutating func addHeads(_ row: StepRow, _ plan: StepPlan, firstToken: Int, book: SlotBook, _ shape: BatchShape) {
+    private mutating func addHeads(
+        _ row: StepRow, _ plan: StepPlan, firstToken: Int, book: SlotBook, _ shape: BatchShape
+    ) {
         let count = Int(row.tokenCount)
         func head(_ purpose: Head.Purpose, _ index: Int, top: Int?) -> Head {
             Head(purpose: purpose, slot: row.slot, position: Int(row.startPosition) + index + 1, top: top)

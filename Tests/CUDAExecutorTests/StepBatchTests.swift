@@ -10,7 +10,8 @@ import Testing
 
 @Suite struct StepBatchTests {
     static let shape = BatchShape(
-        slots: 8, tableStride: 16, group: 2, tileRows: 64, logitRows: 8, countCapacity: 100, decodesChunks: false, usesGraphs: true)
+        slots: 8, tableStride: 16, group: 2, tileRows: 64, logitRows: 8, countCapacity: 100, decodesChunks: false,
+        usesGraphs: true)
 
     static func row(
         _ slot: Int32, _ plan: inout StepPlan, tokens: [TokenID], at position: Int32, source: TokenSource = .given,
@@ -115,9 +116,11 @@ import Testing
         #expect(batch.pairs.map(\.head) == [0, 1, 2, 3, 4, 5, 5])
         #expect(
             batch.parts == [
-                StepBatch.HeadPart(heads: 0..<4, samples: 0..<1, scored: 0..<4, pairs: 0..<4, tops: 0..<4,
+                StepBatch.HeadPart(
+                    heads: 0..<4, samples: 0..<1, scored: 0..<4, pairs: 0..<4, tops: 0..<4,
                     adjustments: 0..<1),
-                StepBatch.HeadPart(heads: 4..<6, samples: 1..<2, scored: 4..<6, pairs: 4..<7, tops: 4..<5,
+                StepBatch.HeadPart(
+                    heads: 4..<6, samples: 1..<2, scored: 4..<6, pairs: 4..<7, tops: 4..<5,
                     adjustments: 1..<2),
             ])
         #expect(batch.samples == [3, 4] && batch.scored == [0, 1, 2, 3, 4, 5] && batch.tops == [0, 1, 2, 3, 4])
