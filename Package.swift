@@ -38,8 +38,14 @@ func room(
     return [target, testTarget(name, dependencies + tests)]
 }
 
-func cRoom(_ name: String, tests: [Target.Dependency] = []) -> [Target] {
-    [.target(name: name, cSettings: cSettings), testTarget(name, tests)]
+func cRoom(_ name: String, exclude: [String] = [], tests: [Target.Dependency] = []) -> [Target] {
+    [.target(name: name, exclude: exclude, cSettings: cSettings), testTarget(name, tests)]
+}
+
+/// A room of C++ behind a C header. It is optimised in debug builds too, for the time of the tests.
+func cxxRoom(_ name: String, tests: [Target.Dependency] = []) -> [Target] {
+    let settings: [CXXSetting] = [.unsafeFlags(["-O2", "-Wall", "-Wextra", "-Werror"])]
+    return [.target(name: name, cxxSettings: settings), testTarget(name, tests)]
 }
 
 func testTarget(_ room: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -86,6 +92,10 @@ let rooms: [[Target]] = [
     room("Diagnosis", ["MPS", "CTandemSystem"]),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),
     room("ModelStore", ["JSON", "CTandemSystem", "Processes"]),
+    cRoom("CUDAKernelText", exclude: ["Kernels"]),
+    room("CUDAKernels", ["CUDAKernelText"]),
+    cxxRoom("CUDAEmulator", tests: ["CUDAKernels"]),
+    room("CUDAKernelChecks", ["CUDAKernels"], numeric: true, tests: ["CUDAEmulator", "Requests"]),
     room("TestSupport", ["Requests", "InferenceEngine", "LanguageModel"], tests: nil),
 ]
 
@@ -147,5 +157,6 @@ let package = Package(
         .executableTarget(
             name: "fuzz", dependencies: ["Fuzzing"], path: "Fuzzing/Command", swiftSettings: swiftSettings),
         testTarget("Fuzzing", []),
-    ]
+    ],
+    cxxLanguageStandard: .cxx20
 )
