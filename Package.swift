@@ -105,6 +105,7 @@ let rooms: [[Target]] = [
     cRoom("CUDAKernelText", exclude: ["Kernels"]),
     room("CUDAKernels", ["CUDAKernelText"]),
     cxxRoom("CUDAEmulator", tests: ["CUDAKernels"]),
+    room("CUDAKernelChecks", ["CUDAKernels"], numeric: true, tests: ["CUDAEmulator", "Requests"]),
     room("TestSupport", ["Requests", "InferenceEngine", "LanguageModel"], tests: nil),
 ]
 

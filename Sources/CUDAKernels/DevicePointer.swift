@@ -17,7 +17,7 @@ public struct DevicePointer<Element>: Sendable, Hashable {
 }
 
 /// The upper half of a float: 8 bits of exponent, 7 of mantissa.
-public struct BFloat16: Sendable, Equatable {
+public struct BFloat16: Sendable, Equatable, BitwiseCopyable {
     public var bits: UInt16
 
     public init(bits: UInt16) { self.bits = bits }

@@ -1,7 +1,7 @@
 // Tandem — Apache-2.0
 
 /// One token to choose, as `sample_rows` reads it: 48 bytes, fields as in `sampling.cuh`.
-public struct SampleRow: Sendable, Equatable {
+public struct SampleRow: Sendable, Equatable, BitwiseCopyable {
     /// Key of the random number, with ``choice`` and ``position``.
     public var seed: UInt64
     /// Row of the logits; a negative one is padding and chooses nothing.
@@ -51,7 +51,7 @@ public struct SampleRow: Sendable, Equatable {
 /// A row whose logits are changed before its token is chosen, as the kernels of `logit_adjustment.cuh` read it: 56 bytes.
 ///
 /// Within each of the three lists a token may stand only once.
-public struct AdjustRow: Sendable, Equatable {
+public struct AdjustRow: Sendable, Equatable, BitwiseCopyable {
     /// Row of the logits; a negative one is padding.
     public var row: Int32
     /// Index of the row's token in what `sample_rows` writes.
@@ -85,7 +85,7 @@ public struct AdjustRow: Sendable, Equatable {
 }
 
 /// Added to the logit of a token.
-public struct TokenBiasEntry: Sendable, Equatable {
+public struct TokenBiasEntry: Sendable, Equatable, BitwiseCopyable {
     public var token: Int32
     public var bias: Float
 
@@ -96,7 +96,7 @@ public struct TokenBiasEntry: Sendable, Equatable {
 }
 
 /// A token of a sequence, and how often it was generated; tokens of the prompt alone have 0.
-public struct TokenCountEntry: Sendable, Equatable {
+public struct TokenCountEntry: Sendable, Equatable, BitwiseCopyable {
     public var token: Int32
     public var generated: Int32
 

@@ -122,7 +122,7 @@ DEVICE void find_bin(Selection &selection, u32 countGoal, u64 weightGoal, u32 co
 // goal is reached by none, the cut is `otherwise`.
 template <typename Entries>
 DEVICE Cut select_cut(Selection &selection, u32 countGoal, u64 weightGoal, Cut otherwise, Entries entries) {
-    u32 prefix = 0, countAbove = 0;
+    u32 prefix = 0, countAbove = 0, equal = 0;
     u64 weightAbove = 0;
     int remaining = 32;
     while (remaining > 0) {
@@ -137,12 +137,12 @@ DEVICE Cut select_cut(Selection &selection, u32 countGoal, u64 weightGoal, Cut o
         if (selection.foundBin < 0) return otherwise;
         prefix = prefix << bits | selection.foundBin;
         countAbove = selection.countAbove, weightAbove = selection.weightAbove;
-        remaining = shift;
+        remaining = shift, equal = selection.foundCount;
         // Everybody has read what was found before it is cleared.
         BARRIER();
     }
     Cut cut = {prefix, 0x7fffffff};
-    if (selection.foundCount <= 1) return cut;
+    if (equal <= 1) return cut;
     // Entries with equal keys: the same over their ids, of which the lower ones are in the higher bins.
     u32 idPrefix = 0;
     for (int shift = 10; shift >= 0; shift -= 10) {
