@@ -32,13 +32,13 @@ struct BatchShape: Sendable, Equatable {
 ///
 /// Tokens stand in the order that kernels want: rows of one token first, then chunks. Outputs keep the plan's order.
 struct StepBatch {
-    /// A run of block ids that is written into the tables.
+    /// A run of block ids that is written into the tables; as the kernel reads it.
     struct TableRun: Equatable {
         /// Where it goes, in entries of all tables.
         var destination: Int32
+        var count: Int32
         /// Where it starts in ``StepBatch/tableIDs``.
         var source: Int32
-        var count: Int32
     }
 
     /// A position whose logits are wanted.
@@ -213,8 +213,8 @@ struct StepBatch {
             let table = (Int(update.group) * (shape.slots + 1) + Int(update.slot)) * shape.tableStride
             tableRuns.append(
                 TableRun(
-                    destination: Int32(table + Int(update.firstEntry)), source: Int32(tableIDs.count),
-                    count: update.count))
+                    destination: Int32(table + Int(update.firstEntry)), count: update.count,
+                    source: Int32(tableIDs.count)))
             tableIDs.append(contentsOf: plan.blockIDs[Int(update.offset)..<Int(update.offset) + Int(update.count)])
         }
     }

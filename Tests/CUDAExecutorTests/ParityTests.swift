@@ -45,6 +45,7 @@ import Testing
             for (found, exact) in zip(found, exact) {
                 try #require(found.prompt.count == exact.prompt.count && !found.prompt.isEmpty)
                 let difference = Self.compare(found.prompt, exact.prompt)
+                print(name, chunk, zip(found.prompt, exact.prompt).map { Int(($0.chosen.logProbability - $1.chosen.logProbability) * 1000) })
                 #expect(difference <= Self.tolerance, "\(name), chunks of \(chunk): \(difference)")
             }
         }

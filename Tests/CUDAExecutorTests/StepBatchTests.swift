@@ -86,8 +86,8 @@ import Testing
         let batch = Self.batch(plan)
         #expect(
             batch.tableRuns == [
-                StepBatch.TableRun(destination: Int32((9 + 2) * 16 + 3), source: 0, count: 2),
-                StepBatch.TableRun(destination: 0, source: 2, count: 1),
+                StepBatch.TableRun(destination: Int32((9 + 2) * 16 + 3), count: 2, source: 0),
+                StepBatch.TableRun(destination: 0, count: 1, source: 2),
             ])
         #expect(batch.tableIDs == [6, 7, 5] && batch.copies == [4, 9])
         // No row, no graph.
