@@ -86,7 +86,7 @@ let rooms: [[Target]] = [
     room(
         "EngineHost",
         [
-            "EngineLink", "InferenceEngine", "Grammar", "CPUExecutor", "SimulatedExecutor", "VirtualDevice", "Weights",
+            "EngineLink", "InferenceEngine", "Grammar", "CPUExecutor", "CUDAExecutor", "CUDADriver", "SimulatedExecutor", "VirtualDevice", "Weights",
             "Requests", "LanguageModel", "CTandemSystem",
         ] + nio,
         tests: ["Tokenization"]),
@@ -121,7 +121,7 @@ let package = Package(
         .executableTarget(
             name: "tandem",
             dependencies: [
-                "CPUExecutor", "Configuration", "Diagnosis", "EngineHost", "EngineLink", "GPUModel", "Gateway",
+                "CPUExecutor", "CUDADriver", "CUDAExecutor", "Configuration", "Diagnosis", "EngineHost", "EngineLink", "GPUModel", "Gateway",
                 "Grammar", "HTTPCore",
                 "InferenceEngine", "JSON", "LanguageModel", "LoadGenerator", "MPS", "ModelStore", "Requests",
                 "SimulatedExecutor", "Supervision",

@@ -152,7 +152,7 @@ public enum EngineHost {
             throw EngineHostError(message: "\(error)", isPermanent: true)
         }
         let model = checkpoint.description
-        let (executor, traits) = try ExecutorFactory.make(options, for: checkpoint)
+        let (executor, traits) = try ExecutorFactory.make(options, for: checkpoint, log: log)
         var serviceOptions = EngineServiceOptions(
             index: options.index,
             modelName: options.modelName ?? model.name,
@@ -178,7 +178,7 @@ public enum EngineHost {
         serviceOptions.vocabulary = options.vocabulary
         serviceOptions.stalls = options.stalls
         serviceOptions.probesDevice = true
-        serviceOptions.attachProof = attachProof
+        serviceOptions.attachProof = attachProof.isEmpty ? traits.attachProof : attachProof
         return try EngineService.start(
             executor: executor,
             options: serviceOptions,
