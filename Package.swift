@@ -54,6 +54,24 @@ func testTarget(_ room: String, _ dependencies: [Target.Dependency]) -> Target {
         swiftSettings: swiftSettings)
 }
 
+/// A library that stands in for the driver. Its tests open it as a program does, and do not link it: the functions of
+/// both copies would get mixed up.
+let cudaDouble: [Target] = [
+    .target(
+        name: "CUDADouble", dependencies: ["CUDAEmulator"],
+        cxxSettings: [
+            .unsafeFlags(["-O3", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]),
+            // The emulator's header is C, and no module is built of it for C++.
+            .unsafeFlags(["-fno-modules", "-fno-cxx-modules", "-fvisibility-inlines-hidden"]),
+        ],
+        linkerSettings: [
+            .linkedLibrary("m"), .linkedLibrary("pthread"),
+            .unsafeFlags(["-Xlinker", "-Bsymbolic", "-Xlinker", "-z", "-Xlinker", "defs"]),
+        ]),
+    .testTarget(
+        name: "CUDADoubleTests", dependencies: ["CUDADriver", "TestSupport"], swiftSettings: swiftSettings),
+]
+
 let rooms: [[Target]] = [
     cRoom("CTandemSystem"),
     cRoom("CPUKernels"),
@@ -105,13 +123,17 @@ let rooms: [[Target]] = [
     cRoom("CUDAKernelText", exclude: ["Kernels"]),
     room("CUDAKernels", ["CUDAKernelText"]),
     cxxRoom("CUDAEmulator", tests: ["CUDAKernels"]),
+    cudaDouble,
     room("CUDAKernelChecks", ["CUDAKernels"], numeric: true, tests: ["CUDAEmulator", "Requests"]),
     room("TestSupport", ["Requests", "InferenceEngine", "LanguageModel"], tests: nil),
 ]
 
 let package = Package(
     name: "tandem",
-    products: [.executable(name: "tandem", targets: ["tandem"])],
+    products: [
+        .executable(name: "tandem", targets: ["tandem"]),
+        .library(name: "tandem-cuda-double", type: .dynamic, targets: ["CUDADouble"]),
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
