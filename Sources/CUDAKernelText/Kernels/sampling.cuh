@@ -123,7 +123,6 @@ KERNEL(ROW_THREADS, 1) sample_rows(const float *logits, int stride, int vocabula
                 if (value > 0.f && keeps(cut, key, id)) body(id, key, (u64)(value * WEIGHT_ONE));
             });
         };
-        BARRIER();
         if (request.topK > 0 && request.topK < vocabulary)
             cut = select_cut(selection, (u32)request.topK, 0, cut, entries);
         if (request.topP < 1.f) {
@@ -145,7 +144,6 @@ KERNEL(ROW_THREADS, 1) sample_rows(const float *logits, int stride, int vocabula
             const u32 key = float_bits(request.minP < 1.f ? request.minP : 1.f) << 2;
             if (key > cut.key) cut.key = key, cut.id = 0x7fffffff;
         }
-        BARRIER();
         token = draw(selection, row, mask, vocabulary,
                      uniform_number(request.seed, request.choice, request.position), [&](int id, float logit) {
                          const float value = probability(logit);
