@@ -201,6 +201,12 @@ public final class CUDAExecutor: StepExecutor {
 
     public func profile() -> StepProfile { prepared?.takeProfile() ?? StepProfile() }
 
+    /// Fills the cache with numbers, for measurements that store none.
+    func fillCache(seed: UInt64) throws(ExecutorError) {
+        guard let prepared else { throw Self.notPrepared }
+        try prepared.fillCache(seed: seed)
+    }
+
     /// The memory that ``prepare(limits:groups:)`` planned.
     public var memoryPlan: DeviceMemoryPlan? { prepared?.plan }
 

@@ -87,6 +87,19 @@ public struct DeviceMemoryPlan: Sendable, Equatable {
         return max(0, min(share - contextBytes, freeBytes - (64 << 20)) - fixed)
     }
 
+    /// Bytes of keys and values with which one sequence can run to its end, with the block to spare.
+    public static func keyValueBytes(
+        model: DecoderDescription, forSequenceOf tokens: Int, tokensPerStep: Int
+    ) throws(ExecutorError) -> Int {
+        let shape = try DeviceShape(model)
+        let groups = model.kvGroups
+        let blockBytes = blockTokens * shape.keyValueBytesPerToken(layers: groups.first?.layers.count ?? 0)
+        let blocks = groups.reduce(1) {
+            $0 + $1.blocks(forSequenceOf: tokens, tokensPerStep: tokensPerStep, blockSize: blockTokens)
+        }
+        return blocks * blockBytes
+    }
+
     /// Refuses a plan that does not fit.
     public func check(freeBytes: Int) throws(ExecutorError) {
         guard totalBytes > freeBytes else { return }

@@ -1,7 +1,7 @@
 // Tandem — Apache-2.0
 
 public import CUDADriver
-import CUDAKernels
+public import CUDAKernels
 
 /// A GPU made ready: its context, one stream, and all kernels loaded. Belongs to one thread at a time, in which the
 /// context is current.
@@ -50,7 +50,7 @@ public final class GPUSession {
     }
 
     /// Puts a kernel into the stream; one without work is left out.
-    func launch(_ launch: KernelLaunch) throws(CUDAError) {
+    public func launch(_ launch: KernelLaunch) throws(CUDAError) {
         guard !launch.isEmpty else { return }
         try launch.start(functions[launch.kernel.index], on: stream)
     }

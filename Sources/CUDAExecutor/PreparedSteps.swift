@@ -314,9 +314,10 @@ final class PreparedSteps {
         } catch {
             throw ExecutorError(error, sharesContext: session.device.usesMPS)
         }
-        turns[index].batch.collect(
-            turns[index].outputs.outputs(at: UnsafeRawPointer(turns[index].output.memory.bytes.baseAddress!)),
-            sums: &sums, into: &result)
+        if let base = turns[index].output.memory.bytes.baseAddress {
+            turns[index].batch.collect(
+                turns[index].outputs.outputs(at: UnsafeRawPointer(base)), sums: &sums, into: &result)
+        }
         collected += 1
         inFlight.removeFirst()
     }
@@ -328,6 +329,17 @@ final class PreparedSteps {
         } else if options.profileInterval == 0 {
             profile.steps &+= 1
             profile.rest &+= UInt64(max(0, try turns[index].done.seconds(since: turns[index].begin)) * 1e9)
+        }
+    }
+
+    func fillCache(seed: UInt64) throws(ExecutorError) {
+        let count = plan.layersPerGroup * buffers.layerStride
+        do throws(CUDAError) {
+            try session.launch(.fillRandom(buffers.keys, count: count, seed: seed, scale: 1))
+            try session.launch(.fillRandom(buffers.values, count: count, seed: seed &+ 1, scale: 1))
+            try session.stream.synchronize()
+        } catch {
+            throw ExecutorError(error, sharesContext: session.device.usesMPS)
         }
     }
 

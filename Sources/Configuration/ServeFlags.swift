@@ -37,6 +37,8 @@ public struct ServeFlags: ParsableArguments {
             "api-key": server.apiKey, "shutdown-timeout": server.shutdownTimeout, "engines": engines.engines,
             "threads": engines.threads, "device": engines.device,
             "simulated-model": engines.simulatedModel, "cpu-compute": engines.cpuCompute,
+            "gpu-memory-fraction": engines.gpuMemoryFraction,
+            "deterministic": engines.deterministic ? "true" : nil,
             "mps": engines.mps, "mps-directory": engines.mpsDirectory,
             "fault-port": engines.faultPort ? "true" : nil, "mps-time-scale": engines.mpsTimeScale,
             "async-scheduling": engines.asyncScheduling.map { "\($0)" },
@@ -116,7 +118,7 @@ struct EngineFlags: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "auto, cpu, or simulated:NAME, a GPU that is simulated (h100, h200, a100, b200, l40s, l4) and whose tokens mean nothing. (default: auto)",
+            "auto, cpu, cuda:INDEX, cuda:UUID, or simulated:NAME, a GPU that is simulated (h100, h200, a100, b200, l40s, l4) and whose tokens mean nothing. (default: auto)",
             valueName: "device"))
     var device: String?
 
@@ -126,8 +128,16 @@ struct EngineFlags: ParsableArguments {
             valueName: "name"))
     var simulatedModel: String?
 
-    @Option(help: ArgumentHelp("Number format: auto, f32, bf16 or int8. (default: auto)", valueName: "format"))
+    @Option(
+        help: ArgumentHelp("Number format on a CPU: auto, f32, bf16 or int8. (default: auto)", valueName: "format"))
     var cpuCompute: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Part of a GPU's memory that the engines take together. (default: 0.9)", valueName: "share"))
+    var gpuMemoryFraction: String?
+
+    @Flag(help: "On a GPU: the same bits for a request in any company; slower.") var deterministic = false
 
     @Option(
         help: ArgumentHelp("Sharing of an NVIDIA GPU: auto, on, off or external. (default: auto)", valueName: "mode"))

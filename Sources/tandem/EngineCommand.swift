@@ -75,7 +75,11 @@ struct EngineCommand: ParsableCommand {
                 socket: simulatedDevice, timedModel: try simulatedModel.map { try SimulatedGPU.model(named: $0) })
         }
         if let gpu {
-            var device = EngineGPU(selector: gpu, environment: Process.environment())
+            let environment = Process.environment()
+            // As a client of our MPS daemon the engine sees that one GPU, whatever its index is elsewhere.
+            let sees = environment["CUDA_VISIBLE_DEVICES"] ?? ""
+            let isAlone = environment["CUDA_MPS_PIPE_DIRECTORY"] != nil && sees.hasPrefix("GPU-") && !sees.contains(",")
+            var device = EngineGPU(selector: isAlone ? "0" : gpu, environment: environment)
             device.isDeterministic = deterministic
             device.engines = gpuEngines
             device.memoryFraction = gpuMemoryFraction

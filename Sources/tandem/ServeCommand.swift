@@ -17,6 +17,7 @@ struct ServeCommand: ParsableCommand {
               tandem serve ./model.gguf --engines 4 --threads 2 --port 8080
               tandem serve ./Qwen2.5-0.5B-Instruct --threads 1
               tandem serve Qwen/Qwen2.5-0.5B-Instruct
+              tandem serve Qwen/Qwen2.5-0.5B-Instruct --device cuda:0 --engines 2
               tandem serve Qwen/Qwen2.5-0.5B-Instruct --engine vllm --device cuda:0
 
             A model of a Hugging Face hub (ORG/NAME, ORG/NAME:Q4_K_M) is fetched once; see tandem pull --help.
@@ -31,7 +32,8 @@ struct ServeCommand: ParsableCommand {
     func run() throws {
         let startedAt = ContinuousClock.now
         let environment = Process.environment()
-        let settings = try flags.configuration(environment: environment)
+        var settings = try flags.configuration(environment: environment)
+        settings.device = ServeDevice.chosen(settings, environment: environment)
         throw ExitCode(try Supervisor.run(try configuration(settings, environment, startedAt)))
     }
 
@@ -57,14 +59,20 @@ struct ServeCommand: ParsableCommand {
             models.map { ($0.settings, $0.names) } + external.map { ($0.settings, [$0.name]) })
         // The memory of the simulated GPU is divided, and that of this machine only looked at.
         let simulated = try settings.simulatedGPU.map { try ServeSimulatedMemory(models, gpu: $0, settings) }
-        let memory = models.isEmpty || simulated != nil ? nil : try ServeMemory(models)
+        var usesGPU = false
+        if case .cuda = settings.device { usesGPU = true }
+        // Engines on a GPU divide its memory among themselves: the supervisor does not open it.
+        let memory = models.isEmpty || simulated != nil || usesGPU ? nil : try ServeMemory(models)
         let common = ["--log-level", settings.logLevel.rawValue]
-        let caches = simulated?.keyValueBytes ?? memory?.plan.models.map(\.keyValueBytes) ?? []
+        let caches =
+            simulated?.keyValueBytes ?? memory?.plan.models.map(\.keyValueBytes)
+            ?? models.map { $0.settings.keyValueBytes ?? 0 }
         var own = zip(models, caches).enumerated().map { index, pair in
             SupervisedModel(
                 name: pair.0.names[0],
                 engineArguments: pair.0.engineArguments(
                     keyValueBytes: pair.1, simulatedModel: settings.simulatedModel) + common
+                    + settings.gpuArguments
                     + Self.stalls(settings.hostStalls),
                 engines: pair.0.settings.engines, threads: pair.0.settings.threads,
                 plannedBytes: memory?.plan.models[index].ownBytes)
