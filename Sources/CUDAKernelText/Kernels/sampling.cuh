@@ -193,7 +193,7 @@ KERNEL(ROW_THREADS, 1) sample_rows(const float *logits, int stride, int vocabula
     SHARED(Selection, selections, [1]);
     SHARED(Candidates, candidates, [1]);
     Selection &selection = selections[0];
-    const SampleRow request = rows[blockIdx.x];
+    const SampleRow &request = rows[blockIdx.x];
     if (request.row < 0) return;
     const float *row = logits + (u64)request.row * stride;
     const u32 *mask = request.maskOffset >= 0 ? masks + request.maskOffset : (const u32 *)0;
