@@ -98,6 +98,7 @@ extension ServerTLS.Identity {
                         + "certificate has to stand before those of its authorities")
             }
             fingerprints = [chainFile.fingerprint, keyFile.fingerprint]
+            // Of all: one that has expired spoils the rest.
             notValidAfter = chain.map { Int($0.notValidAfter) }.min() ?? 0
             let notValidBefore = chain.map { Int($0.notValidBefore) }.max() ?? 0
             warnings = []

@@ -20,6 +20,10 @@
             if symbols.contains(where: { $0.contains("ALERT") && ($0.contains("CERTIFICATE") || $0.contains("_CA")) }) {
                 return .distrusted
             }
+            // OpenSSL's clients say so before they encrypt, in a record that is too short to be encrypted.
+            if symbols.first == "BAD_PACKET_LENGTH" {
+                return .distrusted
+            }
             return symbols.isEmpty || isEnd(error) ? .incomplete : .failed
         }
 
