@@ -8,7 +8,7 @@ struct SupervisorFacts {
     var pid: Int32
     var host: String
     var port: UInt16
-    var isSecure: Bool
+    var isSecure = false
     var runDirectory: String
     /// CPU numbers of each engine.
     var cores: [[Int32]]

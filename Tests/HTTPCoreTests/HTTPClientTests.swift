@@ -38,7 +38,7 @@ private final class Ending: ChannelInboundHandler, Sendable {
         context.writeAndFlush(wrapOutboundOut(answer)).assumeIsolated().whenSuccess {
             if self.isReset {
                 let linger = linger(l_onoff: 1, l_linger: 0)
-                try? channel.syncOptions?.setOption(.socketOption(.so_linger), value: linger)
+                _ = (channel as? any SocketOptionProvider)?.setSoLinger(linger)
             }
             channel.close(promise: nil)
         }

@@ -22,8 +22,12 @@ import Testing
             try Data("abcd".utf8).write(to: URL(fileURLWithPath: path))
             #expect(file.fingerprint != TLSFile.Fingerprint(of: path))
         }
-        try withFile("abc", mode: 0o640) { #expect(try !TLSFile(path: $0).isOpenToOthers) }
-        try withFile("abc", mode: 0o644) { #expect(try TLSFile(path: $0).isOpenToOthers) }
+        for (mode, isOpen) in [(0o640, false), (0o644, true), (0o602, true)] {
+            try withFile("abc", mode: mode) { path in
+                let file = try TLSFile(path: path)
+                #expect(file.isOpenToOthers == isOpen)
+            }
+        }
     }
 
     @Test func whatIsNoFileIsNamed() {
