@@ -41,7 +41,7 @@ async def serve(reader, writer):
             length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
             await reader.readexactly(int(length.split(b":")[1]))
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-            while not reader.at_eof():
+            while not reader.at_eof() and not writer.is_closing():
                 writer.write(CHUNK)
                 await asyncio.sleep(PERIOD)
     except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):

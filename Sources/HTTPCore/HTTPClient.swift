@@ -96,7 +96,8 @@ public final class HTTPClient {
                 return self.connected(result, for: exchange)
             }
             ClientTLS.agree(on: channel, until: deadline) { error in
-                self.connected(error.map(Result.failure) ?? result, for: exchange)
+                let failure = error.map { TLSError(reason: ClientTLS.text(of: $0)) }
+                self.connected(failure.map(Result.failure) ?? result, for: exchange)
             }
         }
     }
@@ -118,8 +119,7 @@ public final class HTTPClient {
     }
 
     private func failed(_ error: any Error, _ exchange: HTTPClientExchange) {
-        let reason = endpoint.isSecure ? ClientTLS.text(of: error) : "\(error)"
-        exchange.fail(HTTPClientError(kind: .unreachable, message: "cannot connect to \(endpoint): \(reason)"))
+        exchange.fail(HTTPClientError(kind: .unreachable, message: "cannot connect to \(endpoint): \(error)"))
     }
 
     /// A connection has nothing to do.

@@ -491,6 +491,9 @@ class UpstreamTests(unittest.TestCase):
         self.assert_refused("certificate is for another name", by_name, f"https://127.0.0.1:{by_name.port}")
         self.assert_refused("no authority that is trusted", SecureEngine(stranger.local()))
         self.assert_refused("has expired", SecureEngine(authority.local(days=-1)))
+        gone = SecureEngine()
+        gone.vanish()
+        self.assert_refused("refused", gone)
         plain = PlainServer()
         self.assert_refused("does not speak TLS", plain, f"https://localhost:{plain.port}")
 
