@@ -147,10 +147,13 @@ DEVICE void attention_prefill(unsigned char *memory, const u16 *__restrict__ qkv
                         sum[p][h] += value;
                     }
             }
-            UNROLL
-            for (int i = 0; i < dimension / 8; i++) {
-                output[p][i][0] *= factor[0], output[p][i][1] *= factor[0];
-                output[p][i][2] *= factor[1], output[p][i][3] *= factor[1];
+            // Behind the first tiles the largest score seldom changes.
+            if (ballot(factor[0] != 1.f || factor[1] != 1.f)) {
+                UNROLL
+                for (int i = 0; i < dimension / 8; i++) {
+                    output[p][i][0] *= factor[0], output[p][i][1] *= factor[0];
+                    output[p][i][2] *= factor[1], output[p][i][3] *= factor[1];
+                }
             }
         }
         UNROLL
