@@ -40,7 +40,7 @@ public final class MatrixLibrary: Sendable {
         } catch {
             throw CUDAError(
                 kind: .missing, call: "libcublasLt.so.\(driver.version.major)",
-                detail: error.fileExists
+                detail: error.fileExists || candidates.count == 1
                     ? "\(error.path) cannot be opened: \(error.reason)" : "cuBLASLt is not here",
                 remedy: "pip install 'nvidia-cublas<\(driver.version.major + 1)' or install the CUDA toolkit; "
                     + "TANDEM_CUBLASLT names the file; without it, --deterministic uses kernels of our own")

@@ -67,7 +67,7 @@ struct CUDADiagnosisTests {
     ]
 
     @Test("What is wrong is said once, with its fix", arguments: cases)
-    func cases(_ check: String, _ level: Finding.Level, _ adjust: @Sendable (inout CUDAFacts) -> Void) {
+    func isSaid(_ check: String, _ level: Finding.Level, _ adjust: @Sendable (inout CUDAFacts) -> Void) {
         let findings = Self.findings(.facts(Self.facts(adjust)))
         let wrong = findings.filter { $0.level != .ok }
         #expect(wrong.map(\.check) == [check])
