@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "faults.hpp"
 #include "sites.hpp"
 
 namespace emulator {
@@ -29,6 +30,7 @@ Block::~Block() {
 }
 
 bool Block::run(const Launch &launch) {
+    catchFaults();
     launch_ = &launch;
     hasFailed_ = false;
     fault_.clear();
@@ -88,6 +90,7 @@ bool Block::runOne() {
     current_ = nullptr;
     if (hasFailed_) return false;
     if (isMemoryIntact()) return true;
+    hasFailed_ = true;
     fault_ = "the kernel wrote behind its dynamic shared memory" + place();
     return false;
 }

@@ -67,6 +67,9 @@ public:
     /// Runs all blocks of a grid; false after a fault.
     bool run(const Launch &launch);
 
+    /// Whether a thread of the block is what runs now.
+    bool isRunning() const { return current_ != nullptr; }
+
     const std::string &message() const { return fault_; }
     void setMessage(std::string message) { fault_ = std::move(message); }
 

@@ -111,9 +111,19 @@ DEVICE void store_floats(float *address, float4 value) {
     memcpy(address, &value, 16);
 }
 
+// Places in dynamic memory are offsets from its start.
+DEVICE u32 shared_address(const void *pointer) {
+    return (u32)((const unsigned char *)pointer - (const unsigned char *)::emulator::block.dynamicShared());
+}
+DEVICE unsigned char *shared_place(u32 address) {
+    if (address & 15) ::emulator::block.fail("a 16-byte access to shared memory is not aligned");
+    if (address + 16 > ::emulator::block.launch().sharedBytes)
+        ::emulator::block.fail("an access beyond the block's dynamic shared memory");
+    return static_cast<unsigned char *>(::emulator::block.dynamicShared()) + address;
+}
 // Copies land when their group is waited for; until then their places are poisoned.
-DEVICE void copy16_async(void *destination, const void *source, bool exists) {
-    require_alignment(destination);
+DEVICE void copy16_async(u32 address, const void *source, bool exists) {
+    unsigned char *destination = shared_place(address);
     require_alignment(source);
     memset(destination, 0xff, 16);
     ::emulator::block.thread().openCopies.push_back({destination, source, exists});
@@ -164,11 +174,7 @@ DEVICE void multiply_add(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) { 
 #define transpose8x8(value)                                                            \
     (::emulator::block.isDisturbed(EMULATOR_SITE("transposition")) ? (value) \
                                                                    : ::emulator::transpose8x8(value))
-DEVICE void load_matrices(u32 (&result)[4], const void *row) {
-    require_alignment(row);
-    ::emulator::loadMatrices<false>(result, row);
-}
-DEVICE void load_matrices_transposed(u32 (&result)[4], const void *row) {
-    require_alignment(row);
-    ::emulator::loadMatrices<true>(result, row);
+DEVICE void load_matrices(u32 (&result)[4], u32 row) { ::emulator::loadMatrices<false>(result, shared_place(row)); }
+DEVICE void load_matrices_transposed(u32 (&result)[4], u32 row) {
+    ::emulator::loadMatrices<true>(result, shared_place(row));
 }

@@ -47,6 +47,12 @@ extension KernelChecks {
         Case(
             counts: (0..<300).map { entry(Int32($0 + 600), 0) }, capacity: 301, presence: 1.5, sampled: 5,
             countsAfter: (0..<300).map { entry(Int32($0 + 600), 0) } + [entry(5, 1)]),
+        // The same tokens in all lists, far apart, so that different warps change them; one of them is chosen.
+        Case(
+            banned: (0..<100).map { Int32(99 - $0) },
+            biases: (0..<200).map { TokenBiasEntry(token: Int32($0), bias: 1) },
+            counts: (0..<200).map { entry(Int32(199 - $0), 1) }, capacity: 201, repetition: 1.5, frequency: 0.5,
+            sampled: 19, countsAfter: (0..<200).map { entry(Int32(199 - $0), $0 == 180 ? 2 : 1) }),
     ]
 
     private static func checkAdjustments(_ run: CheckRun) throws {

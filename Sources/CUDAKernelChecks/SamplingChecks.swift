@@ -16,6 +16,10 @@ extension KernelChecks {
             (5003, SampleRow(row: 0, slot: 0, position: 0, temperature: 1.1, minP: 0.05)),
             (5003, SampleRow(row: 0, slot: 0, position: 0, temperature: 0.9, topK: 50, topP: 0.8, minP: 0.02)),
             (101, SampleRow(row: 0, slot: 0, position: 0, temperature: 2, topK: 200, topP: 0.999)),
+            // More tokens pass than are collected.
+            (5003, SampleRow(row: 0, slot: 0, position: 0, temperature: 20, topP: 0.9)),
+            (5003, SampleRow(row: 0, slot: 0, position: 0, temperature: 9, topK: 4000, topP: 0.95, minP: 0.01)),
+            (5003, SampleRow(row: 0, slot: 0, position: 0, temperature: 1, topK: 5000, minP: 1e-7)),
             (151_936, SampleRow(row: 0, slot: 0, position: 0, temperature: 1, topP: 0.95)),
             (262_208, SampleRow(row: 0, slot: 0, position: 0, temperature: 1.5)),
             // Far from 1 both ways: the largest logit alone, and nearly all alike.
@@ -177,6 +181,8 @@ extension KernelChecks {
         var logits = random.normals(rowCount * stride, scale: 2.5)
         for row in 0..<rowCount {
             for place in vocabulary..<stride { logits[row * stride + place] = 1e9 }
+            // What is no number takes no part.
+            for place in [3, 40, vocabulary - 1] { logits[row * stride + place] = .nan }
         }
         let requests = (0..<draws).map { draw in
             var request = sampling
@@ -213,9 +219,11 @@ private struct DrawReference {
     private var next: Int?
 
     init(logits: [Float], sampling: SampleRow) {
-        let largest = logits.max() ?? 0
+        let largest = logits.filter { !$0.isNaN }.max() ?? 0
         let weights = logits.map { exp((Double($0) - Double(largest)) / Double(sampling.temperature)) }
-        let order = logits.indices.sorted { weights[$0] != weights[$1] ? weights[$0] > weights[$1] : $0 < $1 }
+        let order = logits.indices.filter { !logits[$0].isNaN }.sorted {
+            weights[$0] != weights[$1] ? weights[$0] > weights[$1] : $0 < $1
+        }
         var kept = order.count
         if sampling.topK > 0 { kept = min(kept, Int(sampling.topK)) }
         if sampling.topP < 1 {

@@ -61,3 +61,24 @@ DEVICE u64 mix(u64 word) {
     word = (word ^ (word >> 27)) * 0x94D049BB133111EBull;
     return word ^ (word >> 31);
 }
+
+// MARK: Tiles of bfloat16 in shared memory. A row has `rowBytes` bytes, a multiple of 128; its 16-byte pieces lie where
+// SWIZZLE says.
+
+// Byte of a piece from the tile's start.
+#define TILE_PLACE(rowBytes, row, piece) ((row) * (rowBytes) + SWIZZLE(row, piece) * 16)
+
+// Where a lane reads its row of four 8x8 matrices that make 16 rows and the 32 bytes from byte 32 k on: the result, in
+// which ^ (32 k) takes the step along the row and + (16 rowBytes) the one to the next rows. `rowOf8` and `half` say which
+// of the matrices' rows and which half of the 32 bytes the lane names.
+DEVICE u32 matrix_place(int rowBytes, int rowOf8, int row, int half) { return row * rowBytes + ((half ^ rowOf8) << 4); }
+// Matrices in the order of a left operand: rows 0-7, rows 8-15, then the same of the second 16 bytes.
+DEVICE u32 left_place(int rowBytes) {
+    const int lane = lane_index();
+    return matrix_place(rowBytes, lane & 7, lane & 15, lane >> 4);
+}
+// In the order of two right operands: both halves of rows 0-7, then of rows 8-15.
+DEVICE u32 right_place(int rowBytes) {
+    const int lane = lane_index();
+    return matrix_place(rowBytes, lane & 7, (lane & 7) + (lane >> 4 << 3), lane >> 3 & 1);
+}

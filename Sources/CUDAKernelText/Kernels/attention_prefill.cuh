@@ -13,15 +13,17 @@ DEVICE void attention_prefill(unsigned char *memory, const u16 *__restrict__ qkv
                               const int *__restrict__ rowCounts, const int *__restrict__ rowSlots,
                               const int *__restrict__ rowPositions, u16 *__restrict__ out, int outStride,
                               int queryHeads, int keyHeads, float scale, int window) {
-    constexpr int tileSize = pieces * 64, chunks = dimension / 8, keyElements = keyTile * dimension;
+    constexpr int tileSize = pieces * 64, chunks = dimension / 8, rowBytes = dimension * 2;
+    constexpr int keyBytes = keyTile * rowBytes;
     const int lane = lane_index(), warp = warp_index(), group = lane >> 2, quad = lane & 3;
-    const int row = tileRows[blockIdx.x], tileStart = tileStarts[blockIdx.x], keyHead = blockIdx.y;
-    const int heads = queryHeads / keyHeads, firstToken = rowTokens[row], past = rowPositions[row];
+    // Later tiles of a chunk see more keys; they start first, so that the short ones fill the end.
+    const int tile = gridDim.x - 1 - blockIdx.x;
+    const int row = tileRows[tile], tileStart = tileStarts[tile], keyHead = blockIdx.y;
+    const int heads = queryHeads / keyHeads, past = rowPositions[row];
     const int rowCount = rowCounts[row] * heads;
-    const int *table = tables + (u64)rowSlots[row] * tableStride;
     const float logScale = scale * 1.44269504f;
-    u16 *queryTile = (u16 *)memory, *keyTiles = queryTile + tileSize * dimension;
-    u16 *valueTiles = keyTiles + 2 * keyElements;
+    const u32 queryTile = shared_address(memory), keyTiles = queryTile + tileSize * rowBytes;
+    const u32 valueTiles = keyTiles + 2 * keyBytes;
 
     const int lastRow = smaller(tileStart + tileSize, rowCount) - 1;
     const int end = past + lastRow / heads + 1;
@@ -29,43 +31,46 @@ DEVICE void attention_prefill(unsigned char *memory, const u16 *__restrict__ qkv
     const int firstSeen = window > 0 ? larger(0, past + tileStart / heads - window + 1) : 0;
     const int begin = firstSeen / keyTile * keyTile;
 
-    for (int i = threadIdx.x; i < tileSize * chunks; i += 128) {
-        const int r = i / chunks, c = i % chunks, index = smaller(tileStart + r, rowCount - 1);
-        const u16 *source = qkv + (u64)(firstToken + index / heads) * qkvStride +
-                            (u64)(keyHead * heads + index % heads) * dimension + c * 8;
-        copy16_async(queryTile + r * dimension + SWIZZLE(r, c) * 8, source, tileStart + r < rowCount);
+    {
+        const u16 *queries = qkv + (u64)rowTokens[row] * qkvStride + keyHead * heads * dimension;
+        for (int i = threadIdx.x; i < tileSize * chunks; i += 128) {
+            const int r = i / chunks, c = i % chunks, index = smaller(tileStart + r, rowCount - 1);
+            const u16 *source = queries + (u64)(index / heads) * qkvStride + index % heads * dimension + c * 8;
+            copy16_async(queryTile + TILE_PLACE(rowBytes, r, c), source, tileStart + r < rowCount);
+        }
     }
+    // A thread copies the same piece of every so manieth row.
+    constexpr int rowStep = 128 / chunks;
+    const int copyRow = threadIdx.x / chunks, copyPiece = threadIdx.x % chunks;
+    const int *table = tables + (u64)rowSlots[row] * tableStride;
+    const u64 headOffset = (u64)keyHead * 16 * dimension + copyPiece * 8;
+    const u32 blockSize = keyHeads * 16 * dimension;
     auto load = [&](int firstKey, int turn) {
-        for (int i = threadIdx.x; i < keyTile * chunks; i += 128) {
-            const int r = i / chunks, c = i % chunks;
+        UNROLL
+        for (int i = 0; i < keyTile / rowStep; i++) {
+            const int r = copyRow + i * rowStep;
             const bool exists = firstKey + r >= firstSeen && firstKey + r < end;
             const int token = exists ? firstKey + r : end - 1;
-            const u64 source =
-                (((u64)table[token >> 4] * keyHeads + keyHead) * 16 + (token & 15)) * dimension + c * 8;
-            const int place = turn * keyElements + r * dimension + SWIZZLE(r, c) * 8;
+            const u64 source = (u64)(u32)table[token >> 4] * blockSize + (headOffset + (token & 15) * dimension);
+            const u32 place = turn * keyBytes + TILE_PLACE(rowBytes, r, copyPiece);
             copy16_async(keyTiles + place, keys + source, exists);
             copy16_async(valueTiles + place, values + source, exists);
         }
     };
-    // Position in the sequence of each row that this lane holds; rows beyond the last see what the last sees.
-    int position[pieces][2];
     float maximum[pieces][2], sum[pieces][2], output[pieces][dimension / 8][4];
     UNROLL
     for (int p = 0; p < pieces; p++) {
-        UNROLL
-        for (int h = 0; h < 2; h++) {
-            const int index = tileStart + (warp * pieces + p) * 16 + group + h * 8;
-            position[p][h] = past + smaller(index, rowCount - 1) / heads;
-            maximum[p][h] = NEGATIVE_INFINITY, sum[p][h] = 0.f;
-        }
+        maximum[p][0] = maximum[p][1] = NEGATIVE_INFINITY, sum[p][0] = sum[p][1] = 0.f;
         UNROLL
         for (int i = 0; i < dimension / 8; i++)
             output[p][i][0] = output[p][i][1] = output[p][i][2] = output[p][i][3] = 0.f;
     }
-    // Positions between which all keys of a tile are seen by all rows of the warp.
+    // Positions of the warp's first and last row: keys up to the first are seen by all.
     const int warpStart = tileStart + warp * pieces * 16;
     const int earliest = past + smaller(warpStart, rowCount - 1) / heads;
     const int latest = past + smaller(warpStart + pieces * 16 - 1, rowCount - 1) / heads;
+    const u32 leftPlace = left_place(rowBytes), rightPlace = right_place(rowBytes);
+    const u32 warpQueries = queryTile + warp * pieces * 16 * rowBytes;
 
     load(begin, 0);
     commit_copies();
@@ -75,7 +80,6 @@ DEVICE void attention_prefill(unsigned char *memory, const u16 *__restrict__ qkv
         commit_copies();
         WAIT_FOR_COPIES(1);
         BARRIER();
-        const u16 *tileKeys = keyTiles + turn * keyElements, *tileValues = valueTiles + turn * keyElements;
         float score[pieces][keyTile / 8][4];
         UNROLL
         for (int p = 0; p < pieces; p++)
@@ -85,16 +89,14 @@ DEVICE void attention_prefill(unsigned char *memory, const u16 *__restrict__ qkv
         UNROLL
         for (int k = 0; k < dimension / 16; k++) {
             u32 query[pieces][4];
+            const u32 queryPlace = warpQueries + (leftPlace ^ (32 * k));
+            const u32 keyPlace = keyTiles + turn * keyBytes + (rightPlace ^ (32 * k));
             UNROLL
-            for (int p = 0; p < pieces; p++) {
-                const int r = (warp * pieces + p) * 16 + (lane & 15), c = k * 2 + (lane >> 4);
-                load_matrices(query[p], queryTile + r * dimension + SWIZZLE(r, c) * 8);
-            }
+            for (int p = 0; p < pieces; p++) load_matrices(query[p], queryPlace + p * 16 * rowBytes);
             UNROLL
             for (int j = 0; j < keyTile / 16; j++) {
-                const int r = j * 16 + (lane & 7) + ((lane >> 4) << 3), c = k * 2 + ((lane >> 3) & 1);
                 u32 key[4];
-                load_matrices(key, tileKeys + r * dimension + SWIZZLE(r, c) * 8);
+                load_matrices(key, keyPlace + j * 16 * rowBytes);
                 const u32 low[2] = {key[0], key[1]}, high[2] = {key[2], key[3]};
                 UNROLL
                 for (int p = 0; p < pieces; p++) {
@@ -103,43 +105,55 @@ DEVICE void attention_prefill(unsigned char *memory, const u16 *__restrict__ qkv
                 }
             }
         }
-        const bool seesAll =
-            firstKey + keyTile - 1 <= earliest && (window <= 0 || firstKey > latest - window);
+        if (firstKey + keyTile - 1 > earliest || (window > 0 && firstKey <= latest - window)) {
+            UNROLL
+            for (int p = 0; p < pieces; p++)
+                UNROLL
+                for (int h = 0; h < 2; h++) {
+                    // Rows beyond the last see what the last sees.
+                    const int position = past + smaller(warpStart + p * 16 + group + h * 8, rowCount - 1) / heads;
+                    const int first = window > 0 ? position - window + 1 : 0;
+                    UNROLL
+                    for (int j = 0; j < keyTile / 8; j++)
+                        UNROLL
+                        for (int i = 0; i < 2; i++) {
+                            const int token = firstKey + j * 8 + quad * 2 + i;
+                            if (token > position || token < first) score[p][j][h * 2 + i] = NEGATIVE_INFINITY;
+                        }
+                }
+        }
         UNROLL
         for (int p = 0; p < pieces; p++) {
-            float largest[2] = {maximum[p][0], maximum[p][1]}, factor[2];
-            UNROLL
-            for (int j = 0; j < keyTile / 8; j++)
-                UNROLL
-                for (int i = 0; i < 4; i++) {
-                    const int token = firstKey + j * 8 + quad * 2 + (i & 1), h = i >> 1;
-                    const bool isSeen = seesAll || (token <= position[p][h] &&
-                                                    (window <= 0 || token > position[p][h] - window));
-                    score[p][j][i] = isSeen ? score[p][j][i] : NEGATIVE_INFINITY;
-                    largest[h] = larger(largest[h], score[p][j][i]);
-                }
+            float factor[2];
             UNROLL
             for (int h = 0; h < 2; h++) {
-                largest[h] = larger(largest[h], shuffle_xor(largest[h], 1));
-                largest[h] = larger(largest[h], shuffle_xor(largest[h], 2));
-                factor[h] =
-                    maximum[p][h] == NEGATIVE_INFINITY ? 0.f : exp2_fast((maximum[p][h] - largest[h]) * logScale);
-                maximum[p][h] = largest[h];
-                sum[p][h] *= factor[h];
-                // Rows that see nothing yet must not subtract infinity from itself.
-                largest[h] = largest[h] == NEGATIVE_INFINITY ? 0.f : largest[h] * logScale;
-            }
-            UNROLL
-            for (int j = 0; j < keyTile / 8; j++)
+                float largest = maximum[p][h];
                 UNROLL
-                for (int i = 0; i < 4; i++) {
-                    score[p][j][i] = exp2_fast(score[p][j][i] * logScale - largest[i >> 1]);
-                    sum[p][i >> 1] += score[p][j][i];
+                for (int j = 0; j < keyTile / 8; j++)
+                    largest = larger(largest, larger(score[p][j][h * 2], score[p][j][h * 2 + 1]));
+                largest = larger(largest, shuffle_xor(largest, 1));
+                largest = larger(largest, shuffle_xor(largest, 2));
+                // Rows that see nothing yet must not subtract infinity from itself.
+                const float base = largest == NEGATIVE_INFINITY ? 0.f : largest * logScale;
+                factor[h] = exp2_fast(maximum[p][h] * logScale - base);
+                maximum[p][h] = largest;
+                sum[p][h] *= factor[h];
+                UNROLL
+                for (int j = 0; j < keyTile / 8; j++)
+                    UNROLL
+                    for (int i = 0; i < 2; i++) {
+                        float &value = score[p][j][h * 2 + i];
+                        value = exp2_fast(value * logScale - base);
+                        sum[p][h] += value;
+                    }
+            }
+            // Behind the first tiles the largest score seldom changes.
+            if (ballot(factor[0] != 1.f || factor[1] != 1.f)) {
+                UNROLL
+                for (int i = 0; i < dimension / 8; i++) {
+                    output[p][i][0] *= factor[0], output[p][i][1] *= factor[0];
+                    output[p][i][2] *= factor[1], output[p][i][3] *= factor[1];
                 }
-            UNROLL
-            for (int i = 0; i < dimension / 8; i++) {
-                output[p][i][0] *= factor[0], output[p][i][1] *= factor[0];
-                output[p][i][2] *= factor[1], output[p][i][3] *= factor[1];
             }
         }
         UNROLL
@@ -154,9 +168,9 @@ DEVICE void attention_prefill(unsigned char *memory, const u16 *__restrict__ qkv
             }
             UNROLL
             for (int d = 0; d < dimension / 16; d++) {
-                const int r = j * 16 + (lane & 15), c = d * 2 + (lane >> 4);
                 u32 value[4];
-                load_matrices_transposed(value, tileValues + r * dimension + SWIZZLE(r, c) * 8);
+                load_matrices_transposed(
+                    value, valueTiles + turn * keyBytes + j * 16 * rowBytes + (leftPlace ^ (32 * d)));
                 const u32 low[2] = {value[0], value[1]}, high[2] = {value[2], value[3]};
                 UNROLL
                 for (int p = 0; p < pieces; p++) {
@@ -168,16 +182,16 @@ DEVICE void attention_prefill(unsigned char *memory, const u16 *__restrict__ qkv
         // The next turn's copies go where this one's operands are.
         BARRIER();
     }
+    u16 *const results = out + (u64)rowTokens[row] * outStride + keyHead * heads * dimension;
     UNROLL
     for (int p = 0; p < pieces; p++)
         UNROLL
         for (int h = 0; h < 2; h++) {
             sum[p][h] += shuffle_xor(sum[p][h], 1);
             sum[p][h] += shuffle_xor(sum[p][h], 2);
-            const int index = tileStart + (warp * pieces + p) * 16 + group + h * 8;
+            const int index = warpStart + p * 16 + group + h * 8;
             if (index >= rowCount) continue;
-            u16 *place = out + (u64)(firstToken + index / heads) * outStride +
-                         (u64)(keyHead * heads + index % heads) * dimension;
+            u16 *place = results + (u64)(index / heads) * outStride + index % heads * dimension;
             const float inverse = sum[p][h] > 0.f ? 1.f / sum[p][h] : 0.f;
             UNROLL
             for (int i = 0; i < dimension / 8; i++)

@@ -62,12 +62,12 @@ DEVICE float4 load_floats(const float *address) { return *(const float4 *)addres
 DEVICE void store16(void *address, uint4 value) { *(uint4 *)address = value; }
 DEVICE void store_floats(float *address, float4 value) { *(float4 *)address = value; }
 
+// A place in the block's dynamic memory as a number of 32 bits, which takes fewer registers than a pointer.
 DEVICE u32 shared_address(const void *pointer) { return (u32)__cvta_generic_to_shared(pointer); }
 // Copies 16 bytes to the block's memory, or zeros it there. They are there after a wait and a barrier.
-DEVICE void copy16_async(void *destination, const void *source, bool exists) {
+DEVICE void copy16_async(u32 destination, const void *source, bool exists) {
     int bytes = exists ? 16 : 0;
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(destination)),
-                 "l"(source), "r"(bytes));
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(destination), "l"(source), "r"(bytes));
 }
 DEVICE void commit_copies() { asm volatile("cp.async.commit_group;"); }
 // Waits until at most `groups` of the thread's committed groups are under way.
@@ -103,15 +103,15 @@ DEVICE u32 transpose8x8(u32 value) {
     return result;
 }
 // Four 8x8 matrices from the block's memory; lane 8 i + r names row r of matrix i.
-DEVICE void load_matrices(u32 (&result)[4], const void *row) {
+DEVICE void load_matrices(u32 (&result)[4], u32 row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(result[0]), "=r"(result[1]), "=r"(result[2]), "=r"(result[3])
-                 : "r"(shared_address(row)));
+                 : "r"(row));
 }
-DEVICE void load_matrices_transposed(u32 (&result)[4], const void *row) {
+DEVICE void load_matrices_transposed(u32 (&result)[4], u32 row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(result[0]), "=r"(result[1]), "=r"(result[2]), "=r"(result[3])
-                 : "r"(shared_address(row)));
+                 : "r"(row));
 }
 
 #endif

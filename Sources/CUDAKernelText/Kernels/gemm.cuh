@@ -24,15 +24,15 @@ DEVICE void store_products(float *place, float first, float second, bool hasSeco
 template <typename Output>
 DEVICE void gemm(unsigned char *memory, const u16 *__restrict__ a, int aStride, const u16 *__restrict__ w,
                  const u16 *__restrict__ bias, Output *__restrict__ d, int dStride, int m, int n, int k) {
-    constexpr int tileElements = GEMM_TILE * GEMM_TILE, chunks = GEMM_TILE / 8;
+    constexpr int chunks = GEMM_TILE / 8, rowBytes = GEMM_TILE * 2, tileBytes = GEMM_TILE * rowBytes;
     const int lane = lane_index(), warp = warp_index(), group = lane >> 2, quad = lane & 3;
     const int firstRow = blockIdx.x * GEMM_TILE, firstColumn = blockIdx.y * GEMM_TILE;
     const int warpRow = (warp & 1) * 32, warpColumn = (warp >> 1) * 32;
-    u16 *aTiles = (u16 *)memory, *wTiles = aTiles + GEMM_TURNS * tileElements;
+    const u32 aTiles = shared_address(memory), wTiles = aTiles + GEMM_TURNS * tileBytes;
     auto load = [&](int firstK, int turn) {
         for (int i = threadIdx.x; i < GEMM_TILE * chunks; i += 128) {
             const int r = i / chunks, c = i % chunks, column = firstK + c * 8;
-            const int place = turn * tileElements + r * GEMM_TILE + SWIZZLE(r, c) * 8;
+            const u32 place = turn * tileBytes + TILE_PLACE(rowBytes, r, c);
             const bool hasColumn = column < k;
             const int safeColumn = hasColumn ? column : 0;
             const int aRow = smaller(firstRow + r, m - 1), wRow = smaller(firstColumn + r, n - 1);
@@ -46,6 +46,8 @@ DEVICE void gemm(unsigned char *memory, const u16 *__restrict__ a, int aStride, 
         UNROLL
         for (int j = 0; j < 4; j++) product[i][j][0] = product[i][j][1] = product[i][j][2] = product[i][j][3] = 0.f;
     const int steps = divide_up(k, GEMM_TILE);
+    const u32 leftPlace = warpRow * rowBytes + left_place(rowBytes);
+    const u32 rightPlace = warpColumn * rowBytes + right_place(rowBytes);
     UNROLL
     for (int turn = 0; turn < GEMM_TURNS - 1; turn++) {
         if (turn < steps) load(turn * GEMM_TILE, turn);
@@ -58,21 +60,14 @@ DEVICE void gemm(unsigned char *memory, const u16 *__restrict__ a, int aStride, 
         const int next = step + GEMM_TURNS - 1;
         if (next < steps) load(next * GEMM_TILE, next % GEMM_TURNS);
         commit_copies();
-        const u16 *aTile = aTiles + step % GEMM_TURNS * tileElements;
-        const u16 *wTile = wTiles + step % GEMM_TURNS * tileElements;
+        const u32 aTile = aTiles + step % GEMM_TURNS * tileBytes, wTile = wTiles + step % GEMM_TURNS * tileBytes;
         UNROLL
         for (int kStep = 0; kStep < GEMM_TILE / 16; kStep++) {
             u32 left[2][4], right[2][4];
             UNROLL
             for (int i = 0; i < 2; i++) {
-                const int r = warpRow + i * 16 + (lane & 15), c = kStep * 2 + (lane >> 4);
-                load_matrices(left[i], aTile + r * GEMM_TILE + SWIZZLE(r, c) * 8);
-            }
-            UNROLL
-            for (int j = 0; j < 2; j++) {
-                const int r = warpColumn + j * 16 + (lane & 7) + ((lane >> 4) << 3);
-                const int c = kStep * 2 + ((lane >> 3) & 1);
-                load_matrices(right[j], wTile + r * GEMM_TILE + SWIZZLE(r, c) * 8);
+                load_matrices(left[i], aTile + i * 16 * rowBytes + (leftPlace ^ (32 * kStep)));
+                load_matrices(right[i], wTile + i * 16 * rowBytes + (rightPlace ^ (32 * kStep)));
             }
             UNROLL
             for (int i = 0; i < 2; i++)

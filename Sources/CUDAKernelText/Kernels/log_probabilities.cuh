@@ -76,7 +76,7 @@ KERNEL(ROW_THREADS, 1) top_log_probabilities(const float *logits, int stride, in
             if (logit == logit) body(id, ordered_key(logit), (u64)0);
         });
     };
-    const Cut cut = select_cut(selection[0], (u32)larger(wanted, 1), 0, Cut{0, 0x7fffffff}, entries);
+    const Cut cut = select_cut<32>(selection[0], (u32)larger(wanted, 1), 0, Cut{0, 0x7fffffff}, entries);
     if (threadIdx.x == 0) count[0] = 0;
     BARRIER();
     entries([&](int id, u32 key, u64) {

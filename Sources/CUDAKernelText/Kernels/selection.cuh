@@ -15,7 +15,7 @@ struct Selection {
     // What the last scan found.
     int foundBin;
     u32 foundCount, countAbove;
-    u64 weightAbove, total;
+    u64 weightAbove;
 };
 
 // The last entry that is kept: those with a larger key, and of those with its key the ids up to `id`.
@@ -117,19 +117,45 @@ DEVICE void find_bin(Selection &selection, u32 countGoal, u64 weightGoal, u32 co
     BARRIER();
 }
 
-// Finds the last entry of the likeliest `countGoal`, or of those whose weights reach `weightGoal`. `Entries` calls a
-// body with (id, key, weight) for every entry that takes part. If all entries together do not reach the goal, or the
-// goal is reached by none, the cut is `otherwise`.
+// Among entries that start in order of id: the id at which the count or the weight is reached.
+//
+// `Entries` calls a body with (id, weight) for every entry that takes part; ids are below 2^20. Negative if the goal is
+// not reached.
 template <typename Entries>
+DEVICE int select_id(Selection &selection, u32 countGoal, u64 weightGoal, u32 countAbove, u64 weightAbove,
+                     Entries entries) {
+    u32 prefix = 0;
+    for (int shift = 10; shift >= 0; shift -= 10) {
+        clear_bins(selection);
+        entries([&](int id, u64 weight) {
+            // The lower ids are in the higher bins, which are scanned first.
+            const u32 reversed = 0xfffffu - (u32)id;
+            if (shift == 10 || reversed >> 10 == prefix) add_to_bin(selection, reversed >> shift & 1023, weight);
+        });
+        BARRIER();
+        find_bin(selection, countGoal, weightGoal, countAbove, weightAbove);
+        if (selection.foundBin < 0) return -1;
+        prefix = prefix << 10 | selection.foundBin;
+        countAbove = selection.countAbove, weightAbove = selection.weightAbove;
+        // Everybody has read what was found before it is cleared.
+        BARRIER();
+    }
+    return (int)(0xfffffu - prefix);
+}
+
+// Finds the last entry of the likeliest `countGoal`, or of those whose weights reach `weightGoal`. `Entries` calls a
+// body with (id, key, weight) for every entry that takes part; keys have `keyBits` bits. If all entries together do not
+// reach the goal, the cut is `otherwise`.
+template <int keyBits, typename Entries>
 DEVICE Cut select_cut(Selection &selection, u32 countGoal, u64 weightGoal, Cut otherwise, Entries entries) {
     u32 prefix = 0, countAbove = 0, equal = 0;
     u64 weightAbove = 0;
-    int remaining = 32;
+    int remaining = keyBits;
     while (remaining > 0) {
         const int bits = remaining >= 10 ? 10 : remaining, shift = remaining - bits;
         clear_bins(selection);
         entries([&](int, u32 key, u64 weight) {
-            if (remaining == 32 || key >> remaining == prefix)
+            if (remaining == keyBits || key >> remaining == prefix)
                 add_to_bin(selection, key >> shift & ((1u << bits) - 1), weight);
         });
         BARRIER();
@@ -143,22 +169,26 @@ DEVICE Cut select_cut(Selection &selection, u32 countGoal, u64 weightGoal, Cut o
     }
     Cut cut = {prefix, 0x7fffffff};
     if (equal <= 1) return cut;
-    // Entries with equal keys: the same over their ids, of which the lower ones are in the higher bins.
-    u32 idPrefix = 0;
-    for (int shift = 10; shift >= 0; shift -= 10) {
-        clear_bins(selection);
+    // Of entries with equal keys those with lower ids come first.
+    const int id = select_id(selection, countGoal, weightGoal, countAbove, weightAbove, [&](auto body) {
         entries([&](int id, u32 key, u64 weight) {
-            const u32 reversed = 0xfffffu - (u32)id;
-            if (key == prefix && (shift == 10 || reversed >> 10 == idPrefix))
-                add_to_bin(selection, reversed >> shift & 1023, weight);
+            if (key == prefix) body(id, weight);
         });
-        BARRIER();
-        find_bin(selection, countGoal, weightGoal, countAbove, weightAbove);
-        if (selection.foundBin < 0) return cut;
-        idPrefix = idPrefix << 10 | selection.foundBin;
-        countAbove = selection.countAbove, weightAbove = selection.weightAbove;
-        BARRIER();
-    }
-    cut.id = (int)(0xfffffu - idPrefix);
+    });
+    if (id >= 0) cut.id = id;
     return cut;
+}
+
+// Sum of the weights of entries, in every thread.
+template <typename Entries>
+DEVICE u64 total_weight(Selection &selection, Entries entries) {
+    u64 sum = 0;
+    entries([&](int, u32, u64 weight) { sum += weight; });
+    UNROLL
+    for (int distance = 16; distance > 0; distance >>= 1) sum += shuffle_xor(sum, distance);
+    if (lane_index() == 0) selection.warpWeights[warp_index()] = sum;
+    BARRIER();
+    u64 total = 0;
+    for (int warp = 0; warp < ROW_THREADS / 32; warp++) total += selection.warpWeights[warp];
+    return total;
 }
