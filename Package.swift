@@ -122,7 +122,7 @@ let rooms: [[Target]] = [
     room("LoadGenerator", ["EngineLink", "HTTPCore", "JSON", "Requests", "Tokenization"] + nio),
     room("Supervision", ["CTandemSystem", "Processes", "MPS", "EngineLink", "VirtualDevice"]),
     room("MPS", ["CTandemSystem", "Processes"]),
-    room("Diagnosis", ["MPS", "CTandemSystem"]),
+    room("Diagnosis", ["MPS", "CTandemSystem", "CUDADriver"]),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),
     room("ModelStore", ["JSON", "CTandemSystem", "Processes"]),
     cRoom("CUDAKernelText", exclude: ["Kernels"]),

@@ -52,7 +52,7 @@ public final class CUDADriver: Sendable {
         } catch {
             throw CUDAError(
                 kind: .missing, call: "libcuda.so.1",
-                detail: error.fileExists
+                detail: error.fileExists || candidates.count == 1
                     ? "\(error.path) cannot be opened: \(error.reason)" : "the NVIDIA driver is not here",
                 remedy: "install the driver, or start the container with --gpus all; --device cpu needs none")
         }

@@ -85,7 +85,7 @@ public final class KernelCompiler: Sendable {
             let needed = driver.map { "NVRTC \($0.version.major)" } ?? "NVRTC"
             throw CUDAError(
                 kind: .missing, call: "libnvrtc.so",
-                detail: error.fileExists
+                detail: error.fileExists || candidates.count == 1
                     ? "\(error.path) cannot be opened: \(error.reason)" : "the run-time compiler is not here",
                 remedy: "pip install 'nvidia-cuda-nvrtc\(driver.map { "<\($0.version.major + 1)" } ?? "")' or install "
                     + "the CUDA toolkit (\(needed)); TANDEM_NVRTC names the file, TANDEM_CUDA_CUBINS a folder of "

@@ -16,22 +16,7 @@ public final class MatrixLibrary: Sendable {
     ///
     /// - Throws: `missing` with where to get it; `outOfMemory`.
     public init(_ context: CUDAContext, environment: [String: String]) throws(CUDAError) {
-        let driver = context.driver
-        let library: DynamicLibrary
-        let candidates =
-            driver.isDouble && (environment["TANDEM_CUBLASLT"] ?? "").isEmpty
-            ? [driver.path]
-            : LibrarySearch(environment: environment).matrixCandidates(driverMajor: driver.version.major)
-        do throws(DynamicLibrary.OpeningFailure) {
-            library = try CUDADriver.firstLibrary(of: candidates)
-        } catch {
-            throw CUDAError(
-                kind: .missing, call: "libcublasLt.so.\(driver.version.major)",
-                detail: error.fileExists
-                    ? "\(error.path) cannot be opened: \(error.reason)" : "cuBLASLt is not here",
-                remedy: "pip install 'nvidia-cublas<\(driver.version.major + 1)' or install the CUDA toolkit; "
-                    + "TANDEM_CUBLASLT names the file; without it, --deterministic uses kernels of our own")
-        }
+        let library = try Self.open(environment: environment, driver: context.driver)
         functions = try MatrixFunctions(library)
         path = library.file(holding: "cublasLtMatmul")
         version = functions.version()
@@ -43,6 +28,24 @@ public final class MatrixLibrary: Sendable {
     }
 
     deinit { context.release { functions.destroy(handle) } }
+
+    static func open(environment: [String: String], driver: CUDADriver) throws(CUDAError) -> DynamicLibrary {
+        // The double multiplies for itself, unless a real library is named.
+        let candidates =
+            driver.isDouble && (environment["TANDEM_CUBLASLT"] ?? "").isEmpty
+            ? [driver.path]
+            : LibrarySearch(environment: environment).matrixCandidates(driverMajor: driver.version.major)
+        do throws(DynamicLibrary.OpeningFailure) {
+            return try CUDADriver.firstLibrary(of: candidates)
+        } catch {
+            throw CUDAError(
+                kind: .missing, call: "libcublasLt.so.\(driver.version.major)",
+                detail: error.fileExists || candidates.count == 1
+                    ? "\(error.path) cannot be opened: \(error.reason)" : "cuBLASLt is not here",
+                remedy: "pip install 'nvidia-cublas<\(driver.version.major + 1)' or install the CUDA toolkit; "
+                    + "TANDEM_CUBLASLT names the file; without it, --deterministic uses kernels of our own")
+        }
+    }
 
     func check(_ status: Status, _ call: @autoclosure () -> String, _ detail: @autoclosure () -> String = "")
         throws(CUDAError)
