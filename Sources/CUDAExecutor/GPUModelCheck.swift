@@ -18,6 +18,8 @@ public enum GPUModelCheck {
     struct Text: Equatable {
         var tokens: [TokenID] = []
         var logProbabilities: [Float] = []
+        /// Of the prompt's tokens, which are the same however they are computed.
+        var prompt: [Float] = []
     }
 
     /// A model of two layers with the features of a family, small enough for any GPU.
@@ -76,8 +78,11 @@ public enum GPUModelCheck {
                 let difference = abs(one.logProbabilities[index] - other.logProbabilities[index])
                 largest = difference.isNaN ? .infinity : max(largest, difference)
             }
-            // A first token that differs is no matter of rounding.
-            if one.tokens.first != other.tokens.first { largest = .infinity }
+            if one.prompt.count != other.prompt.count { largest = .infinity }
+            for (left, right) in zip(one.prompt, other.prompt) {
+                let difference = abs(left - right)
+                largest = difference.isNaN ? .infinity : max(largest, difference)
+            }
         }
         return largest
     }
@@ -115,6 +120,10 @@ public enum GPUModelCheck {
         return try generate(executor, plan: &plan, prompts: prompts, newTokens: newTokens, chunk: chunk)
     }
 
+    private static func promptToken(_ slot: Int, _ index: Int) -> TokenID {
+        TokenID((slot * 131 + index * 37) % 1003)
+    }
+
     private static func generate(
         _ executor: CUDAExecutor, plan: inout StepPlan, prompts: [Int], newTokens: Int, chunk: Int
     ) throws(ExecutorError) -> [Text] {
@@ -136,15 +145,21 @@ public enum GPUModelCheck {
                         output: RowOutput(sample: computed[slot] + count >= prompts[slot], logProbabilities: 0)))
                 for index in 0..<count {
                     plan.tokens.append(
-                        isPrompt ? TokenID((slot * 131 + (computed[slot] + index) * 37) % 1003) : 0)
+                        isPrompt ? promptToken(slot, computed[slot] + index) : 0)
                 }
                 computed[slot] += count
+                guard isPrompt else { continue }
+                plan.rows[plan.rows.count - 1].output.promptLogProbabilities = 0
+                if computed[slot] < prompts[slot] {
+                    plan.rows[plan.rows.count - 1].output.nextPromptToken = promptToken(slot, computed[slot])
+                }
             }
             if plan.rows.isEmpty { return texts }
             let ticket = try executor.submit(plan)
             try executor.sample(ticket, masks: nil)
             try executor.result(of: ticket, into: &result)
             for row in result.rows {
+                texts[Int(row.slot)].prompt += result.prompt[row.prompt].map(\.chosen.logProbability)
                 guard let token = row.token else { continue }
                 texts[Int(row.slot)].tokens.append(token)
                 texts[Int(row.slot)].logProbabilities.append(row.logProbability)

@@ -14,6 +14,8 @@ final class LayerProgram {
     /// Group and place within it, by layer.
     private let places: [(group: Int, place: Int)]
     private let heads: ProjectedHeads
+    /// Rows for which all products have an algorithm.
+    private var preparedRows: Set<Int> = []
     let isDeterministic: Bool
 
     /// What a layer left in the buffer of block outputs, still to be added to the residual stream.
@@ -79,10 +81,12 @@ final class LayerProgram {
 
     /// Chooses the algorithms of all products of a size, which must not happen within a capture.
     func prepare(rows: Int) throws(CUDAError) {
-        for (index, layer) in weights.layers.enumerated() where index == 0 {
+        guard !preparedRows.contains(rows) else { return }
+        for layer in weights.layers {
             for operands in layerProducts(layer) { try products.prepare(operands, rows: rows) }
         }
         try products.finishChoosing()
+        preparedRows.insert(rows)
     }
 
     /// Puts all layers into the stream.
