@@ -126,7 +126,7 @@ struct GPULoopCommand: ParsableCommand {
     @Flag(help: "Take a step's result before the next is put in.") var sync = false
     @Flag(help: "Launch kernel by kernel.") var noGraphs = false
     @Flag(help: "The same bits for a row in any batch.") var deterministic = false
-    @Flag(help: "Time every 16th step by component, kernel by kernel.") var profile = false
+    @Flag(help: "Time every eighth step by component, kernel by kernel.") var profile = false
     @Flag(help: "Compare each product with our own kernel's before it is used.") var checkProducts = false
     @Flag(help: "Layers and heads of the model cut to two, as for a check on a machine without a GPU.")
     var quick = false
@@ -148,7 +148,7 @@ struct GPULoopCommand: ParsableCommand {
         options.isDeterministic = deterministic
         options.usesGraphs = !noGraphs
         options.report = { Process.log($0) }
-        if profile { options.profileInterval = 16 }
+        if profile { options.profileInterval = 8 }
         if checkProducts { options.checksProducts = true }
         var settings = GPULoop.Settings()
         settings.batch = batch
