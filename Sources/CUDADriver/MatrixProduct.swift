@@ -101,6 +101,11 @@ public final class MatrixProduct {
         self.library = library
         self.shape = shape
         descriptors = try Descriptors(library, shape, multiprocessors: multiprocessors)
+        if shape.hasBias {
+            // Algorithms are chosen for a bias that is there, aligned as promised; it is not read.
+            biasAddress = DeviceAddress(max(16, alignment))
+            try descriptors.setBias(biasAddress)
+        }
         suggestions = try descriptors.suggestions(
             workspaceBytes: workspaceBytes, alignment: alignment, count: max(1, count))
         guard let first = suggestions.first else {
