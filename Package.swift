@@ -74,7 +74,8 @@ let cudaDouble: [Target] = [
             .unsafeFlags(["-Xlinker", "-Bsymbolic", "-Xlinker", "-z", "-Xlinker", "defs"]),
         ]),
     .testTarget(
-        name: "CUDADoubleTests", dependencies: ["CUDADriver", "TestSupport"], swiftSettings: swiftSettings),
+        name: "CUDADoubleTests", dependencies: ["CUDADriver", "DeviceMonitor", "TestSupport"],
+        swiftSettings: swiftSettings),
 ]
 
 let rooms: [[Target]] = [
@@ -92,6 +93,7 @@ let rooms: [[Target]] = [
         "CPUExecutor", ["InferenceEngine", "LanguageModel", "Weights", "CPUKernels", "CTandemSystem", "Requests"],
         numeric: true, tests: ["JSON"]),
     room("CUDADriver", ["CTandemSystem"], numeric: true),
+    room("DeviceMonitor", ["CUDADriver"]),
     room("GPUModel", ["LanguageModel"], numeric: true, tests: ["GPUModelValidation", "JSON"]),
     room("Telemetry"),
     room("TerminalView", ["JSON"]),

@@ -97,7 +97,8 @@ std::vector<Plan> &plans() {
 
 std::optional<std::vector<Plan>> parsed(const char *text) {
     static const std::set<std::string> known = {"init", "context", "allocate", "pin",      "launch", "copy",
-                                                "load", "compile", "algorithm", "multiply", "export", "instantiate"};
+                                                "load", "compile", "algorithm", "multiply", "export", "instantiate",
+                                                "manage"};
     std::vector<Plan> list;
     std::string rest = text;
     while (!rest.empty() && (rest.back() == '\n' || rest.back() == ' ')) rest.pop_back();

@@ -82,7 +82,7 @@ public final class KernelCompiler: Sendable {
     private init(candidates: [String], search: LibrarySearch, driver: CUDADriver?) throws(CUDAError) {
         let library: DynamicLibrary
         do throws(DynamicLibrary.OpeningFailure) {
-            library = try CUDADriver.firstLibrary(of: candidates)
+            library = try DynamicLibrary.openFirst(of: candidates)
         } catch {
             let needed = driver.map { "NVRTC \($0.version.major)" } ?? "NVRTC"
             throw CUDAError(

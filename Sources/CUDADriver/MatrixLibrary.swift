@@ -36,7 +36,7 @@ public final class MatrixLibrary: Sendable {
             ? [driver.path]
             : LibrarySearch(environment: environment).matrixCandidates(driverMajor: driver.version.major)
         do throws(DynamicLibrary.OpeningFailure) {
-            return try CUDADriver.firstLibrary(of: candidates)
+            return try DynamicLibrary.openFirst(of: candidates)
         } catch {
             throw CUDAError(
                 kind: .missing, call: "libcublasLt.so.\(driver.version.major)",
