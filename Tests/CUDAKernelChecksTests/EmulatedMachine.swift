@@ -36,6 +36,7 @@ struct EmulatedMachine: KernelMachine {
     }
 
     func launch(_ launch: KernelLaunch) throws(KernelMachineError) {
+        try checkArguments(launch)
         let status = launch.withParameters { parameters in
             tandem_emulator_launch_with(
                 launch.kernel.rawValue, size(launch.grid), size(launch.block), launch.sharedBytes, parameters,
@@ -43,6 +44,21 @@ struct EmulatedMachine: KernelMachine {
         }
         guard status == tandem_emulator_ok else {
             throw KernelMachineError(String(cString: tandem_emulator_message()))
+        }
+    }
+
+    /// Whether a launch brings as many arguments, of the sizes, as the kernel takes: a GPU would not ask.
+    private func checkArguments(_ launch: KernelLaunch) throws(KernelMachineError) {
+        let name = launch.kernel.rawValue
+        let count = Int(tandem_emulator_argument_count(name))
+        guard launch.argumentCount == count else {
+            throw KernelMachineError("\(name) takes \(count) arguments, not \(launch.argumentCount)")
+        }
+        for index in 0..<count {
+            let size = launch.wideArguments >> UInt32(index) & 1 == 1 ? 8 : 4
+            guard tandem_emulator_argument_size(name, Int32(index)) == size else {
+                throw KernelMachineError("argument \(index) of \(name) has other than \(size) bytes")
+            }
         }
     }
 
