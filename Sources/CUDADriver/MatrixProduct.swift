@@ -152,7 +152,7 @@ public final class MatrixProduct {
             library.handle, descriptors.product, &one, weight, descriptors.weight, input, descriptors.input, &zero,
             output, descriptors.output, output, descriptors.output, &algorithmValue, workspace,
             algorithm.workspaceBytes, stream.handle)
-        try library.check(status, "cublasLtMatmul", shape.description)
+        try library.check(status, in: stream, "cublasLtMatmul", shape)
     }
 
     /// Runs each suggestion some times and uses the fastest. Not during a capture; the output is overwritten.
