@@ -16,6 +16,8 @@
 //   TANDEM_DOUBLE_MEMORY_MIB        device memory (1024)
 //   TANDEM_DOUBLE_DRIVER            version of the driver (13000)
 //   TANDEM_DOUBLE_MPS               1: contexts go through MPS
+//   TANDEM_DOUBLE_MPS_GROUP         a file: processes that name the same one are clients of one MPS server, so that a
+//                                   fault of one ends the contexts of all, and newcomers get 807 until all are gone
 //   TANDEM_DOUBLE_VIRTUAL_MEMORY    0: no virtual memory management
 //   TANDEM_DOUBLE_DESCRIPTORS       0: no sharing by file descriptors
 //   TANDEM_DOUBLE_ORDER             eager: work runs beside the host, as soon as it can;
