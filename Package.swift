@@ -74,7 +74,8 @@ let cudaDouble: [Target] = [
             .unsafeFlags(["-Xlinker", "-Bsymbolic", "-Xlinker", "-z", "-Xlinker", "defs"]),
         ]),
     .testTarget(
-        name: "CUDADoubleTests", dependencies: ["CUDADriver", "TestSupport"], swiftSettings: swiftSettings),
+        name: "CUDADoubleTests", dependencies: ["CUDADriver", "DeviceMonitor", "TestSupport"],
+        swiftSettings: swiftSettings),
 ]
 
 let rooms: [[Target]] = [
@@ -98,6 +99,7 @@ let rooms: [[Target]] = [
             "InferenceEngine", "LanguageModel", "Weights", "CTandemSystem", "Requests", "CUDADriver", "CUDAKernels",
         ], numeric: true,
         tests: ["CPUExecutor"]),
+    room("DeviceMonitor", ["CUDADriver"]),
     room("GPUModel", ["LanguageModel"], numeric: true, tests: ["GPUModelValidation", "JSON"]),
     room("VirtualDevice", ["GPUModel", "LanguageModel", "JSON", "CTandemSystem"], numeric: true),
     room(

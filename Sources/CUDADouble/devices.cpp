@@ -64,6 +64,7 @@ EXPORTED int cuInit(unsigned flags) {
     if (flags != 0) return invalid_value;
     if (int fault = planned_fault("init")) return fault;
     if (settings().devices == 0) return 100;
+    if (int refusal = join_group()) return refusal;
     is_initialized = true;
     return success;
 }

@@ -62,7 +62,7 @@ struct Settings {
     int driver_version = 13000;
     bool uses_mps = false, has_virtual_memory = true, has_descriptors = true;
     bool is_lazy = false;
-    std::string fault_file;
+    std::string fault_file, group;
 };
 
 /// Read from the environment when it is first asked for.
@@ -75,6 +75,11 @@ int planned_fault(const char *what);
 /// The error that ended the context, as all later calls return it; `success` as long as there is none.
 int sticky_error();
 void set_sticky_error(int code);
+/// Becomes a client of the MPS server that the group shares; 807 while clients of a fault are left.
+int join_group();
+/// The fault of another client.
+int group_error();
+void tell_group(int code);
 /// Whether a code ends the context.
 bool loses_context(int code);
 /// Says on standard error what a GPU would not say.

@@ -64,6 +64,10 @@ static Settings read() {
     s.has_descriptors = number("TANDEM_DOUBLE_DESCRIPTORS", 1) != 0;
     if (auto value = text("TANDEM_DOUBLE_ORDER")) s.is_lazy = strcmp(value, "lazy") == 0;
     if (auto value = text("TANDEM_DOUBLE_FAULT_FILE")) s.fault_file = value;
+    if (auto value = text("TANDEM_DOUBLE_MPS_GROUP")) {
+        s.group = value;
+        s.uses_mps = true;
+    }
     return s;
 }
 
@@ -97,7 +101,8 @@ std::vector<Plan> &plans() {
 
 std::optional<std::vector<Plan>> parsed(const char *text) {
     static const std::set<std::string> known = {"init", "context", "allocate", "pin",      "launch", "copy",
-                                                "load", "compile", "algorithm", "multiply", "export", "instantiate"};
+                                                "load", "compile", "algorithm", "multiply", "export", "instantiate",
+                                                "manage"};
     std::vector<Plan> list;
     std::string rest = text;
     while (!rest.empty() && (rest.back() == '\n' || rest.back() == ' ')) rest.pop_back();
@@ -161,11 +166,15 @@ int planned_fault(const char *what) {
     return success;
 }
 
-int sticky_error() { return sticky.load(std::memory_order_acquire); }
+int sticky_error() {
+    int own = sticky.load(std::memory_order_acquire);
+    return own ? own : group_error();
+}
 
 void set_sticky_error(int code) {
     int none = 0;
     sticky.compare_exchange_strong(none, code);
+    tell_group(code);
 }
 
 bool loses_context(int code) {

@@ -35,12 +35,13 @@ public final class CUDAContext: Sendable {
         try driver.check(functions.primaryRetain(&handle, device.ordinal), "cuDevicePrimaryCtxRetain")
         self.handle = handle
         var (least, greatest): (Int32, Int32) = (0, 0)
-        let status = functions.contextSetCurrent(handle)
-        guard status == 0, functions.streamPriorityRange(&least, &greatest) == 0, greatest <= least else {
+        var status = functions.contextSetCurrent(handle)
+        if status == 0 { status = functions.streamPriorityRange(&least, &greatest) }
+        guard status == 0 else {
             _ = functions.primaryRelease(device.ordinal)
             throw driver.error(status, "cuCtxSetCurrent")
         }
-        streamPriorities = Int(greatest)...Int(least)
+        streamPriorities = Int(min(greatest, least))...Int(max(greatest, least))
     }
 
     deinit { _ = functions.primaryRelease(device.ordinal) }

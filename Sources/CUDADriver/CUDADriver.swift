@@ -48,7 +48,7 @@ public final class CUDADriver: Sendable {
 
     private static func open(_ candidates: [String]) throws(CUDAError) -> DynamicLibrary {
         do throws(DynamicLibrary.OpeningFailure) {
-            return try firstLibrary(of: candidates)
+            return try DynamicLibrary.openFirst(of: candidates)
         } catch {
             throw CUDAError(
                 kind: .missing, call: "libcuda.so.1",
@@ -56,23 +56,6 @@ public final class CUDADriver: Sendable {
                     ? "\(error.path) cannot be opened: \(error.reason)" : "the NVIDIA driver is not here",
                 remedy: "install the driver, or start the container with --gpus all; --device cpu needs none")
         }
-    }
-
-    /// The first library that opens; else why the most telling of them did not.
-    static func firstLibrary(
-        of candidates: [String], global: Bool = false
-    ) throws(DynamicLibrary.OpeningFailure)
-        -> DynamicLibrary
-    {
-        var failure = DynamicLibrary.OpeningFailure(path: "", reason: "nothing to open", fileExists: false)
-        for (index, path) in candidates.enumerated() {
-            do throws(DynamicLibrary.OpeningFailure) {
-                return try DynamicLibrary.open(path, global: global)
-            } catch {
-                if index == 0 || (error.fileExists && !failure.fileExists) { failure = error }
-            }
-        }
-        throw failure
     }
 
     /// Turns a status into an error.

@@ -4,9 +4,9 @@ internal import CTandemSystem
 internal import Glibc
 
 /// A library opened at run time; it stays open as long as the process lives.
-struct DynamicLibrary: Sendable {
+package struct DynamicLibrary: Sendable {
     /// The file, or the name under which the loader found it.
-    let path: String
+    package let path: String
     /// The `dlopen` handle, kept as a number so that the value can be sent.
     private let handle: UInt
 
@@ -16,17 +16,17 @@ struct DynamicLibrary: Sendable {
     }
 
     /// Why a library could not be opened.
-    struct OpeningFailure: Error, Sendable, Equatable {
-        var path: String
-        var reason: String
+    package struct OpeningFailure: Error, Sendable, Equatable {
+        package var path: String
+        package var reason: String
         /// Whether the file is there (or one that it needs is not), as opposed to nothing of that name.
-        var fileExists: Bool
+        package var fileExists: Bool
     }
 
     /// - Parameters:
     ///   - path: a file, or a bare name for the loader's own search.
     ///   - global: whether libraries opened later may use its symbols.
-    static func open(_ path: String, global: Bool = false) throws(OpeningFailure) -> DynamicLibrary {
+    package static func open(_ path: String, global: Bool = false) throws(OpeningFailure) -> DynamicLibrary {
         guard let handle = dlopen(path, RTLD_NOW | (global ? RTLD_GLOBAL : RTLD_LOCAL)) else {
             let reason = dlerror().map { String(cString: $0) } ?? "unknown reason"
             throw OpeningFailure(path: path, reason: reason, fileExists: access(path, F_OK) == 0)
@@ -34,9 +34,26 @@ struct DynamicLibrary: Sendable {
         return DynamicLibrary(path: path, handle: UInt(bitPattern: handle))
     }
 
+    /// The first of some files that opens and has a function; else why the most telling of them did not.
+    package static func openFirst(
+        of candidates: [String], having function: String? = nil
+    ) throws(OpeningFailure) -> DynamicLibrary {
+        var failure = OpeningFailure(path: "", reason: "nothing to open", fileExists: false)
+        for (index, path) in candidates.enumerated() {
+            do throws(OpeningFailure) {
+                let library = try open(path)
+                guard let function, library.address(of: function) == nil else { return library }
+                throw OpeningFailure(path: path, reason: "it has no \(function)", fileExists: true)
+            } catch {
+                if index == 0 || (error.fileExists && !failure.fileExists) { failure = error }
+            }
+        }
+        throw failure
+    }
+
     /// The function of that name, or null. `Function` must be its C type.
-    func symbol<Function>(_ name: String, as: Function.Type = Function.self) -> Function? {
-        guard let address = dlsym(UnsafeMutableRawPointer(bitPattern: handle), name) else { return nil }
+    package func symbol<Function>(_ name: String, as: Function.Type = Function.self) -> Function? {
+        guard let address = address(of: name) else { return nil }
         // A C function pointer and the address that dlsym returns have the same representation (POSIX).
         return unsafeBitCast(address, to: Function.self)
     }
@@ -52,8 +69,12 @@ struct DynamicLibrary: Sendable {
     }
 
     /// The file that holds a function of this library; its name if the loader does not say.
-    func file(holding name: String) -> String {
-        guard let address = dlsym(UnsafeMutableRawPointer(bitPattern: handle), name) else { return path }
+    package func file(holding name: String) -> String {
+        guard let address = address(of: name) else { return path }
         return tandem_library_file(address).map { String(cString: $0) } ?? path
+    }
+
+    private func address(of name: String) -> UnsafeMutableRawPointer? {
+        dlsym(UnsafeMutableRawPointer(bitPattern: handle), name)
     }
 }

@@ -47,8 +47,9 @@ public struct KernelCache: Sendable {
         "\(source.name)-\(architecture)-\(source.key).cubin"
     }
 
-    static func name(_ source: KernelSource, architecture: String, compiler: CUDAVersion) -> String {
-        "\(source.name)-\(architecture)-\(source.key)-nvrtc\(compiler).cubin"
+    /// - Parameter compiler: its ``KernelCompiler/identity``.
+    static func name(_ source: KernelSource, architecture: String, compiler: String) -> String {
+        "\(source.name)-\(architecture)-\(source.key)-\(compiler).cubin"
     }
 
     /// The cubin of a source: compiled elsewhere, kept from before, or compiled now and kept. Being unable to keep it is
@@ -73,7 +74,7 @@ public struct KernelCache: Sendable {
             if !fresh, let entry = fromAnyCompiler(source, architecture: architecture) { return entry }
             throw error
         }
-        let path = folder.map { "\($0)/\(Self.name(source, architecture: architecture, compiler: found.version))" }
+        let path = folder.map { "\($0)/\(Self.name(source, architecture: architecture, compiler: found.identity))" }
         if !fresh, let path, let image = Self.read(path) { return Entry(image: image, origin: .cached(path)) }
         let output = try found.compile(source, architecture: architecture)
         if let path { _ = Self.write(output.image, to: path) }

@@ -50,6 +50,8 @@ public struct KernelSource: Sendable, Equatable {
 public final class KernelCompiler: Sendable {
     public let path: String
     public let version: CUDAVersion
+    /// What tells its code from that of others, in file names: such as `nvrtc13.0`.
+    public let identity: String
     /// Compute capabilities it compiles for, as 80, 90 …
     public let architectures: [Int]
     private let functions: CompilerFunctions
@@ -80,7 +82,7 @@ public final class KernelCompiler: Sendable {
     private init(candidates: [String], search: LibrarySearch, driver: CUDADriver?) throws(CUDAError) {
         let library: DynamicLibrary
         do throws(DynamicLibrary.OpeningFailure) {
-            library = try CUDADriver.firstLibrary(of: candidates)
+            library = try DynamicLibrary.openFirst(of: candidates)
         } catch {
             let needed = driver.map { "NVRTC \($0.version.major)" } ?? "NVRTC"
             throw CUDAError(
@@ -102,6 +104,8 @@ public final class KernelCompiler: Sendable {
             throw CUDAError(kind: .missing, call: "nvrtcVersion", detail: "\(path) does not tell its version")
         }
         version = CUDAVersion(major: Int(major), minor: Int(minor))
+        let isDouble = library.symbol("tandem_cuda_double_version", as: CUDADriver.DoubleVersion.self) != nil
+        identity = "\(isDouble ? "double" : "nvrtc")\(version)"
         var count: Int32 = 0
         guard functions.architectureCount(&count) == 0, (0...4096).contains(count) else {
             architectures = []

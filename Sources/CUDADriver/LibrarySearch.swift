@@ -4,16 +4,16 @@ internal import Glibc
 
 /// Where libcuda, NVRTC and cuBLASLt may be: a pure list of candidates, from the environment and a view of the folders.
 ///
-/// Variables: `TANDEM_CUDA_DRIVER`, `TANDEM_NVRTC` and `TANDEM_CUBLASLT` name a file and end the search.
+/// Variables: `TANDEM_CUDA_DRIVER`, `TANDEM_NVRTC`, `TANDEM_CUBLASLT` and `TANDEM_NVML` name a file and end the search.
 /// `CUDA_HOME`, `CUDA_PATH` and `VIRTUAL_ENV` are the usual ones.
-struct LibrarySearch: Sendable {
+package struct LibrarySearch: Sendable {
     var environment: [String: String]
     /// Names in a folder; empty if there is none.
     var names: @Sendable (_ folder: String) -> [String]
     /// Where symbolic links lead, or null if nothing is there.
     var resolved: @Sendable (_ path: String) -> String?
 
-    init(environment: [String: String]) {
+    package init(environment: [String: String]) {
         self.init(environment: environment, names: Self.folderNames, resolved: Self.resolvedPath)
     }
 
@@ -40,11 +40,22 @@ struct LibrarySearch: Sendable {
     /// The driver's own library. It belongs to the kernel module and never comes with a toolkit.
     func driverCandidates() -> [String] {
         if let path = named("TANDEM_CUDA_DRIVER") { return [path] }
-        let folders = [
+        return ["libcuda.so.1"] + driverFolders.map { "\($0)/libcuda.so.1" }
+    }
+
+    /// The management library, which comes with the driver. A double of the driver, which `TANDEM_CUDA_DRIVER` may name,
+    /// is a double of it, too.
+    package func managementCandidates() -> [String] {
+        if let path = named("TANDEM_NVML") { return [path] }
+        return [named("TANDEM_CUDA_DRIVER"), "libnvidia-ml.so.1"].compactMap(\.self)
+            + driverFolders.map { "\($0)/libnvidia-ml.so.1" }
+    }
+
+    private var driverFolders: [String] {
+        [
             "/usr/lib/\(Self.machine)-linux-gnu", "/usr/lib64", "/usr/local/nvidia/lib64", "/usr/local/nvidia/lib",
             "/usr/lib/wsl/lib", "/run/opengl-driver/lib",
         ]
-        return ["libcuda.so.1"] + folders.map { "\($0)/libcuda.so.1" }
     }
 
     /// Files and bare names of the run-time compiler, best first.

@@ -36,7 +36,7 @@ public final class MatrixLibrary: Sendable {
             ? [driver.path]
             : LibrarySearch(environment: environment).matrixCandidates(driverMajor: driver.version.major)
         do throws(DynamicLibrary.OpeningFailure) {
-            return try CUDADriver.firstLibrary(of: candidates)
+            return try DynamicLibrary.openFirst(of: candidates)
         } catch {
             throw CUDAError(
                 kind: .missing, call: "libcublasLt.so.\(driver.version.major)",
@@ -54,6 +54,14 @@ public final class MatrixLibrary: Sendable {
         throw Self.error(functions, status, call(), detail())
     }
 
+    /// As ``check(_:_:_:)`` for work in a stream, whose own error counts more if the context is lost.
+    func check(_ status: Status, in stream: CUDAStream, _ call: String, _ shape: MatrixShape) throws(CUDAError) {
+        guard status != 0 else { return }
+        let cause = context.driver.error(context.functions.streamQuery(stream.handle), call, shape.description)
+        if cause.losesContext { throw cause }
+        throw Self.error(functions, status, call, shape.description)
+    }
+
     /// Numbers: `cublasStatus_t`.
     private static func error(
         _ functions: MatrixFunctions, _ status: Status, _ call: String, _ detail: String = ""
@@ -61,9 +69,8 @@ public final class MatrixLibrary: Sendable {
         let kind: CUDAError.Kind =
             switch status {
             case 3: .outOfMemory
-            // The launch failed: most often an earlier kernel lost the context.
-            case 13, 14: .fatal
-            case 8, 15: .unsupported
+            // 13, 14: the launch failed; whether the context is lost, only the driver knows.
+            case 8, 13, 14, 15: .unsupported
             default: .invalid
             }
         return CUDAError(

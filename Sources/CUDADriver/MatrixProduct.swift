@@ -101,6 +101,11 @@ public final class MatrixProduct {
         self.library = library
         self.shape = shape
         descriptors = try Descriptors(library, shape, multiprocessors: multiprocessors)
+        if shape.hasBias {
+            // Algorithms are chosen for a bias that is there, aligned as promised; it is not read.
+            biasAddress = DeviceAddress(max(16, alignment))
+            try descriptors.setBias(biasAddress)
+        }
         suggestions = try descriptors.suggestions(
             workspaceBytes: workspaceBytes, alignment: alignment, count: max(1, count))
         guard let first = suggestions.first else {
@@ -147,7 +152,7 @@ public final class MatrixProduct {
             library.handle, descriptors.product, &one, weight, descriptors.weight, input, descriptors.input, &zero,
             output, descriptors.output, output, descriptors.output, &algorithmValue, workspace,
             algorithm.workspaceBytes, stream.handle)
-        try library.check(status, "cublasLtMatmul", shape.description)
+        try library.check(status, in: stream, "cublasLtMatmul", shape)
     }
 
     /// Runs each suggestion some times and uses the fastest. Not during a capture; the output is overwritten.

@@ -153,7 +153,7 @@ public struct PhysicalMemory: ~Copyable, Sendable {
     }
 
     static func granularity(_ context: CUDAContext) throws(CUDAError) -> Int {
-        var properties = properties(context, isShared: true)
+        var properties = properties(context, isShared: false)
         var granularity = 0
         try context.check(
             context.functions.granularity(&granularity, &properties, 0), "cuMemGetAllocationGranularity")

@@ -11,11 +11,13 @@ extension KernelChecks {
         /// Tokens before each chunk, and its own.
         var chunks: [(past: Int, count: Int)]
         var window = 0
+        var isNarrow = false
 
         var name: String {
             var name = "attention_prefill h\(dimension.rawValue) heads \(queryHeads)/\(keyHeads), chunks "
             name += chunks.map { "\($0.past)+\($0.count)" }.joined(separator: " ")
             if window > 0 { name += ", window \(window)" }
+            if isNarrow { name += ", narrow" }
             return name
         }
     }
@@ -23,14 +25,16 @@ extension KernelChecks {
     private static let prefillCases: [PrefillCase] = {
         var cases: [PrefillCase] = []
         for dimension in HeadDimension.allCases {
-            cases.append(
-                PrefillCase(
-                    dimension: dimension, queryHeads: 6, keyHeads: 2,
-                    chunks: [(0, 1), (0, 33), (61, 5), (100, 40), (16, 16)]))
-            cases.append(
-                PrefillCase(
-                    dimension: dimension, queryHeads: 4, keyHeads: 2, chunks: [(70, 45), (200, 1), (0, 80)],
-                    window: 24))
+            for isNarrow in dimension == .d256 ? [false] : [false, true] {
+                cases.append(
+                    PrefillCase(
+                        dimension: dimension, queryHeads: 6, keyHeads: 2,
+                        chunks: [(0, 1), (0, 33), (61, 5), (100, 40), (16, 16)], isNarrow: isNarrow))
+                cases.append(
+                    PrefillCase(
+                        dimension: dimension, queryHeads: 4, keyHeads: 2, chunks: [(70, 45), (200, 1), (0, 80)],
+                        window: 24, isNarrow: isNarrow))
+            }
         }
         for group in [1, 2, 7, 8, 9, 16] {
             cases.append(
@@ -43,12 +47,7 @@ extension KernelChecks {
     }()
 
     static let prefillChecks: [KernelCheck] = prefillCases.map { prefillCase in
-        let kernel: Kernel =
-            switch prefillCase.dimension {
-            case .d64: .attentionPrefill64
-            case .d128: .attentionPrefill128
-            case .d256: .attentionPrefill256
-            }
+        let kernel = PrefillTiling(prefillCase.dimension, isNarrow: prefillCase.isNarrow).kernel
         return KernelCheck(prefillCase.name, [kernel]) { run in try check(prefillCase, run) }
     }
 
@@ -71,7 +70,7 @@ extension KernelChecks {
         }
         let stride = (queryHeads + 2 * prefillCase.keyHeads) * size
         let qkv = random.bfloats(tokens * stride)
-        let tiling = PrefillTiling(prefillCase.dimension)
+        let tiling = PrefillTiling(prefillCase.dimension, isNarrow: prefillCase.isNarrow)
         var tileRows: [Int32] = []
         var tileStarts: [Int32] = []
         for (row, chunk) in chunks.enumerated() {
@@ -95,7 +94,7 @@ extension KernelChecks {
                     counts: try run.array(chunks.map { Int32($0.count) }).pointer,
                     slots: try run.array(chunks.indices.map(Int32.init)).pointer,
                     positions: try run.array(chunks.map { Int32($0.past) }).pointer),
-                out: out.pointer, scale: scale, window: prefillCase.window))
+                out: out.pointer, scale: scale, window: prefillCase.window, isNarrow: prefillCase.isNarrow))
         let found = try run.read(out)
         let width = queryHeads * size
         var untouched = Set(0..<tokens)

@@ -18,7 +18,9 @@ public enum Kernel: String, CaseIterable, Sendable {
     case attentionDecode256One = "attention_decode_h256_w1"
     case attentionCombine = "attention_combine"
     case attentionPrefill64 = "attention_prefill_h64"
+    case attentionPrefill64Narrow = "attention_prefill_h64_r64"
     case attentionPrefill128 = "attention_prefill_h128"
+    case attentionPrefill128Narrow = "attention_prefill_h128_r64"
     case attentionPrefill256 = "attention_prefill_h256"
     case gatedSiLU = "gated_silu"
     case gatedGELU = "gated_gelu_tanh"
@@ -42,7 +44,9 @@ public enum Kernel: String, CaseIterable, Sendable {
     public var dynamicSharedBytes: Int {
         switch self {
         case .attentionPrefill64: PrefillTiling(.d64).sharedBytes
+        case .attentionPrefill64Narrow: PrefillTiling(.d64, isNarrow: true).sharedBytes
         case .attentionPrefill128: PrefillTiling(.d128).sharedBytes
+        case .attentionPrefill128Narrow: PrefillTiling(.d128, isNarrow: true).sharedBytes
         case .attentionPrefill256: PrefillTiling(.d256).sharedBytes
         case .gemm, .gemmFloat: GEMMTiling.sharedBytes
         default: 0
@@ -68,17 +72,22 @@ public enum GEMMTiling {
 
 /// How the prefill attention cuts its work: a row is one token of one of the query heads that share a key head.
 public struct PrefillTiling: Sendable, Equatable {
+    public let kernel: Kernel
     /// Rows that a block of threads takes.
     public let tileRows: Int
     let sharedBytes: Int
 
-    public init(_ dimension: HeadDimension) {
+    /// - Parameter isNarrow: tiles of 64 rows where there are two forms: they waste less on short chunks, and read keys and
+    ///   values more often.
+    public init(_ dimension: HeadDimension, isNarrow: Bool = false) {
         let keyTile: Int
-        (tileRows, keyTile) =
-            switch dimension {
-            case .d64: (128, 64)
-            case .d128: (128, 32)
-            case .d256: (64, 32)
+        (kernel, tileRows, keyTile) =
+            switch (dimension, isNarrow) {
+            case (.d64, false): (.attentionPrefill64, 128, 64)
+            case (.d64, true): (.attentionPrefill64Narrow, 64, 64)
+            case (.d128, false): (.attentionPrefill128, 128, 32)
+            case (.d128, true): (.attentionPrefill128Narrow, 64, 64)
+            case (.d256, _): (.attentionPrefill256, 64, 32)
             }
         sharedBytes = (tileRows + 4 * keyTile) * dimension.rawValue * MemoryLayout<BFloat16>.stride
     }

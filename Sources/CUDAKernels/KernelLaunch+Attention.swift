@@ -162,16 +162,13 @@ extension KernelLaunch {
     }
 
     /// Causal attention of chunks of prompts, whose keys and values are in the cache already.
+    ///
+    /// - Parameter isNarrow: as in the ``PrefillTiling`` that the rows' tiles were made with.
     public static func attentionPrefill(
         _ heads: ProjectedHeads, cache: PagedCache, rows: PrefillRows, out: DevicePointer<BFloat16>, scale: Float,
-        window: Int
+        window: Int, isNarrow: Bool = false
     ) -> KernelLaunch {
-        let kernel: Kernel =
-            switch heads.dimension {
-            case .d64: .attentionPrefill64
-            case .d128: .attentionPrefill128
-            case .d256: .attentionPrefill256
-            }
+        let kernel = PrefillTiling(heads.dimension, isNarrow: isNarrow).kernel
         var launch = KernelLaunch(kernel, grid: LaunchSize(rows.tileCount, heads.keyHeads), threads: 128)
         launch.add(heads.rows)
         launch.add(heads.stride)

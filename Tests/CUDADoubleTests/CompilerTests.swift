@@ -42,7 +42,7 @@ private final class Folder {
     #expect(first.log?.contains("double_add") == true)
     let file = try #require(folder.files.first)
     #expect(folder.files.count == 1)
-    #expect(file.contains("sm_90a") && file.hasSuffix("-nvrtc13.0.cubin"))
+    #expect(file.contains("sm_90a") && file.hasSuffix("-double13.0.cubin"))
     #expect(try load().origin == .cached("\(folder.path)/\(file)"))
     // A damaged file is compiled again, and mended.
     #expect(CacheFolder.write([1, 2, 3], to: "\(folder.path)/\(file)"))

@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+import Glibc
 import Testing
 
 @testable import CUDADriver
@@ -74,6 +75,26 @@ func refusalsOfMPSPass(_ code: Int32) throws {
     let context = try CUDAContext(device)
     #expect(try context.memory().total == 1024 << 20)
     #expect(context.streamPriorities == -5...0)
+}
+
+@Test func aFaultReachesAllClientsOfAServer() throws {
+    // The file is in the folder of the first.
+    let first = try DoubleLibrary()
+    let group = ["MPS_GROUP": first.path + ".group"]
+    defer { unlink(first.path + ".group") }
+    let (culprit, other) = (try Workbench(group), try Workbench(group))
+    #expect(other.context.device.usesMPS)
+    try culprit.context.makeCurrent()
+    try culprit.stray()
+    #expect(throws: CUDAError.self) { try culprit.stream.synchronize() }
+    try other.context.makeCurrent()
+    let error = #expect(throws: CUDAError.self) { try other.stream.synchronize() }
+    #expect(error?.code == 700)
+    // Nobody is let in while they are there.
+    let refused = #expect(throws: CUDAError.self) { try DoubleLibrary(group).driver() }
+    #expect(refused?.code == 807)
+    // Without the group nothing is known of it.
+    _ = try first.driver()
 }
 
 @Test func nothingIsLeft() throws {

@@ -209,4 +209,11 @@ func aProductIsThatOfFloat64(_ shape: MatrixShape) throws {
     let failed = #expect(throws: CUDAError.self) { try example.run(product) }
     #expect(failed?.code == 13)
     #expect(failed?.name == "CUBLAS_STATUS_EXECUTION_FAILED")
+    #expect(failed?.losesContext == false)
+    // Of a lost context the driver's own word is passed on.
+    try example.bench.stray()
+    #expect(throws: CUDAError.self) { try example.bench.stream.synchronize() }
+    let lost = #expect(throws: CUDAError.self) { try example.run(product) }
+    #expect(lost?.code == 700)
+    #expect(lost?.call == "cublasLtMatmul")
 }

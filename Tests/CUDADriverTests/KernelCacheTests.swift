@@ -58,6 +58,16 @@ private func noCompiler() throws(CUDAError) -> KernelCompiler {
     #expect(source.key.count == 32)
 }
 
+@Test func precompiledFilesHaveTheNamesThatTheScriptWrites() {
+    // From cubin_name of Scripts/check-cuda-kernels.
+    let source = KernelSource(
+        name: "tandem", text: "__global__ void f() {}\n",
+        options: ["--std=c++17", "--device-as-default-execution-space", "--ptxas-options=-v"])
+    #expect(
+        KernelCache.precompiledName(source, architecture: "sm_90a")
+            == "tandem-sm_90a-6ec2d70a9ea2500e9eb19584a4571f59.cubin")
+}
+
 @Test func whatIsWrittenIsRead() throws {
     let folder = try TemporaryFolder()
     let path = "\(folder.path)/a/b/x.cubin"
@@ -95,8 +105,7 @@ private func noCompiler() throws(CUDAError) -> KernelCompiler {
 
 @Test func withoutCompilerAnyKeptFileWillDo() throws {
     let folder = try TemporaryFolder()
-    let version = CUDAVersion(major: 13, minor: 0)
-    let path = "\(folder.path)/\(KernelCache.name(source, architecture: "sm_80", compiler: version))"
+    let path = "\(folder.path)/\(KernelCache.name(source, architecture: "sm_80", compiler: "nvrtc13.0"))"
     #expect(KernelCache.write(smallCubin(), to: path))
     let cache = KernelCache(folder: folder.path)
     let entry = try cache.image(of: source, architecture: "sm_80", compiler: noCompiler)

@@ -16,6 +16,8 @@
 //   TANDEM_DOUBLE_MEMORY_MIB        device memory (1024)
 //   TANDEM_DOUBLE_DRIVER            version of the driver (13000)
 //   TANDEM_DOUBLE_MPS               1: contexts go through MPS
+//   TANDEM_DOUBLE_MPS_GROUP         a file: processes that name the same one are clients of one MPS server, so that a
+//                                   fault of one ends the contexts of all, and newcomers get 807 until all are gone
 //   TANDEM_DOUBLE_VIRTUAL_MEMORY    0: no virtual memory management
 //   TANDEM_DOUBLE_DESCRIPTORS       0: no sharing by file descriptors
 //   TANDEM_DOUBLE_ORDER             eager: work runs beside the host, as soon as it can;
@@ -43,7 +45,7 @@ void tandem_cuda_double_set(const char *name, const char *value);
 /// (1 if it is not said) fails with CODE.
 ///
 /// WHAT: init, context, allocate (device memory in any form), pin, launch (of a kernel, also in a graph), copy, load (a
-/// module), instantiate (a graph), compile (NVRTC), algorithm (cuBLASLt's choice), multiply (cuBLASLt), export (descriptors).
+/// module), instantiate (a graph), manage (NVML), compile (NVRTC), algorithm (cuBLASLt's choice), multiply (cuBLASLt), export (descriptors).
 /// Codes of a launch, a copy or a product that lose a context (700, 719 …) are seen later, as on a GPU: by the next call
 /// that waits, and by every call after it. 1 if the text is understood; else 0, and nothing changes.
 int32_t tandem_cuda_double_plan_faults(const char *text);
