@@ -123,7 +123,8 @@ public struct ServeConfiguration: Sendable, Equatable {
     /// Keys of a configuration file beside `models`; each is also a flag and, as `TANDEM_…`, an environment variable.
     public static let keys = [
         "model", "tokenizer", "load-format", "ablation",
-        "host", "port", "engine-ports", "engines", "threads", "device", "simulated-model", "cpu-compute", "mps", "mps-directory",
+        "host", "port", "engine-ports", "engines", "threads", "device", "simulated-model", "cpu-compute", "mps",
+        "mps-directory",
         "max-model-len",
         "max-num-seqs",
         "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "prompt-lookup", "served-model-name",

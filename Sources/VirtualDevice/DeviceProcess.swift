@@ -54,9 +54,10 @@ public final class DeviceProcess {
         supervisor = places.supervisor ?? -1
         listener = try Self.listen(places.clients, UnixSocket.packets)
         do throws(DeviceProtocolError) {
-            controlListener = try places.control.map { (path) throws(DeviceProtocolError) in
-                try Self.listen(path, UnixSocket.stream)
-            } ?? -1
+            controlListener =
+                try places.control.map { (path) throws(DeviceProtocolError) in
+                    try Self.listen(path, UnixSocket.stream)
+                } ?? -1
         } catch {
             close(listener)
             throw error

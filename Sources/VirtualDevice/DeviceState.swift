@@ -99,7 +99,10 @@ public struct DeviceState: Sendable {
     // MARK: Time
 
     /// When ``timePassed(at:)`` has something to do.
-    public var nextDeadline: UInt64 { min(nextReport, timeline.nextTime.map { nanoseconds($0) } ?? .max) }
+    public var nextDeadline: UInt64 {
+        // A moment later, so that the time has come for sure, however it was rounded.
+        min(nextReport, timeline.nextTime.map { nanoseconds($0) + 2 } ?? .max)
+    }
 
     /// Reports what is done by now.
     public mutating func timePassed(at now: UInt64) -> [Effect] {
@@ -235,7 +238,9 @@ public struct DeviceState: Sendable {
         client.isHung = isWedged
         clients.append(client)
         // Its place may be that of a client whose share was another.
-        return timeline.setShare(Double(hello.percent) / 100, client: place, at: seconds(now)).flatMap { complete($0) } + [
+        let effects = timeline.setShare(Double(hello.percent) / 100, client: place, at: seconds(now))
+            .flatMap { complete($0) }
+        return effects + [
             .send(
                 .welcome(
                     DeviceWelcome(
@@ -396,7 +401,8 @@ extension DeviceFailure {
     }
 
     fileprivate static func terminated(_ title: String) -> DeviceFailure {
-        DeviceFailure(code: Code.clientTerminated, message: "the \(title) dropped this client's work, as it was told to")
+        DeviceFailure(
+            code: Code.clientTerminated, message: "the \(title) dropped this client's work, as it was told to")
     }
 }
 

@@ -42,7 +42,7 @@ public struct LagMeter: Sendable {
         let delay = delivered > due ? Double(delivered - due) : 0
         let number = delivered / 1_000_000_000
         if number != lastLook {
-            worst = max(worst, share(at: delivered))
+            worst = max(worst, share(at: lastLook * 1_000_000_000))
             lastLook = number
         }
         let place = Int(number % UInt64(Self.seconds))

@@ -76,9 +76,11 @@ struct ServeSimulatedMemory {
         let weights = parts.map { "\(text($0.weights)) for \($0.description.name)" }.joined(separator: ", ")
         return ConfigurationError(
             source: "--engines",
-            reason: "\(engines) engines need \(text(fixed)) on the simulated \(device.name) before they hold a single key: a "
-                + "context and the weights each (\(weights), 16 bits), and it has \(text(UInt64(device.memoryBytes))), of "
-                + "which a twentieth is kept free; lower --engines, or take a smaller model")
+            reason:
+                "\(engines) engines need \(text(fixed)) on the simulated \(device.name) before they hold a single key: "
+                + "a context and the weights each (\(weights), 16 bits), and it has "
+                + "\(text(UInt64(device.memoryBytes))), of which a twentieth is kept free; lower --engines, or take a "
+                + "smaller model")
     }
 
     private static func table(
@@ -98,7 +100,8 @@ struct ServeSimulatedMemory {
             row("\(name)KV cache", cache, part.engines, "\(tokens) tokens an engine")
         }
         row("contexts", context, UInt64(engines), "with graphs and workspaces, an assumption")
-        rows.append(["total", "", text(sum), "of \(text(usable)); the rest of \(text(UInt64(device.memoryBytes))) is kept free"])
+        let all = text(UInt64(device.memoryBytes))
+        rows.append(["total", "", text(sum), "of \(text(usable)); the rest of \(all) is kept free"])
         let widths = (0..<3).map { column in rows.map { $0[column].count }.max() ?? 0 }
         func spaces(_ count: Int) -> String { String(repeating: " ", count: max(0, count)) }
         let lines = rows.map { row in
