@@ -60,6 +60,9 @@ public struct SupervisorConfiguration: Sendable {
     /// The GPU that is simulated for Tandem's own engines; null if none is. There is no other sharing then.
     public var simulatedDevice: SimulatedDeviceConfiguration?
     public var requiresKey = false
+    /// The file with the certificate that clients are shown, as the gateway's arguments have it, if they have to speak
+    /// TLS.
+    public var certificate: String?
     /// Of the program, for administrators.
     public var version = ""
     var memoryWatch = MemoryWatch.Settings()

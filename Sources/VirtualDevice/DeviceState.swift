@@ -109,6 +109,7 @@ public struct DeviceState: Sendable {
         var effects = advance(to: now)
         if now >= nextReport {
             nextReport = now + Self.reportPeriod
+            lag.look(at: now)
             effects.append(.tell(.report(report(at: now))))
             effects += judgeLag(at: now)
         }
