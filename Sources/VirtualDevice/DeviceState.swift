@@ -11,10 +11,13 @@ public struct DeviceState: Sendable {
         public var device: DeviceParameters
         /// Whether kernels of several clients run at once; else they take turns in time slices.
         public var usesMPS: Bool
-        /// More are refused: 48 clients have room under MPS on GPUs since Volta.
+        /// More are refused.
         public var mostClients: Int
 
-        public init(device: DeviceParameters, usesMPS: Bool, mostClients: Int = 48) {
+        /// Clients of an MPS server on GPUs since Volta (NVIDIA's documentation of MPS, "Limitations").
+        public static let usualMostClients = 48
+
+        public init(device: DeviceParameters, usesMPS: Bool, mostClients: Int = Self.usualMostClients) {
             self.device = device
             self.usesMPS = usesMPS
             self.mostClients = mostClients

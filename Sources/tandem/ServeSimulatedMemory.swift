@@ -4,6 +4,7 @@ import Configuration
 import GPUModel
 import LanguageModel
 import Supervision
+import VirtualDevice
 
 /// The memory of a simulated GPU, divided among engines before any of them starts.
 struct ServeSimulatedMemory {
@@ -38,6 +39,13 @@ struct ServeSimulatedMemory {
                     description.kvBytes(
                         forSequenceOf: model.file.contextLength, tokensPerStep: model.settings.maximumBatchedTokens,
                         elementBytes: 2, blockSize: Self.blockTokens)))
+        }
+        let engines = parts.reduce(0) { $0 + $1.model.settings.engines }
+        guard engines <= DeviceState.Settings.usualMostClients else {
+            throw ConfigurationError(
+                source: "--engines",
+                reason: "\(engines) are more than the \(DeviceState.Settings.usualMostClients) clients that a simulated "
+                    + "GPU takes, as an MPS server")
         }
         let usable = UInt64(0.95 * device.memoryBytes)
         let context = UInt64(device.sharing.processBytes)
