@@ -41,11 +41,11 @@ struct ServeSimulatedMemory {
                         elementBytes: 2, blockSize: Self.blockTokens)))
         }
         let engines = parts.reduce(0) { $0 + $1.model.settings.engines }
-        guard engines <= DeviceState.Settings.usualMostClients else {
+        let most = DeviceState.Settings.usualMostClients
+        guard engines <= most else {
             throw ConfigurationError(
                 source: "--engines",
-                reason: "\(engines) are more than the \(DeviceState.Settings.usualMostClients) clients that a simulated "
-                    + "GPU takes, as an MPS server")
+                reason: "\(engines) are more than the \(most) clients that a simulated GPU takes, as an MPS server")
         }
         let usable = UInt64(0.95 * device.memoryBytes)
         let context = UInt64(device.sharing.processBytes)
