@@ -67,10 +67,10 @@ public final class SimulatedExecutor: StepExecutor {
     ///
     /// - Parameters:
     ///   - timed: the model whose time and memory are simulated.
-    ///   - link: a connection on which nothing was said yet; handed over.
+    ///   - link: a connection on which nothing was said yet; nobody else uses it.
     /// - Throws: ``ExecutorError`` if the device does not take the client.
     public init(
-        timed: DecoderDescription, options: Options, link: sending any SimulatedDeviceLink
+        timed: DecoderDescription, options: Options, link: any SimulatedDeviceLink
     ) throws(ExecutorError) {
         guard let clientModel = ClientModel(timed), options.vocabularySize > 0 else {
             throw ExecutorError(kind: .unsupported, message: "\(timed.name) is too large for a virtual device")
@@ -188,7 +188,8 @@ public final class SimulatedExecutor: StepExecutor {
         if let masks {
             let words = (options.vocabularySize + 31) / 32
             guard masks.wordsPerSlot == words, masks.words.count == words * masks.slots.count else {
-                throw ExecutorError(kind: .unsupported, message: "step \(ticket.step): the masks are not the vocabulary's")
+                throw ExecutorError(
+                    kind: .unsupported, message: "step \(ticket.step): the masks are not the vocabulary's")
             }
         }
         let index = inFlight[place]

@@ -159,7 +159,8 @@ struct SimulatedDeviceMachine {
 
     private mutating func timePassed(at now: Duration, _ actions: inout [Action]) {
         if case .starting(let deadline) = phase, deadline <= now {
-            actions.append(.log("the \(title) did not report within \(SupervisorState.text(Self.startLimit)) and is killed"))
+            let limit = SupervisorState.text(Self.startLimit)
+            actions.append(.log("the \(title) did not report within \(limit) and is killed"))
             phase = .starting(deadline: now + Self.startLimit)
             actions.append(.kill)
         }

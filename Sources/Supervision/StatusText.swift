@@ -184,7 +184,8 @@ public struct StatusText {
         parts.append("lag \(lag / 10).\(lag % 10) %")
         return ["\(name): " + parts.joined(separator: ", ")]
             + (device.isLate
-                ? ["\(name): error: this machine does not keep up with it, speeds are not those of the simulated GPU"] : [])
+                ? ["\(name): error: this machine does not keep up with it, speeds are not those of the simulated GPU"]
+                : [])
     }
 
     /// Broken between words where a line would be too long.

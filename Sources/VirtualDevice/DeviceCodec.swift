@@ -114,8 +114,8 @@ public enum DeviceCodec {
             let version: UInt16 = try reader.integer("version")
             guard version == virtualDeviceVersion else {
                 throw DeviceProtocolError(
-                    message: "the client speaks version \(version), the device \(virtualDeviceVersion): both must be of "
-                        + "one release")
+                    message: "the client speaks version \(version), the device \(virtualDeviceVersion): both must be "
+                        + "of one release")
             }
             let hello = ClientHello(
                 pid: try reader.integer("pid"), engine: try reader.integer("engine"),

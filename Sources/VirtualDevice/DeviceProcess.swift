@@ -29,6 +29,7 @@ public final class DeviceProcess {
     }
 
     private static let mostControlConnections = 16
+    private static let nice: Int32 = -15
     /// Packets of one client that are read before others have their turn.
     private static let packetsAtOnce = 4
 
@@ -54,9 +55,10 @@ public final class DeviceProcess {
         supervisor = places.supervisor ?? -1
         listener = try Self.listen(places.clients, UnixSocket.packets)
         do throws(DeviceProtocolError) {
-            controlListener = try places.control.map { (path) throws(DeviceProtocolError) in
-                try Self.listen(path, UnixSocket.stream)
-            } ?? -1
+            controlListener =
+                try places.control.map { (path) throws(DeviceProtocolError) in
+                    try Self.listen(path, UnixSocket.stream)
+                } ?? -1
         } catch {
             close(listener)
             throw error
@@ -86,6 +88,8 @@ public final class DeviceProcess {
     public func run() {
         // Fifty microseconds, the usual slack, are a twentieth of a short step.
         _ = tandem_set_timer_slack(1)
+        // Hardware waits for no process. Where it is not permitted, the lag tells.
+        _ = tandem_thread_set_nice(0, Self.nice)
         while !hasEnded { turn() }
     }
 

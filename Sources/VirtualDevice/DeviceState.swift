@@ -11,10 +11,13 @@ public struct DeviceState: Sendable {
         public var device: DeviceParameters
         /// Whether kernels of several clients run at once; else they take turns in time slices.
         public var usesMPS: Bool
-        /// More are refused: 48 clients have room under MPS on GPUs since Volta.
+        /// More are refused.
         public var mostClients: Int
 
-        public init(device: DeviceParameters, usesMPS: Bool, mostClients: Int = 48) {
+        /// Clients of an MPS server on GPUs since Volta (NVIDIA's documentation of MPS, "Limitations").
+        public static let usualMostClients = 48
+
+        public init(device: DeviceParameters, usesMPS: Bool, mostClients: Int = Self.usualMostClients) {
             self.device = device
             self.usesMPS = usesMPS
             self.mostClients = mostClients
@@ -99,13 +102,17 @@ public struct DeviceState: Sendable {
     // MARK: Time
 
     /// When ``timePassed(at:)`` has something to do.
-    public var nextDeadline: UInt64 { min(nextReport, timeline.nextTime.map { nanoseconds($0) } ?? .max) }
+    public var nextDeadline: UInt64 {
+        // A moment later, so that the time has come for sure, however it was rounded.
+        min(nextReport, timeline.nextTime.map { nanoseconds($0) + 2 } ?? .max)
+    }
 
     /// Reports what is done by now.
     public mutating func timePassed(at now: UInt64) -> [Effect] {
         var effects = advance(to: now)
         if now >= nextReport {
             nextReport = now + Self.reportPeriod
+            lag.look(at: now)
             effects.append(.tell(.report(report(at: now))))
             effects += judgeLag(at: now)
         }
@@ -235,7 +242,9 @@ public struct DeviceState: Sendable {
         client.isHung = isWedged
         clients.append(client)
         // Its place may be that of a client whose share was another.
-        return timeline.setShare(Double(hello.percent) / 100, client: place, at: seconds(now)).flatMap { complete($0) } + [
+        let effects = timeline.setShare(Double(hello.percent) / 100, client: place, at: seconds(now))
+            .flatMap { complete($0) }
+        return effects + [
             .send(
                 .welcome(
                     DeviceWelcome(
@@ -396,7 +405,8 @@ extension DeviceFailure {
     }
 
     fileprivate static func terminated(_ title: String) -> DeviceFailure {
-        DeviceFailure(code: Code.clientTerminated, message: "the \(title) dropped this client's work, as it was told to")
+        DeviceFailure(
+            code: Code.clientTerminated, message: "the \(title) dropped this client's work, as it was told to")
     }
 }
 

@@ -42,7 +42,7 @@ public struct LagMeter: Sendable {
         let delay = delivered > due ? Double(delivered - due) : 0
         let number = delivered / 1_000_000_000
         if number != lastLook {
-            worst = max(worst, share(at: delivered))
+            look(at: lastLook * 1_000_000_000)
             lastLook = number
         }
         let place = Int(number % UInt64(Self.seconds))
@@ -50,6 +50,9 @@ public struct LagMeter: Sendable {
         ring[place].count(delay, duration)
         total.count(delay, duration)
     }
+
+    /// Remembers a share that is larger than any before.
+    mutating func look(at now: UInt64) { worst = max(worst, share(at: now)) }
 
     /// Of the last seconds; 0 if there were too few steps.
     public func share(at now: UInt64) -> Double {

@@ -4,6 +4,7 @@ import Configuration
 import GPUModel
 import LanguageModel
 import Supervision
+import VirtualDevice
 
 /// The memory of a simulated GPU, divided among engines before any of them starts.
 struct ServeSimulatedMemory {
@@ -38,6 +39,13 @@ struct ServeSimulatedMemory {
                     description.kvBytes(
                         forSequenceOf: model.file.contextLength, tokensPerStep: model.settings.maximumBatchedTokens,
                         elementBytes: 2, blockSize: Self.blockTokens)))
+        }
+        let engines = parts.reduce(0) { $0 + $1.model.settings.engines }
+        let most = DeviceState.Settings.usualMostClients
+        guard engines <= most else {
+            throw ConfigurationError(
+                source: "--engines",
+                reason: "\(engines) are more than the \(most) clients that a simulated GPU takes, as an MPS server")
         }
         let usable = UInt64(0.95 * device.memoryBytes)
         let context = UInt64(device.sharing.processBytes)
@@ -77,9 +85,10 @@ struct ServeSimulatedMemory {
         return ConfigurationError(
             source: "--engines",
             reason:
-                "\(engines) engines need \(text(fixed)) on the simulated \(device.name) before they hold a single key: a "
-                + "context and the weights each (\(weights), 16 bits), and it has \(text(UInt64(device.memoryBytes))), of "
-                + "which a twentieth is kept free; lower --engines, or take a smaller model")
+                "\(engines) engines need \(text(fixed)) on the simulated \(device.name) before they hold a single key: "
+                + "a context and the weights each (\(weights), 16 bits), and it has "
+                + "\(text(UInt64(device.memoryBytes))), of which a twentieth is kept free; lower --engines, or take a "
+                + "smaller model")
     }
 
     private static func table(
@@ -99,9 +108,8 @@ struct ServeSimulatedMemory {
             row("\(name)KV cache", cache, part.engines, "\(tokens) tokens an engine")
         }
         row("contexts", context, UInt64(engines), "with graphs and workspaces, an assumption")
-        rows.append([
-            "total", "", text(sum), "of \(text(usable)); the rest of \(text(UInt64(device.memoryBytes))) is kept free",
-        ])
+        let all = text(UInt64(device.memoryBytes))
+        rows.append(["total", "", text(sum), "of \(text(usable)); the rest of \(all) is kept free"])
         let widths = (0..<3).map { column in rows.map { $0[column].count }.max() ?? 0 }
         func spaces(_ count: Int) -> String { String(repeating: " ", count: max(0, count)) }
         let lines = rows.map { row in

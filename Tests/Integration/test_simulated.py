@@ -198,6 +198,9 @@ class RefusalTests(unittest.TestCase):
         self.assertIn("--kv-cache-memory", text)
         self.assertIn("are left beside weights", text)
 
+    def test_more_engines_than_clients(self):
+        self.assertIn("49 are more than the 48 clients", self.refused("--device", "simulated:h100", engines=49))
+
     def test_mps_of_somebody_else(self):
         self.assertIn("MPS server of its own", self.refused("--device", "simulated:h100", "--mps", "external"))
 
