@@ -12,18 +12,21 @@ struct StudyCommand: ParsableCommand {
         commandName: "study",
         abstract: "Measure or simulate what several engines on one device gain.",
         discussion: """
-            NAME is a figure of the article that Tandem starts from (F1 to F6, T1; all stands for them), or the path of \
-            a definition file; --print shows the file of a figure, to be changed. Each figure's measurements are lines \
+            NAME is a figure of the article that Tandem starts from (F1 to F6, T1; all stands for them), cpu for a \
+            study of this machine, or the path of a definition file; --print shows the file of a figure, to be \
+            changed. Each figure's measurements are lines \
             of JSON in the directory of --out. A study that was interrupted goes on where it stopped.
 
             Devices: simulated:GPU computes in virtual time what the model of a GPU says (known: \
-            \(DeviceParameters.published.map(\.name).joined(separator: ", "))).
+            \(DeviceParameters.published.map(\.name).joined(separator: ", "))); cpu measures engines on this machine, \
+            which should have nothing else to do.
 
             Ends with 1 if a measurement failed, with 130 after Ctrl-C.
 
             Example:
               tandem study all --out results
               tandem study F1 --device simulated:l4 --models qwen2.5-0.5b --out results-l4
+              tandem study cpu --out results-cpu
               tandem study --print F1 > mine.json
               tandem study mine.json --out mine
             """)
@@ -125,7 +128,7 @@ struct StudyCommand: ParsableCommand {
         StudyError(
             subject: "\"\(name.prefix(100))\"",
             reason: "is neither a figure nor a file; figures: "
-                + (BuiltInStudy.all.map(\.name) + ["all"]).joined(separator: ", "))
+                + (BuiltInStudy.all.map(\.name) + ["all", "cpu"]).joined(separator: ", "))
     }
 
     private static func printList() {
