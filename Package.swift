@@ -86,8 +86,8 @@ let rooms: [[Target]] = [
     room(
         "Study",
         [
-            "EngineLink", "GPUModel", "InferenceEngine", "JSON", "LanguageModel", "LoadGenerator", "Processes",
-            "Requests", "Supervision", product("NIOCore", "swift-nio"),
+            "EngineLink", "GPUModel", "HTTPCore", "InferenceEngine", "JSON", "LanguageModel", "LoadGenerator",
+            "Processes", "Requests", "Supervision", product("NIOCore", "swift-nio"),
         ], numeric: true),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),
     room("ModelStore", ["JSON", "CTandemSystem", "Processes"]),
