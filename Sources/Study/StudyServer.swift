@@ -40,6 +40,8 @@ final class StudyServer {
 
     let links: [LinkAddress]
     let port: UInt16
+    /// Of the server and its children; empty if it started others than those.
+    let processes: [Int32]
     private let process: SpawnedProcess
     private let log: String
     private let samples: Samples
@@ -89,6 +91,8 @@ final class StudyServer {
             throw StudyError(subject: subject, reason: "stopped")
         }
         port = status.port
+        processes =
+            launch.isExternal ? [] : [process.pid, status.gateway.pid] + status.engines.map(\.process.pid)
         links = (0..<(launch.isExternal ? 0 : launch.engines)).compactMap { index in
             try? LinkAddress("link+unix:\(status.runDirectory)/engine-\(index).sock")
         }
