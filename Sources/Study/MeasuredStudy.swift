@@ -187,7 +187,8 @@ public final class MeasuredStudy: @unchecked Sendable {
         guard let outcome = try observed(server, &measurement, { try load(LoadRun(plan, on: eventLoop)) }) else {
             return false
         }
-        read(outcome, begin: begin, server.takeSamples(), size: size, arm, &measurement)
+        read(
+            outcome, begin: begin, server.takeSamples(tokens: outcome.generatedTokens), size: size, arm, &measurement)
         return true
     }
 
@@ -204,7 +205,7 @@ public final class MeasuredStudy: @unchecked Sendable {
         defer { limit.cancel() }
         guard let outcome = try observed(server, &measurement, { try load(run) }) else { return false }
         readLoad(outcome, &measurement)
-        times(server.takeSamples(), from: nil, &measurement)
+        times(server.takeSamples(tokens: outcome.generatedTokens), from: nil, &measurement)
         return true
     }
 
@@ -296,6 +297,7 @@ public final class MeasuredStudy: @unchecked Sendable {
                 includesPrompts = true
             }
             let (a, b) = (first.statistics, last.statistics)
+            guard b.steps >= a.steps else { return }
             steps += Double(b.steps &- a.steps)
             device += Double(b.times.device &- a.times.device)
             passed += Double(b.times.device &- a.times.device) + Double(b.times.gap &- a.times.gap)
@@ -361,8 +363,8 @@ public final class MeasuredStudy: @unchecked Sendable {
             size: arm.engines * min(most, 8), batches: 1, inputTokens: .fixed(min(length - output, 64)),
             outputTokens: .fixed(8), seed: UInt64.random(in: 0..<1 << 53))
         do {
-            _ = try load(LoadRun(warmUp, on: eventLoop))
-            _ = server.takeSamples()
+            let outcome = try load(LoadRun(warmUp, on: eventLoop))
+            _ = server.takeSamples(tokens: outcome?.generatedTokens ?? 0)
         } catch {
             throw StudyError(subject: "arm \"\(arm.id)\"", reason: "\(error)")
         }
@@ -409,4 +411,9 @@ public final class MeasuredStudy: @unchecked Sendable {
         if let directory { rmdir(directory) }
         directory = nil
     }
+}
+
+extension LoadOutcome {
+    /// Tokens that engines generated for it.
+    fileprivate var generatedTokens: Int { records.reduce(0) { $0 + $1.outputTokens } }
 }
