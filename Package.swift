@@ -125,6 +125,12 @@ let rooms: [[Target]] = [
     room("Supervision", ["CTandemSystem", "Processes", "MPS", "EngineLink", "VirtualDevice"]),
     room("MPS", ["CTandemSystem", "Processes"]),
     room("Diagnosis", ["MPS", "CTandemSystem", "CUDADriver"]),
+    room(
+        "Study",
+        [
+            "EngineLink", "GPUModel", "HTTPCore", "InferenceEngine", "JSON", "LanguageModel", "LoadGenerator",
+            "Processes", "Requests", "Supervision", product("NIOCore", "swift-nio"),
+        ], numeric: true),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),
     room("ModelStore", ["JSON", "CTandemSystem", "Processes"]),
     cRoom("CUDAKernelText", exclude: ["Kernels"]),
@@ -159,7 +165,7 @@ let package = Package(
                 "CPUExecutor", "CUDADriver", "CUDAExecutor", "CUDAKernelChecks", "CUDAKernels", "Configuration",
                 "Diagnosis", "EngineHost", "EngineLink", "GPUModel", "Gateway", "Grammar", "HTTPCore",
                 "InferenceEngine", "JSON", "LanguageModel", "LoadGenerator", "MPS", "ModelStore", "Requests",
-                "SimulatedExecutor", "Supervision",
+                "SimulatedExecutor", "Study", "Supervision",
                 "TerminalView", "Tokenization", "VirtualDevice", "Weights", "CTandemSystem",
                 product("ArgumentParser", "swift-argument-parser"),
             ] + nio,

@@ -20,8 +20,8 @@ struct Tandem: ParsableCommand {
         version: version,
         subcommands: [
             ServeCommand.self, AdviseCommand.self, StatusCommand.self, AdminCommands.self, TopCommand.self,
-            DoctorCommand.self, BenchCommand.self, GenerateCommand.self, PullCommand.self, GPUCommand.self,
-            EngineCommand.self, GatewayCommand.self, VirtualDeviceCommand.self,
+            DoctorCommand.self, BenchCommand.self, StudyCommand.self, GenerateCommand.self, PullCommand.self,
+            GPUCommand.self, EngineCommand.self, GatewayCommand.self, VirtualDeviceCommand.self,
         ]
     )
 }
