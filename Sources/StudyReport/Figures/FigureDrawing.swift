@@ -164,7 +164,7 @@ struct FigureDrawing {
             let symbol =
                 switch key.symbol {
                 case .line, .edge, .reference: 24.0
-                case .mark, .bar: 14
+                case .mark, .bar: 14.0
                 }
             let name = TextMeasure.shortened(key.name, size: 12, width: inner - symbol - 6)
             let total = symbol + 6 + TextMeasure.width(name, size: 12)

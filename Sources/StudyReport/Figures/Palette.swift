@@ -6,16 +6,26 @@ public enum Palette {
     /// Series that look different.
     public static let count = 8
 
+    static let lightSeries = [
+        "#0067a8", "#c8530a", "#00805d", "#a3477f", "#8a6a00", "#5a6470", "#1b87b5", "#7b4bd0",
+    ]
+
+    private static func series(_ colors: [String]) -> String {
+        colors.enumerated().map { "--f-\($0):\($1)" }.joined(separator: ";")
+    }
+
     static let light = """
         --f-back:#fff;--f-text:#1b2128;--f-faint:#5b6570;--f-grid:#e3e7ec;--f-zero:#8b95a1;--f-soft:#eef1f5;\
         --f-up:#2f6fde;--f-down:#e07b1e;--f-measured:#1a7f42;--f-simulated:#8a3ffc;--f-derived:#5b6570;\
-        --f-0:#0067a8;--f-1:#c8530a;--f-2:#00805d;--f-3:#a3477f;--f-4:#8a6a00;--f-5:#5a6470;--f-6:#1b87b5;--f-7:#7b4bd0
+        \(series(lightSeries))
         """
 
     static let dark = """
         --f-back:#1a2027;--f-text:#e6eaef;--f-faint:#a3adb9;--f-grid:#2f3842;--f-zero:#7b8794;--f-soft:#222a33;\
         --f-up:#3b78e7;--f-down:#c2600c;--f-measured:#4cc38a;--f-simulated:#be95ff;--f-derived:#a3adb9;\
-        --f-0:#5aaeea;--f-1:#ff8a4c;--f-2:#3cc99b;--f-3:#e58cc0;--f-4:#e0b93a;--f-5:#a8b3bf;--f-6:#86d3f2;--f-7:#b99bff
+        \(series([
+            "#5aaeea", "#ff8a4c", "#3cc99b", "#e58cc0", "#e0b93a", "#a8b3bf", "#86d3f2", "#b99bff",
+        ]))
         """
 
     /// The properties for `:root`, light and dark.
