@@ -4,13 +4,18 @@ extension FigureDrawing {
     mutating func draw(_ map: HeatMap) {
         let scale = HeatScale(map)
         legend(map, scale)
-        let rowLabels = (map.rows.map { TextMeasure.width($0, size: 12) }.max() ?? 0) + 10
-        let fitting = { (width: Double) in HeatText(map, cellWidth: (width - rowLabels) / Double(max(1, map.columns.count))) }
+        let widest = (map.rows.map { TextMeasure.width($0, size: 12) }.max() ?? 0) + 10
+        // Names of rows stand beside them if that leaves the cells most of the width, otherwise above.
+        func labels(_ width: Double) -> Double { widest < width * 0.36 ? widest : 0 }
+        func fitting(_ width: Double) -> HeatText {
+            HeatText(map, cellWidth: (width - labels(width)) / Double(max(1, map.columns.count)))
+        }
         // Panels stand beside one another if their numbers fit in full size.
         var (count, panelWidth) = columns(of: map.panels.count, atLeast: 300)
         if count > 1, fitting(panelWidth).size < 12 { (count, panelWidth) = (1, inner) }
         let text = fitting(panelWidth)
-        let rowHeight = text.hasDetail ? 42.0 : 32
+        let rowLabels = labels(panelWidth)
+        let rowHeight = (text.hasDetail ? 42.0 : 32) + (rowLabels == 0 ? 17 : 0)
         var next = 0
         while next < map.panels.count {
             let row = map.panels[next..<min(next + count, map.panels.count)]
@@ -75,18 +80,25 @@ extension FigureDrawing {
         }
         top += 20
         for (row, cells) in panel.cells.prefix(map.rows.count).enumerated() {
-            let cellTop = top + Double(row) * rowHeight
-            svg.label(gridLeft - 8, cellTop + rowHeight / 2 + 4, map.rows[row], "", .end)
+            var cellTop = top + Double(row) * rowHeight
+            var cellHeight = rowHeight
+            if labels > 0 {
+                svg.label(gridLeft - 8, cellTop + rowHeight / 2 + 4, map.rows[row], "", .end)
+            } else {
+                svg.label(gridLeft + 1, cellTop + 13, map.rows[row])
+                cellTop += 17
+                cellHeight -= 17
+            }
             for (column, cell) in cells.prefix(map.columns.count).enumerated() {
                 draw(
                     cell, of: map, scale, text, "\(map.rows[row]), \(map.columnLabel) \(map.columns[column])",
-                    left: gridLeft + Double(column) * text.cellWidth, top: cellTop, rowHeight: rowHeight)
+                    left: gridLeft + Double(column) * text.cellWidth, top: cellTop, rowHeight: cellHeight)
             }
         }
         for (index, threshold) in map.thresholds.prefix(2).enumerated() {
             let path = edges(
                 panel.cells, crossing: threshold.value, left: gridLeft, top: top, cellWidth: text.cellWidth,
-                rowHeight: rowHeight)
+                rowHeight: rowHeight, gap: labels > 0 ? 0 : 17)
             if !path.isEmpty { svg.path(path, index > 0 ? "f-edge f-dash" : "f-edge") }
         }
     }
@@ -120,7 +132,7 @@ extension FigureDrawing {
     /// Borders between cells on either side of a value.
     private func edges(
         _ cells: [[HeatMap.Cell]], crossing threshold: Double, left: Double, top: Double, cellWidth: Double,
-        rowHeight: Double
+        rowHeight: Double, gap: Double
     ) -> String {
         func side(_ row: Int, _ column: Int) -> Bool? {
             guard cells.indices.contains(row), cells[row].indices.contains(column) else { return nil }
@@ -131,7 +143,7 @@ extension FigureDrawing {
             for column in cells[row].indices {
                 guard let own = side(row, column) else { continue }
                 let (x, y) = (left + Double(column + 1) * cellWidth, top + Double(row) * rowHeight)
-                if let right = side(row, column + 1), right != own { path += "M\(x.px) \(y.px)v\(rowHeight.px)" }
+                if let right = side(row, column + 1), right != own { path += "M\(x.px) \((y + gap).px)v\((rowHeight - gap).px)" }
                 if let below = side(row + 1, column), below != own {
                     path += "M\((x - cellWidth).px) \((y + rowHeight).px)h\(cellWidth.px)"
                 }

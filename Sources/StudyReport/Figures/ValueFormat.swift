@@ -53,6 +53,12 @@ enum DecimalText {
         return (value < 0 && scaled > 0 ? "\u{2212}" : "") + text
     }
 
+    /// The same with a plus sign, where it is more than nothing.
+    static func signed(_ value: Double, _ decimals: Int) -> String {
+        let text = fixed(value, decimals)
+        return (value > 0 && !isZero(text) ? "+" : "") + text
+    }
+
     /// Three digits, or as many as a step needs; thousands and millions with a suffix.
     static func short(_ value: Double, step: Double?, greatest: Double? = nil) -> String {
         if value == 0 { return "0" }
