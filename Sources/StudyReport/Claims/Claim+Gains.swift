@@ -10,13 +10,16 @@ extension Claim {
         let sorted = points.sorted { $0.gain.value < $1.gain.value }
         guard let least = sorted.first, let greatest = sorted.last else { return "no cell" }
         if points.count == 1 { return "\(ReportText.gain(least.gain)) (\(least.place))" }
-        return "\(ReportText.gain(least.gain)) at \(least.place); \(ReportText.gain(greatest.gain)) at \(greatest.place)"
+        return
+            "\(ReportText.gain(least.gain)) at \(least.place); \(ReportText.gain(greatest.gain)) at \(greatest.place)"
     }
 
     /// By model, smallest first.
     private static func byModel(_ points: [GainPoint]) -> [[GainPoint]] {
-        Dictionary(grouping: points, by: \.model).values.sorted { ($0[0].size, $0[0].model) < ($1[0].size, $1[0].model) }
-            .map { $0.sorted { $0.context < $1.context } }
+        Dictionary(grouping: points, by: \.model).values.sorted {
+            ($0[0].size, $0[0].model) < ($1[0].size, $1[0].model)
+        }
+        .map { $0.sorted { $0.context < $1.context } }
     }
 
     /// Whether gains fall from each size to the next at the shortest context that all have.
@@ -28,7 +31,8 @@ extension Claim {
         let gains = models.compactMap { model in model.first { $0.context == context } }
         let steps = zip(gains, gains.dropFirst()).map { $0.gain.minus($1.gain).isAbove(0) }
         return Finding(
-            Outcome.all(steps), gains.map { "\($0.model) \(text.text($0.gain.value))" }.joined(separator: ", ")
+            Outcome.all(steps),
+            gains.map { "\($0.model) \(text.text($0.gain.value))" }.joined(separator: ", ")
                 + " at \(ReportText.tokens(context))")
     }
 
@@ -55,7 +59,9 @@ extension Claim {
                 StudyStatistics.logLinearFit(points.map { (Double($0.context), $0.gain.value) })
                     .map { (points[0].model, $0) }
             }
-            guard !fits.isEmpty else { return Finding(.cannotBeTold, "no model gains more than 2 %: \(range(models.flatMap { $0 }))") }
+            guard !fits.isEmpty else {
+                return Finding(.cannotBeTold, "no model gains more than 2 %: \(range(models.flatMap { $0 }))")
+            }
             let outcomes = fits.map { fit -> Outcome in
                 fit.1.slopePerDoubling < 0 && fit.1.determination >= 0.9 ? .holds : .doesNotHold
             }
@@ -165,8 +171,10 @@ extension Claim {
             guard !pairs.isEmpty else { return nil }
             return Finding(
                 Outcome.all(pairs.map { $0.2.minus($0.1).isAbove(0.05) }),
-                pairs.map { "\($0.0): \(text.text($0.1.value)) with \(light.name), \(text.text($0.2.value)) with \(heavy.name)" }
-                    .joined(separator: "; "))
+                pairs.map {
+                    "\($0.0): \(text.text($0.1.value)) with \(light.name), \(text.text($0.2.value)) with \(heavy.name)"
+                }
+                .joined(separator: "; "))
         },
         Claim(
             "6d", "It does not pay at 7B and more, and beyond 8k tokens.",
@@ -185,7 +193,7 @@ extension Claim {
 
     static let partClaims: [Claim] = [
         Claim(
-            "7a", "Without attention there is only a marginal gain.",
+            "7a", "Decode without attention: only a marginal gain.",
             rule: "No cell of 3B and more gains more than 10 %, and none at all more than 20 %, by the whole interval.",
             figures: ["F3"]
         ) { results, setting in
@@ -194,10 +202,19 @@ extension Claim {
             return Finding(Outcome.all(points.map { $0.gain.isBelow($0.size >= 2.9 ? 0.1 : 0.2) }), range(points))
         },
         Claim(
-            "7b", "The gain without attention is gone quickly with size.",
+            "7b", "Decode: the gain without attention is gone quickly with size.",
             rule: "At the shortest context each larger model gains less than the one before it, intervals apart.",
             figures: ["F3"]
         ) { results, setting in fallsWithSize(results.gains("F3", setting)) },
+        Claim(
+            "7c", "Prefill without attention: only a marginal gain.",
+            rule: "As for decode: at most 10 % from 3B on, and nowhere more than 20 %, by the whole interval.",
+            figures: ["F3-prefill"]
+        ) { results, setting in
+            let points = results.gains("F3-prefill", setting)
+            guard !points.isEmpty else { return nil }
+            return Finding(Outcome.all(points.map { $0.gain.isBelow($0.size >= 2.9 ? 0.1 : 0.2) }), range(points))
+        },
         Claim(
             "8a", "Decode: attention alone gains far more than the whole model.",
             rule: "At every context up to 2k the model without MLP gains at least 10 points more, intervals apart.",
@@ -224,7 +241,8 @@ extension Claim {
         ) { results, setting in
             func slope(_ figure: String) -> Double? {
                 let points = byModel(results.gains(figure, setting, .attentionOnly)).first ?? []
-                return StudyStatistics.logLinearFit(points.map { (Double($0.context), $0.gain.value) })?.slopePerDoubling
+                return StudyStatistics.logLinearFit(points.map { (Double($0.context), $0.gain.value) })?
+                    .slopePerDoubling
             }
             guard let decode = slope("F4"), let prefill = slope("F5") else { return nil }
             return Finding(

@@ -59,18 +59,21 @@ extension Claim {
 
     static let countClaims: [Claim] = [
         Claim(
-            "11", "MLP: prefill's operations grow with the context, decode's operations and bytes do not. Attention: "
+            "11",
+            "MLP: prefill's operations grow with the context, decode's operations and bytes do not. Attention: "
                 + "prefill's operations grow with its square, decode's operations and bytes with it.",
-            rule: "Counted exponents of operations and bytes at the longest context are within 0.15 of 1, 0, 0, 2, 1, 1 for "
+            rule:
+                "Counted exponents of operations and bytes at the longest context are within 0.15 of 1, 0, 0, 2, 1, 1 for "
                 + "every model without windows.",
             figures: ["T1"], scope: .nothing
         ) { results, _ in
             guard let view = results.views["T1"] else { return nil }
-            let expected: [(part: String, phase: String, value: any KeyPath<StudyCount, Double> & Sendable, exponent: Double)] = [
-                ("MLP", "prefill", \.operationsGrowth, 1), ("MLP", "decode", \.operationsGrowth, 0),
-                ("MLP", "decode", \.bytesGrowth, 0), ("attention", "prefill", \.operationsGrowth, 2),
-                ("attention", "decode", \.operationsGrowth, 1), ("attention", "decode", \.bytesGrowth, 1),
-            ]
+            let expected:
+                [(part: String, phase: String, value: any KeyPath<StudyCount, Double> & Sendable, exponent: Double)] = [
+                    ("MLP", "prefill", \.operationsGrowth, 1), ("MLP", "decode", \.operationsGrowth, 0),
+                    ("MLP", "decode", \.bytesGrowth, 0), ("attention", "prefill", \.operationsGrowth, 2),
+                    ("attention", "decode", \.operationsGrowth, 1), ("attention", "decode", \.bytesGrowth, 1),
+                ]
             let counts = view.result.counts.filter { !$0.model.hasPrefix("gemma") }
             guard let context = counts.map(\.context).max() else { return nil }
             var worst: (off: Double, text: String) = (0, "")
@@ -90,7 +93,10 @@ extension Claim {
                 }
             }
             return outcomes.isEmpty
-                ? nil : Finding(Outcome.all(outcomes), "\(outcomes.count) exponents at \(ReportText.tokens(context)); \(worst.text)")
-        },
+                ? nil
+                : Finding(
+                    Outcome.all(outcomes), "\(outcomes.count) exponents at \(ReportText.tokens(context)); \(worst.text)"
+                )
+        }
     ]
 }

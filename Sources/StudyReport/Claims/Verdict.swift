@@ -39,13 +39,16 @@ public enum Outcome: String, Sendable, Equatable, CaseIterable {
 }
 
 extension Estimate {
+    /// What rounding may make of equal numbers.
+    private static var rounding: Double { 1e-9 }
+
     /// Whether the value is above a threshold: told only if its interval lies on one side.
     func isAbove(_ threshold: Double) -> Outcome {
-        low > threshold ? .holds : high <= threshold ? .doesNotHold : .cannotBeTold
+        low > threshold + Self.rounding ? .holds : high <= threshold + Self.rounding ? .doesNotHold : .cannotBeTold
     }
 
     func isBelow(_ threshold: Double) -> Outcome {
-        high < threshold ? .holds : low >= threshold ? .doesNotHold : .cannotBeTold
+        high < threshold - Self.rounding ? .holds : low >= threshold - Self.rounding ? .doesNotHold : .cannotBeTold
     }
 
     /// The difference to another one, by intervals that lie as badly as they may.

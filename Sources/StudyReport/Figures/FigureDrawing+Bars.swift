@@ -41,7 +41,8 @@ extension FigureDrawing {
             guard let value = bar.value else { return [] }
             return [value] + (bar.interval.map { [$0.lowerBound, $0.upperBound] } ?? [])
         }.filter(\.isFinite)
-        let room = (all.compactMap(\.value).map { TextMeasure.width(chart.value.format.text($0), size: 11) }.max() ?? 0) + 8
+        let room =
+            (all.compactMap(\.value).map { TextMeasure.width(chart.value.format.text($0), size: 11) }.max() ?? 0) + 8
         let isSigned = (values.min() ?? 0) < 0
         var axis = chart.value
         axis.scale = .linear

@@ -67,7 +67,8 @@ extension FigureDrawing {
         if hasTitles {
             svg.label(
                 left, top + 12,
-                TextMeasure.shortened(panel.title, size: 14, width: labels + text.cellWidth * Double(map.columns.count)),
+                TextMeasure.shortened(
+                    panel.title, size: 14, width: labels + text.cellWidth * Double(map.columns.count)),
                 "f-panel")
             top += 22
         }
@@ -143,7 +144,9 @@ extension FigureDrawing {
             for column in cells[row].indices {
                 guard let own = side(row, column) else { continue }
                 let (x, y) = (left + Double(column + 1) * cellWidth, top + Double(row) * rowHeight)
-                if let right = side(row, column + 1), right != own { path += "M\(x.px) \((y + gap).px)v\((rowHeight - gap).px)" }
+                if let right = side(row, column + 1), right != own {
+                    path += "M\(x.px) \((y + gap).px)v\((rowHeight - gap).px)"
+                }
                 if let below = side(row + 1, column), below != own {
                     path += "M\((x - cellWidth).px) \((y + rowHeight).px)h\(cellWidth.px)"
                 }

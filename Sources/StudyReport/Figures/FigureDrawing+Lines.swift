@@ -11,7 +11,8 @@ extension FigureDrawing {
             let row = chart.panels[next..<min(next + count, chart.panels.count)]
             let hasTitles = row.contains { !$0.title.isEmpty }
             for (column, panel) in row.enumerated() {
-                draw(panel, of: chart, frame, left: FigureDrawing.margin + Double(column) * (panelWidth + 26), hasTitles)
+                draw(
+                    panel, of: chart, frame, left: FigureDrawing.margin + Double(column) * (panelWidth + 26), hasTitles)
             }
             next += count
             y += (hasTitles ? 20 : 0) + 22 + height + 38 + (next < chart.panels.count ? 14 : 0)
@@ -215,7 +216,8 @@ private struct LineFrame {
 
     func projections(left: Double, top: Double) -> (x: Projection, y: Projection) {
         let x = Projection(
-            chart.x, values: xValues, from: left + axis + 14, to: left + width - 14, most: max(2, Int(plotWidth / (chart.x.scale == .linear ? 64 : 42))),
+            chart.x, values: xValues, from: left + axis + 14, to: left + width - 14,
+            most: max(2, Int(plotWidth / (chart.x.scale == .linear ? 64 : 42))),
             endsOnTicks: false)
         let y = Projection(chart.y, values: yValues, from: top + height, to: top, most: LineFrame.rows(height))
         return (x, y)

@@ -137,7 +137,8 @@ struct FigureDrawing {
         y += 6
         var x = left
         for provenance in figure.provenances {
-            let mark = TextMeasure.width(provenance.mark, size: 10.5, isBold: true)
+            let mark =
+                TextMeasure.width(provenance.mark, size: 10.5, isBold: true)
                 + 0.6 * Double(provenance.mark.count) + 14
             let place = TextMeasure.shortened(provenance.place, size: 11, width: inner - mark - 8)
             let total = mark + 7 + TextMeasure.width(place, size: 11)

@@ -4,10 +4,14 @@
 enum TextMeasure {
     /// Advances of the printable ASCII characters from the space on, in thousandths of the font's size.
     private static let advances: [Double] = [
-        318, 401, 460, 838, 636, 950, 780, 275, 390, 390, 500, 838, 318, 361, 318, 337, 636, 636, 636, 636, 636, 636, 636,
-        636, 636, 636, 337, 337, 838, 838, 838, 531, 1000, 684, 686, 698, 770, 632, 575, 775, 752, 295, 295, 656, 557, 863,
-        748, 787, 603, 787, 695, 635, 611, 732, 684, 989, 685, 611, 685, 390, 337, 390, 838, 500, 500, 613, 635, 550, 635,
-        615, 352, 635, 634, 278, 278, 579, 278, 974, 634, 612, 635, 635, 411, 521, 392, 634, 592, 818, 592, 592, 525, 636,
+        318, 401, 460, 838, 636, 950, 780, 275, 390, 390, 500, 838, 318, 361, 318, 337, 636, 636, 636, 636, 636, 636,
+        636,
+        636, 636, 636, 337, 337, 838, 838, 838, 531, 1000, 684, 686, 698, 770, 632, 575, 775, 752, 295, 295, 656, 557,
+        863,
+        748, 787, 603, 787, 695, 635, 611, 732, 684, 989, 685, 611, 685, 390, 337, 390, 838, 500, 500, 613, 635, 550,
+        635,
+        615, 352, 635, 634, 278, 278, 579, 278, 974, 634, 612, 635, 635, 411, 521, 392, 634, 592, 818, 592, 592, 525,
+        636,
         337, 636, 838,
     ]
 
@@ -32,7 +36,8 @@ enum TextMeasure {
     static func wrapped(_ text: String, size: Double, width: Double, isBold: Bool = false) -> [String] {
         var lines: [String] = []
         var line = ""
-        for word in text.split(separator: " ").flatMap({ pieces(String($0), size: size, width: width, isBold: isBold) }) {
+        for word in text.split(separator: " ").flatMap({ pieces(String($0), size: size, width: width, isBold: isBold) })
+        {
             let longer = line.isEmpty ? word : line + " " + word
             if line.isEmpty || self.width(longer, size: size, isBold: isBold) <= width {
                 line = longer

@@ -103,7 +103,8 @@ struct ExpectedSection {
         }
         return Figure(
             identifier: name, title: "\(phase): expected beside actual gain",
-            caption: "Each point is a model and context; above the line, the weighted mean promises more than there is.",
+            caption:
+                "Each point is a model and context; above the line, the weighted mean promises more than there is.",
             provenances: [view.provenance],
             content: .lines(
                 LineChart(

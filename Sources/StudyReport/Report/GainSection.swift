@@ -16,7 +16,9 @@ struct GainSection {
             format: .tokens)
     }
     private var contexts: [Int] { definition.contexts.sorted() }
-    private var ablation: Ablation { definition.ablations.contains(.full) ? .full : definition.ablations.first ?? .full }
+    private var ablation: Ablation {
+        definition.ablations.contains(.full) ? .full : definition.ablations.first ?? .full
+    }
     private var phase: String { definition.phase == .prefill ? "Prefill" : "Decode" }
     private var what: String { ablation == .full ? "" : ", \(StudyView.title(ablation))" }
     private var conditions: String {
@@ -37,19 +39,23 @@ struct GainSection {
         for (index, settings) in groups.enumerated() {
             let name = groups.count > 1 ? "\(prefix)-\(index + 1)" : prefix
             let (main, more) = figures(settings, name)
-            blocks += main.map { .figure($0) }
-            if !more.isEmpty { blocks.append(.details("Tokens a second, and all arms", more.map { .figure($0) })) }
+            if index == 0 {
+                blocks += main.map { .figure($0) }
+                if !more.isEmpty { blocks.append(.details("Tokens a second, and all arms", more.map { .figure($0) })) }
+            } else if let first = settings.first {
+                blocks.append(.details("The same with \(held(first))", (main + more).map { .figure($0) }))
+            }
         }
         blocks.append(.details("All cells of \(view.label.lowercasedFirst)", [.table(table)]))
         return blocks
     }
 
-    /// Settings that share a figure: those with the same cache and batch, four panels at most.
+    /// Settings that share a figure: those with the same cache and batch, six panels at most.
     private var settingsByFigure: [[StudyView.Setting]] {
         var groups: [[StudyView.Setting]] = []
         for setting in view.settings {
             if let last = groups.last?.last, last.cache == setting.cache, last.batch == setting.batch,
-                groups[groups.count - 1].count < 4
+                groups[groups.count - 1].count < 6
             {
                 groups[groups.count - 1].append(setting)
             } else {
@@ -62,12 +68,8 @@ struct GainSection {
     /// Figures to be seen at once, and others.
     private func figures(_ settings: [StudyView.Setting], _ name: String) -> ([Figure], [Figure]) {
         guard let headline = view.headline else { return ([], []) }
-        let shared = settings.first.map { first -> String in
-            var parts: [String] = []
-            if definition.caches.count > 1 { parts.append(StudyView.title(first.cache)) }
-            if definition.batches.count > 1, let batch = first.batch { parts.append("batch \(batch)") }
-            return parts.isEmpty ? "" : ": " + parts.joined(separator: ", ")
-        } ?? ""
+        let fixed = settings.first.map(held) ?? ""
+        let shared = fixed.isEmpty ? "" : ", \(fixed)"
         if definition.models.count > 1 {
             return (
                 [
@@ -84,6 +86,14 @@ struct GainSection {
                 rates(settings, name + "-rate", shared, headline),
             ], []
         )
+    }
+
+    /// What all panels of a figure have and other figures have not.
+    private func held(_ setting: StudyView.Setting) -> String {
+        var parts: [String] = []
+        if definition.caches.count > 1 { parts.append(StudyView.title(setting.cache)) }
+        if definition.batches.count > 1, let batch = setting.batch { parts.append("batch \(batch)") }
+        return parts.joined(separator: ", ")
     }
 
     private var baselineTitle: String { definition.baseline?.title ?? "one engine" }
@@ -148,7 +158,9 @@ struct GainSection {
                 HeatMap(
                     columnLabel: xAxis.label, columns: contexts.map(ReportText.tokens), rows: definition.models,
                     valueLabel: "gain", format: .signedPercent, panels: panels,
-                    thresholds: [.init(0, label: "where the gain crosses 0"), .init(0.1, label: "where it crosses 10 %")],
+                    thresholds: [
+                        .init(0, label: "where the gain crosses 0"), .init(0.1, label: "where it crosses 10 %"),
+                    ],
                     fullScale: 0.2)))
     }
 
@@ -156,7 +168,8 @@ struct GainSection {
         let gain = view.gain(cell)
         var note = view.failure(cell)
         if let gain, gain.count > 1 {
-            note = "95 % interval \(ValueFormat.signedPercent.text(gain.low)) to "
+            note =
+                "95 % interval \(ValueFormat.signedPercent.text(gain.low)) to "
                 + ValueFormat.signedPercent.text(gain.high)
         }
         return HeatMap.Cell(value: gain?.value, note: note)
@@ -184,7 +197,8 @@ struct GainSection {
                     }
                 })
         }
-        let subject = definition.models.count > 1
+        let subject =
+            definition.models.count > 1
             ? "one engine and \(headline.title)" : "all arms, \(definition.models.first ?? "")"
         return Figure(
             identifier: name, title: "\(phase)\(what): tokens a second, \(subject)\(shared)",
@@ -244,9 +258,14 @@ struct GainSection {
                             Prose(arm.title), Prose(ReportText.tokens(context)),
                             Prose(found.isEmpty ? "failed" : ReportText.rate(view.throughput(cell))),
                             Prose(arm == definition.baseline ? "" : ReportText.gain(view.gain(cell))),
-                            Prose(mean(found.compactMap(\.deviceBusyShare)).map { ValueFormat.percent.text($0) } ?? "–"),
-                            Prose(mean(found.compactMap(\.sequencesPerEngine)).map { DecimalText.short($0, step: nil) } ?? "–"),
-                            Prose(found.first?.cacheTokensPerEngine.map { DecimalText.short(Double($0), step: nil) } ?? "–"),
+                            Prose(
+                                mean(found.compactMap(\.deviceBusyShare)).map { ValueFormat.percent.text($0) } ?? "–"),
+                            Prose(
+                                mean(found.compactMap(\.sequencesPerEngine)).map { DecimalText.short($0, step: nil) }
+                                    ?? "–"),
+                            Prose(
+                                found.first?.cacheTokensPerEngine.map { DecimalText.short(Double($0), step: nil) }
+                                    ?? "–"),
                         ]
                         rows.append(row)
                     }

@@ -29,7 +29,9 @@ struct MachineSection {
                 ["date", Prose(header.date)],
                 ["tandem", Prose(header.version + (header.revision.map { ", revision \($0)" } ?? ""))],
             ]
-            for (name, value) in header.versions.sorted(by: { $0.key < $1.key }) { rows.append([Prose(name), Prose(value)]) }
+            for (name, value) in header.versions.sorted(by: { $0.key < $1.key }) {
+                rows.append([Prose(name), Prose(value)])
+            }
             blocks.append(.table(Document.Table(columns: [.init(""), .init("")], rows: rows)))
             if !header.parameters.isEmpty {
                 let rows = header.parameters.sorted { $0.key < $1.key }.map { [Prose($0.key), Prose($0.value)] }

@@ -34,8 +34,9 @@ struct MethodSection {
                         + "each."))
         }
         items.append(
-            Prose("Load: \(ReportText.listing(definition.conventions.map { StudyView.title($0) })) (all engines "
-                + "together have the batch or load, or each has it)."))
+            Prose(
+                "Load: \(ReportText.listing(definition.conventions.map { StudyView.title($0) })) (all engines "
+                    + "together have the batch or load, or each has it)."))
         items.append(Prose("Keys and values: \(ReportText.listing(definition.caches.map { StudyView.title($0) }))."))
         items.append(Prose("\(definition.repetitions) repetitions, arms interleaved in each."))
         var blocks: [Document.Block] = [.list(items)]
@@ -49,7 +50,8 @@ struct MethodSection {
                     rows: definition.arms.map { arm in
                         [
                             Prose(arm.title), Prose("\(arm.engines)"), Prose(arm.sharing.rawValue),
-                            Prose(arm.isAsynchronous ? "yes" : "no"), arm.command.map { Prose.code($0) } ?? "Tandem's engine",
+                            Prose(arm.isAsynchronous ? "yes" : "no"),
+                            arm.command.map { Prose.code($0) } ?? "Tandem's engine",
                         ]
                     })))
         if !definition.hosts.isEmpty {
@@ -58,7 +60,8 @@ struct MethodSection {
                     Document.Table(
                         columns: [
                             .init("host"), .init("a step", isNumeric: true), .init("a sequence", isNumeric: true),
-                            .init("a request", isNumeric: true), .init("a prompt token", isNumeric: true), .init("source"),
+                            .init("a request", isNumeric: true), .init("a prompt token", isNumeric: true),
+                            .init("source"),
                         ],
                         rows: definition.hosts.map { host in
                             [
@@ -86,7 +89,8 @@ struct MethodSection {
         let shown = reasons.prefix(20).map { reason -> Prose in
             let found = byReason[reason] ?? []
             let places = Array(Set(found.map { "\($0.cell.model) at \(ReportText.tokens($0.cell.context))" })).sorted()
-            let listed = places.prefix(4).joined(separator: ", ") + (places.count > 4 ? " and \(places.count - 4) more" : "")
+            let listed =
+                places.prefix(4).joined(separator: ", ") + (places.count > 4 ? " and \(places.count - 4) more" : "")
             return Prose("\(reason): \(found.count) \(found.count == 1 ? "measurement" : "measurements") (\(listed))")
         }
         var blocks: [Document.Block] = [

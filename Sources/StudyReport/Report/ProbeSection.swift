@@ -47,7 +47,8 @@ struct ProbeSection {
         }
         return Figure(
             identifier: "probe-pauses", title: "What a second loop gains on one H100, by how long the host pauses",
-            caption: "Each point is a model, phase, batch and context; gain in steps a second over one loop without MPS.",
+            caption:
+                "Each point is a model, phase, batch and context; gain in steps a second over one loop without MPS.",
             provenances: [ReferenceProbe.provenance],
             content: .lines(
                 LineChart(
@@ -109,8 +110,10 @@ struct ProbeSection {
         return Document.Table(
             columns: [
                 .init("model"), .init("phase"), .init("part"), .init("batch", isNumeric: true),
-                .init("context", isNumeric: true), .init("pause", isNumeric: true), .init("one, steps/s", isNumeric: true),
-                .init("time-sliced", isNumeric: true), .init("MPS", isNumeric: true), .init("two streams", isNumeric: true),
+                .init("context", isNumeric: true), .init("pause", isNumeric: true),
+                .init("one, steps/s", isNumeric: true),
+                .init("time-sliced", isNumeric: true), .init("MPS", isNumeric: true),
+                .init("two streams", isNumeric: true),
             ],
             rows: ReferenceProbe.cells.map { cell in
                 [

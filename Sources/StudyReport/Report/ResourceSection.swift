@@ -41,7 +41,8 @@ struct ResourceSection {
                 rows.append([
                     Prose(part), Prose(phase), Prose(DecimalText.fixed(count.operationsGrowth, 2)),
                     Prose(DecimalText.fixed(count.bytesGrowth, 2)),
-                    Prose(DecimalText.short(count.operations, step: nil)), Prose(DecimalText.short(count.bytes, step: nil)),
+                    Prose(DecimalText.short(count.operations, step: nil)),
+                    Prose(DecimalText.short(count.bytes, step: nil)),
                     Prose(count.bytes > 0 ? DecimalText.short(count.operations / count.bytes, step: nil) : "–"),
                 ])
             }

@@ -61,7 +61,11 @@ struct ServingSection {
                     x: Axis(label: "latency, s", scale: .logarithmic, includesZero: false),
                     y: Axis(label: "generated tokens/s"), panels: panels,
                     references: definition.latencyTarget.map { target in
-                        [.init(.vertical(target), label: "\(DecimalText.short(target, step: DecimalText.lastDigit(of: target))) s")]
+                        [
+                            .init(
+                                .vertical(target),
+                                label: "\(DecimalText.short(target, step: DecimalText.lastDigit(of: target))) s")
+                        ]
                     } ?? [], spread: .band)))
     }
 

@@ -52,7 +52,7 @@ public struct StudyReport: Sendable {
     private var figures: [String] {
         var seen: Set<String> = []
         let found = views.map(\.definition.figure).filter { seen.insert($0).inserted }
-        let known = ["F1", "F2", "F3", "F4", "F5", "F6", "T1"]
+        let known = ["F1", "F2", "F3", "F3-prefill", "F4", "F5", "F6", "T1"]
         return known.filter(found.contains) + found.filter { !known.contains($0) }
     }
 
@@ -144,7 +144,9 @@ public struct StudyReport: Sendable {
             host took. A claim holds or does not hold here if it does so in every setting that may have been meant; else it \
             cannot be told, and the settings in which it holds are named. Rules and numbers stand with each figure.
             """
-        if !hasDevices, let device = devices.first { lead = .mark(device.provenance.kind) + Prose(" \(device.provenance.place). ") + lead }
+        if !hasDevices, let device = devices.first {
+            lead = .mark(device.provenance.kind) + Prose(" \(device.provenance.place). ") + lead
+        }
         return [
             .heading(2, "Verdicts on the article's claims", anchor: "verdicts"), .paragraph(lead),
             .table(Document.Table(columns: columns, rows: rows)),

@@ -15,11 +15,26 @@ public struct StudyView: Sendable {
 
     public let result: StudyResult
     private let byCell: [StudyCell: [StudyMeasurement]]
+    /// Intervals take time, and figures, tables and verdicts ask for the same ones.
+    private let gains: [StudyCell: Estimate]
+    private let throughputs: [StudyCell: Estimate]
 
     public init(_ result: StudyResult) {
         self.result = result
-        byCell = Dictionary(grouping: result.measurements, by: \.cell)
+        let byCell = Dictionary(grouping: result.measurements, by: \.cell)
             .mapValues { $0.sorted { $0.repetition < $1.repetition } }
+        self.byCell = byCell
+        let baseline = result.header.definition.baseline
+        var gains: [StudyCell: Estimate] = [:]
+        var throughputs: [StudyCell: Estimate] = [:]
+        for (cell, found) in byCell {
+            throughputs[cell] = StudyStatistics.mean(found.compactMap(\.throughput))
+            if let baseline, let pairs = StudyView.pairs(cell, byCell, baseline) {
+                gains[cell] = StudyStatistics.gain(of: pairs.arm, over: pairs.baseline)
+            }
+        }
+        self.gains = gains
+        self.throughputs = throughputs
     }
 
     public var header: StudyHeader { result.header }
@@ -34,7 +49,8 @@ public struct StudyView: Sendable {
 
     /// How the report calls the result.
     public var label: String {
-        definition.phase == .resources ? "Counted from the models' descriptions"
+        definition.phase == .resources
+            ? "Counted from the models' descriptions"
             : "\(header.kind == .measured ? "Measured" : "Simulated"): \(header.deviceTitle)"
     }
 
@@ -118,17 +134,17 @@ public struct StudyView: Sendable {
         (byCell[cell] ?? []).filter { $0.failure == nil }
     }
 
-    public func throughput(_ cell: StudyCell) -> Estimate? {
-        StudyStatistics.mean(repetitions(cell).compactMap(\.throughput))
-    }
+    public func throughput(_ cell: StudyCell) -> Estimate? { throughputs[cell] }
 
     /// Throughput of an arm and of the baseline in the repetitions that both have.
-    private func pairs(_ cell: StudyCell) -> (arm: [Double], baseline: [Double])? {
-        guard let baseline = definition.baseline else { return nil }
+    private static func pairs(
+        _ cell: StudyCell, _ byCell: [StudyCell: [StudyMeasurement]], _ baseline: StudyArm
+    ) -> (arm: [Double], baseline: [Double])? {
         let others = Dictionary(
-            repetitions(cell.with(arm: baseline.id)).map { ($0.repetition, $0) }, uniquingKeysWith: { first, _ in first })
+            (byCell[cell.with(arm: baseline.id)] ?? []).map { ($0.repetition, $0) },
+            uniquingKeysWith: { first, _ in first })
         var pairs: (arm: [Double], baseline: [Double]) = ([], [])
-        for measurement in repetitions(cell) {
+        for measurement in byCell[cell] ?? [] {
             guard let first = measurement.throughput, let second = others[measurement.repetition]?.throughput
             else { continue }
             pairs.arm.append(first)
@@ -138,15 +154,13 @@ public struct StudyView: Sendable {
     }
 
     /// Gain of a cell's arm over the baseline.
-    public func gain(_ cell: StudyCell) -> Estimate? {
-        guard let pairs = pairs(cell) else { return nil }
-        return StudyStatistics.gain(of: pairs.arm, over: pairs.baseline)
-    }
+    public func gain(_ cell: StudyCell) -> Estimate? { gains[cell] }
 
     /// What a cell's arm should gain, from the ablations at the same point.
     public func expectedGain(_ cell: StudyCell) -> ExpectedGain? {
-        guard let baseline = definition.baseline, let attention = pairs(cell.with(ablation: .attentionOnly)),
-            let feedForward = pairs(cell.with(ablation: .mlpOnly))
+        guard let baseline = definition.baseline,
+            let attention = Self.pairs(cell.with(ablation: .attentionOnly), byCell, baseline),
+            let feedForward = Self.pairs(cell.with(ablation: .mlpOnly), byCell, baseline)
         else { return nil }
         let times = repetitions(cell.with(arm: baseline.id).with(ablation: .full)).compactMap(\.stepTime)
         return StudyStatistics.expectedGain(
@@ -204,9 +218,11 @@ enum ReportText {
     }
 
     static func seconds(_ seconds: Double) -> String {
-        seconds < 1e-3 ? "\(DecimalText.short(seconds * 1e6, step: nil))\u{A0}µs"
-            : seconds < 1 ? "\(DecimalText.short(seconds * 1e3, step: nil))\u{A0}ms"
-            : "\(DecimalText.short(seconds, step: nil))\u{A0}s"
+        seconds < 1e-3
+            ? "\(DecimalText.short(seconds * 1e6, step: nil))\u{A0}µs"
+            : seconds < 1
+                ? "\(DecimalText.short(seconds * 1e3, step: nil))\u{A0}ms"
+                : "\(DecimalText.short(seconds, step: nil))\u{A0}s"
     }
 
     static func tokens(_ count: Int) -> String { ValueFormat.tokens.text(Double(count)) }
@@ -222,7 +238,11 @@ enum ReportText {
         var slug = ""
         for scalar in text.unicodeScalars {
             let isPlain = scalar.isASCII && scalar.properties.isAlphabetic || ("0"..."9").contains(scalar)
-            if isPlain { slug.unicodeScalars.append(scalar) } else if !slug.hasSuffix("-"), !slug.isEmpty { slug += "-" }
+            if isPlain {
+                slug.unicodeScalars.append(scalar)
+            } else if !slug.hasSuffix("-"), !slug.isEmpty {
+                slug += "-"
+            }
         }
         while slug.hasSuffix("-") { slug.removeLast() }
         return slug.isEmpty ? "result" : String(slug.prefix(60))
