@@ -109,7 +109,7 @@ extension Claim {
         },
         Claim(
             "5b", "Prefill at about 3B: a gain that shrinks with the length and ends as a loss.",
-            rule: "The model nearest to 3B (2.5 to 4B) gains at the shortest length, less at the longest, and loses "
+            rule: "The model nearest to 3B (2.5 to 4.5B) gains at the shortest length, less at the longest, and loses "
                 + "there, intervals apart.",
             figures: ["F2"]
         ) { results, setting in

@@ -142,6 +142,13 @@ struct Projection: Equatable {
     private static func decimalTicks(_ range: ClosedRange<Double>, most: Int) -> [Double] {
         let first = log10(range.lowerBound).rounded(.down)
         let last = log10(range.upperBound).rounded(.up)
+        // Within less than a decade even steps tell more than powers.
+        if range.upperBound < range.lowerBound * 8 {
+            let step = niceStep((range.upperBound - range.lowerBound) / Double(most))
+            let begin = (range.lowerBound / step - 1e-9).rounded(.up)
+            let end = (range.upperBound / step + 1e-9).rounded(.down)
+            return stride(from: begin, through: max(begin, end), by: 1).map { $0 * step }
+        }
         let visible = range.lowerBound * (1 - 1e-9)...range.upperBound * (1 + 1e-9)
         for factors: [Double] in [[1, 2, 5], [1, 3], [1]] {
             var ticks: [Double] = []

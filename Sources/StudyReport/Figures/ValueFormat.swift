@@ -22,8 +22,8 @@ public enum ValueFormat: Sendable, Equatable {
         case .number: return DecimalText.short(value, step: step, greatest: greatest)
         case .tokens:
             let whole = value.rounded()
-            guard whole >= 1024, whole < 1e15 else { return DecimalText.short(value, step: step) }
-            if whole.truncatingRemainder(dividingBy: 1024) == 0 { return DecimalText.fixed(whole / 1024, 0) + "k" }
+            guard abs(whole) < 1e15 else { return DecimalText.short(value, step: step) }
+            if whole >= 1024, whole.truncatingRemainder(dividingBy: 1024) == 0 { return DecimalText.fixed(whole / 1024, 0) + "k" }
             return DecimalText.fixed(whole, 0)
         case .percent, .signedPercent:
             let points = value * 100

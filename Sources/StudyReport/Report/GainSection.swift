@@ -115,9 +115,9 @@ struct GainSection {
                 })
         }
         let isByModel = definition.models.count > 1
-        let subject = isByModel ? view.headline?.title ?? "" : definition.models.first ?? ""
+        let subject = isByModel ? view.headline?.title ?? "" : "all arms, \(definition.models.first ?? "")"
         return Figure(
-            identifier: name, title: "\(phase)\(what): gain over one engine, \(subject)\(shared)",
+            identifier: name, title: "\(phase)\(what): gain of \(subject)\(shared)",
             caption: "Gain in \(unit) over \(baselineTitle)\(conditions); bars are 95 % bootstrap intervals of "
                 + "\(definition.repetitions) repetitions, a cross is a cell without a result.",
             provenances: [view.provenance],
@@ -152,7 +152,7 @@ struct GainSection {
                 })
         }
         return Figure(
-            identifier: name, title: "\(phase)\(what): where \(headline.title) pay\(shared)",
+            identifier: name, title: "\(phase)\(what): gain of \(headline.title) by size and context\(shared)",
             caption: "Gain over \(baselineTitle)\(conditions).", provenances: [view.provenance],
             content: .heatMap(
                 HeatMap(

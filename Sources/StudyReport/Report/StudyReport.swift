@@ -100,7 +100,7 @@ public struct StudyReport: Sendable {
     private var resultTable: Document.Table {
         Document.Table(
             columns: [
-                .init("figure"), .init("kind"), .init("device"), .init("date"), .init("cells", isNumeric: true),
+                .init("figure"), .init("kind"), .init("device"), .init("date", isNumeric: true), .init("cells", isNumeric: true),
                 .init("repetitions", isNumeric: true), .init("failed", isNumeric: true),
             ],
             rows: figures.flatMap { figure in
@@ -157,9 +157,21 @@ public struct StudyReport: Sendable {
 
     private func summary(_ found: [(setting: ClaimSetting, finding: Finding)]) -> Prose {
         let outcome = Outcome.agreed(found.map(\.finding.outcome))
-        let holding = found.filter { $0.finding.outcome == .holds }.map(\.setting.title)
-        guard outcome == .cannotBeTold, !holding.isEmpty else { return verdict(outcome) }
-        return verdict(outcome) + Prose(": holds with \(holding.joined(separator: "; ")), not in every other setting")
+        func titles(_ outcome: Outcome) -> [String] {
+            found.filter { $0.finding.outcome == outcome }.map(\.setting.title)
+        }
+        let (holding, failing) = (titles(.holds), titles(.doesNotHold))
+        guard outcome == .cannotBeTold, found.count > 1, !holding.isEmpty || !failing.isEmpty else {
+            return verdict(outcome)
+        }
+        // The shorter list of settings is named.
+        let text =
+            holding.count <= failing.count && !holding.isEmpty
+            ? "holds in \(holding.count) of \(found.count) settings: \(holding.joined(separator: "; "))"
+            : failing.isEmpty
+                ? "holds in \(holding.count) of \(found.count) settings"
+                : "holds in \(holding.count) of \(found.count) settings, not with \(failing.joined(separator: "; "))"
+        return verdict(outcome) + Prose(": \(text)")
     }
 
     /// What each device says; counts of models are asked once.
