@@ -44,6 +44,8 @@ public struct LoopSimulation: Sendable {
     public struct Outcome: Sendable, Equatable {
         /// Steps a second of each engine.
         public var stepsPerSecond: [Double]
+        /// Share of the time in which the GPU had work of any engine.
+        public var busyShare: Double
         /// Ends of phases that were simulated.
         public var eventCount: Int
     }
@@ -69,7 +71,7 @@ public struct LoopSimulation: Sendable {
         var threadIsBusy = false
         // A step that takes no time at all would never let time pass.
         guard zip(clients, engines).allSatisfy({ $0.hostSeconds > 0 || $0.profile.seconds > 0 || $1.inFlight > 0 })
-        else { return Outcome(stepsPerSecond: clients.map { _ in .infinity }, eventCount: 0) }
+        else { return Outcome(stepsPerSecond: clients.map { _ in .infinity }, busyShare: 0, eventCount: 0) }
 
         func hostWork(_ index: Int) -> Double {
             clients[index].hostSeconds * (1 + hostVariation * (2 * random.next() - 1))
@@ -116,7 +118,7 @@ public struct LoopSimulation: Sendable {
             stepsPerSecond: engines.map { engine in
                 let span = engine.lastCompletion - engine.firstCompletion
                 return span > 0 ? Double(engine.completed - warmUp) / span : 0
-            }, eventCount: device.eventCount)
+            }, busyShare: device.now > 0 ? device.workingSeconds / device.now : 0, eventCount: device.eventCount)
     }
 }
 

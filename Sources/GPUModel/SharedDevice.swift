@@ -81,6 +81,8 @@ public struct SharedDevice: Sendable {
     public private(set) var eventCount = 0
     /// Seconds for which each client had something on the GPU.
     public private(set) var busySeconds: [Double]
+    /// Seconds for which any client had.
+    public private(set) var workingSeconds = 0.0
 
     private var clients: [Client]
     /// Clients with work.
@@ -166,6 +168,7 @@ public struct SharedDevice: Sendable {
                 clients[client].remaining -= elapsed * clients[client].rate
                 busySeconds[client] += elapsed
             }
+            workingSeconds += elapsed
             now = next
             if policy == .timeSliced { passSliceEvents() }
             // Far from zero, time itself is coarser than the rest of a phase may be.

@@ -87,6 +87,12 @@ struct SplitMix: RandomNumberGenerator {
         return mixed ^ (mixed >> 31)
     }
 
+    /// A number that nothing relates to its neighbours'.
+    static func mixed(_ number: UInt64) -> UInt64 {
+        var random = SplitMix(seed: number)
+        return random.next()
+    }
+
     /// Uniform above 0, up to 1.
     mutating func uniform() -> Double { Double((next() >> 11) + 1) * 0x1p-53 }
 

@@ -20,7 +20,7 @@ struct Tandem: ParsableCommand {
         version: version,
         subcommands: [
             ServeCommand.self, AdviseCommand.self, StatusCommand.self, AdminCommands.self, TopCommand.self,
-            DoctorCommand.self, BenchCommand.self, GenerateCommand.self, PullCommand.self,
+            DoctorCommand.self, BenchCommand.self, StudyCommand.self, GenerateCommand.self, PullCommand.self,
             EngineCommand.self, GatewayCommand.self,
         ]
     )

@@ -1,0 +1,157 @@
+// Tandem — Apache-2.0
+
+import ArgumentParser
+import GPUModel
+import Glibc
+import LanguageModel
+import NIOPosix
+import Study
+
+/// Makes figures one after the other, each on its device, into a directory.
+struct StudyDriver {
+    var definitions: [StudyDefinition]
+    var out: String
+    var resumes: Bool
+    var probe: String?
+
+    /// A figure that is to be made.
+    private struct Figure {
+        var file: StudyFile
+        var tasks: [StudyTask]
+        var measure: @Sendable (StudyTask) -> StudyMeasurement
+    }
+
+    /// - Throws: `StudyError`, before anything is written or measured as far as possible; `ExitCode`.
+    func run() throws {
+        // Everything is checked before the first file is made.
+        let prepared = try definitions.map { ($0, try self.prepare($0)) }
+        try makeDirectory(out)
+        let events = ProcessEvents(processName: "tandem-study")
+        var figures: [String: Figure] = [:]
+        var pending: [StudyTask] = []
+        var kept: [StudyMeasurement] = []
+        for (definition, device) in prepared {
+            let file = try StudyFile(
+                path: "\(out)/\(definition.figure).jsonl", header: device.header, resumes: resumes)
+            kept += file.before.measurements
+            if file.before.counts.isEmpty { for count in device.counts { try file.append(.count(count)) } }
+            let done = Set(
+                file.before.measurements.map { StudyTask(cell: $0.cell, repetition: $0.repetition, seed: $0.seed) })
+            let tasks = definition.tasks().filter { !done.contains($0) }
+            pending += tasks
+            figures[definition.figure] = Figure(file: file, tasks: tasks, measure: device.measure)
+        }
+        if !kept.isEmpty {
+            Process.log("study: \(kept.count) measurements are there already, \(pending.count) are left")
+        }
+        let run = StudyRun(pending)
+        let threads = min(max(1, Process.usableCores().count), max(1, pending.count))
+        let pool = NIOThreadPool(numberOfThreads: threads)
+        pool.start()
+        let left = Countdown(threads)
+        for _ in 0..<threads {
+            pool.submit { [figures] _ in
+                while let task = run.next(), let figure = figures[task.cell.figure] {
+                    let begin = Process.nanoseconds()
+                    var measurement = figure.measure(task)
+                    measurement.seconds = Double(Process.nanoseconds() - begin) / 1e9
+                    do throws(StudyError) {
+                        try figure.file.append(.measurement(measurement))
+                    } catch {
+                        run.stop(error)
+                    }
+                    run.finish(measurement, of: task)
+                }
+                if left.isLast() { events.end(with: 0) }
+            }
+        }
+        StudyScreen(events).watch(run)
+        try? pool.syncShutdownGracefully()
+        try finish(run, kept: kept)
+    }
+
+    private func makeDirectory(_ path: String) throws {
+        if mkdir(path, 0o755) == 0 || errno == EEXIST { return }
+        if errno == ENOENT, let slash = path.lastIndex(of: "/"), slash != path.startIndex {
+            try makeDirectory(String(path[..<slash]))
+            if mkdir(path, 0o755) == 0 { return }
+        }
+        throw StudyError(subject: "--out \(out)", reason: "cannot be made: \(String(cString: strerror(errno)))")
+    }
+
+    private func finish(_ run: StudyRun, kept: [StudyMeasurement]) throws {
+        if let error = run.error { throw error }
+        if run.isStopped {
+            let progress = run.progress
+            Process.log(
+                "study: stopped; \(progress.done) of \(progress.total) measurements are in \(out), and the same command "
+                    + "goes on with the others")
+            throw ExitCode(130)
+        }
+        let results = try definitions.map { definition throws(StudyError) in
+            try StudyFile.result(path: "\(out)/\(definition.figure).jsonl")
+        }
+        Process.write(StudySummary(results, out: out).text, to: STDOUT_FILENO)
+        if results.contains(where: { !$0.failures.isEmpty }) { throw ExitCode(1) }
+    }
+
+    // MARK: Devices
+
+    private struct Device {
+        var header: StudyHeader
+        var counts: [StudyCount] = []
+        var measure: @Sendable (StudyTask) -> StudyMeasurement
+    }
+
+    private func prepare(_ definition: StudyDefinition) throws -> Device {
+        let parts = definition.device.split(separator: ":", maxSplits: 1).map(String.init)
+        switch parts.first {
+        case "simulated" where parts.count == 2: return try simulated(definition, gpu: parts[1])
+        case "cuda":
+            throw StudyError(
+                subject: "--device \(definition.device)",
+                reason: "this executable has no CUDA; simulated:h100 computes what the model of a GPU says")
+        default:
+            throw StudyError(
+                subject: "--device \(definition.device.prefix(40))",
+                reason: "is unknown; give simulated:GPU, such as simulated:h100")
+        }
+    }
+
+    private func simulated(_ definition: StudyDefinition, gpu: String) throws -> Device {
+        var device = try DeviceParameters.named(gpu)
+        if let probe {
+            let file = try ProbeFile(path: probe)
+            if let name = file.deviceName, let measured = try? DeviceParameters.named(name),
+                measured.name != device.name
+            {
+                throw StudyError(
+                    subject: "--probe \(probe)",
+                    reason: "was measured on \(measured.title), and --device names \(device.title)")
+            }
+            device = try device.calibrated(by: file.measurements)
+        }
+        if let arm = definition.arms.first(where: { $0.command != nil || $0.sharing == .cores }) {
+            throw StudyError(
+                subject: definition.figure,
+                reason: "arm \"\(arm.id)\" cannot be simulated: "
+                    + (arm.command == nil ? "it shares CPU cores" : "its engine is not Tandem's"))
+        }
+        var models: [String: DecoderDescription] = [:]
+        for name in definition.models {
+            guard let known = BuiltInModel.named(name) else {
+                throw StudyError(
+                    subject: "model \"\(name.prefix(64))\"",
+                    reason: "is unknown; known: \(BuiltInModel.all.map(\.name).joined(separator: ", "))")
+            }
+            models[name] = known.description
+        }
+        let study = try SimulatedStudy(definition: definition, device: device, models: models)
+        let header = StudyHeader(
+            kind: .simulated, device: definition.device, deviceTitle: device.title, machine: StudyMachine.description,
+            date: StudyMachine.date, version: Tandem.version, revision: StudyMachine.revision,
+            parameters: study.parameters, definition: definition)
+        let counts = definition.phase == .resources ? try definition.counts(models: models) : []
+        return Device(header: header, counts: counts) { study.measure($0) }
+    }
+}
