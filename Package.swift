@@ -83,10 +83,15 @@ let rooms: [[Target]] = [
     room("Supervision", ["CTandemSystem", "Processes", "MPS", "EngineLink"]),
     room("MPS", ["CTandemSystem", "Processes"]),
     room("Diagnosis", ["MPS", "CTandemSystem"]),
-    room("Study", ["GPUModel", "InferenceEngine", "JSON", "LanguageModel", "Requests"], numeric: true),
-    room("StudyReport", ["Study", "LanguageModel", "JSON"]),
+    room(
+        "Study",
+        [
+            "EngineLink", "GPUModel", "InferenceEngine", "JSON", "LanguageModel", "LoadGenerator", "Processes",
+            "Requests", "Supervision", product("NIOCore", "swift-nio"),
+        ], numeric: true),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),
     room("ModelStore", ["JSON", "CTandemSystem", "Processes"]),
+    room("StudyReport", ["Study", "LanguageModel", "JSON"]),
     room("TestSupport", ["Requests", "InferenceEngine", "LanguageModel"], tests: nil),
 ]
 

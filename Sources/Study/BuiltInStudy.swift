@@ -15,13 +15,20 @@ public struct BuiltInStudy: Sendable, Equatable {
         BuiltInStudy(name: "F6", text: textF6), BuiltInStudy(name: "T1", text: textT1),
     ]
 
+    /// Figures of the machine that runs Tandem, without a GPU.
+    public static let processor: [BuiltInStudy] = [
+        BuiltInStudy(name: "CPU1", text: textCPU1), BuiltInStudy(name: "CPU2", text: textCPU2),
+        BuiltInStudy(name: "CPU3", text: textCPU3), BuiltInStudy(name: "CPU4", text: textCPU4),
+    ]
+
     /// All of them.
-    public static let all = article
+    public static let all = article + processor
 
     /// Those that a name stands for: one figure, or a group of them. Empty if there are none.
     public static func named(_ name: String) -> [BuiltInStudy] {
         switch name.lowercased() {
         case "all": article
+        case "cpu": processor
         default: all.filter { $0.name.lowercased() == name.lowercased() }
         }
     }

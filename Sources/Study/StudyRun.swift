@@ -21,6 +21,8 @@ public final class StudyRun: Sendable {
         var weightDone = 0.0
         var isStopped = false
         var error: StudyError?
+        /// Tasks of each figure that are not done.
+        var left: [String: Int] = [:]
     }
 
     private let tasks: [StudyTask]
@@ -33,6 +35,7 @@ public final class StudyRun: Sendable {
         weight = tasks.reduce(0) { $0 + $1.weight }
         var state = State()
         state.progress.total = tasks.count
+        for task in tasks { state.left[task.cell.figure, default: 0] += 1 }
         self.state = Mutex(state)
     }
 
@@ -50,11 +53,15 @@ public final class StudyRun: Sendable {
     public func finish(_ measurement: StudyMeasurement, of task: StudyTask) {
         state.withLock { state in
             state.progress.done += 1
+            state.left[task.cell.figure, default: 0] -= 1
             if measurement.failure != nil { state.progress.failed += 1 }
             state.weightDone += task.weight
             state.progress.share = weight > 0 ? state.weightDone / weight : 1
         }
     }
+
+    /// Whether nothing of a figure is left to be measured.
+    public func hasFinished(_ figure: String) -> Bool { state.withLock { $0.left[figure, default: 0] <= 0 } }
 
     /// Lets no further task begin. The first reason is kept.
     public func stop(_ error: StudyError? = nil) {

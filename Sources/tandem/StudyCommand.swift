@@ -12,18 +12,21 @@ struct StudyCommand: ParsableCommand {
         commandName: "study",
         abstract: "Measure or simulate what several engines on one device gain.",
         discussion: """
-            NAME is a figure of the article that Tandem starts from (F1 to F6, T1; all stands for them), or the path of \
-            a definition file; --print shows the file of a figure, to be changed. Each figure's measurements are lines \
+            NAME is a figure of the article that Tandem starts from (F1 to F6, T1; all stands for them), cpu for a \
+            study of this machine, or the path of a definition file; --print shows the file of a figure, to be \
+            changed. Each figure's measurements are lines \
             of JSON in the directory of --out. A study that was interrupted goes on where it stopped.
 
             Devices: simulated:GPU computes in virtual time what the model of a GPU says (known: \
-            \(DeviceParameters.published.map(\.name).joined(separator: ", "))).
+            \(DeviceParameters.published.map(\.name).joined(separator: ", "))); cpu measures engines on this machine, \
+            which should have nothing else to do.
 
             Ends with 1 if a measurement failed, with 130 after Ctrl-C.
 
             Example:
               tandem study all --out results
               tandem study F1 --device simulated:l4 --models qwen2.5-0.5b --out results-l4
+              tandem study cpu --out results-cpu
               tandem study --print F1 > mine.json
               tandem study mine.json --out mine
             """)
@@ -40,8 +43,15 @@ struct StudyCommand: ParsableCommand {
     @Option(help: "Where to measure, instead of what the definition says.")
     var device: String?
 
-    @Option(help: ArgumentHelp("Where results go.", valueName: "directory"))
-    var out = "study-results"
+    @Option(
+        parsing: .upToNextOption,
+        help: ArgumentHelp(
+            "Write the report of results in directories, simulated and measured ones side by side. It goes to --out, or \
+            to report in the first directory.", valueName: "directories"))
+    var report: [String] = []
+
+    @Option(help: ArgumentHelp("Where results go, or the report. (default: study-results)", valueName: "directory"))
+    var out: String?
 
     @Option(help: "How often each cell is measured. (default: as defined)")
     var repetitions: Int?
@@ -73,10 +83,17 @@ struct StudyCommand: ParsableCommand {
                 }
                 return Process.write(study.text + "\n", to: STDOUT_FILENO)
             }
+            if !report.isEmpty {
+                guard names.isEmpty else {
+                    throw ValidationError("--report takes directories of results, and measures nothing; leave \(names[0]) out")
+                }
+                let page = try StudyReportFolder.write(report, to: out)
+                return Process.write("the report is \(page)\n", to: STDOUT_FILENO)
+            }
             guard !names.isEmpty else {
                 throw ValidationError("name a figure, or a definition file; tandem study --list shows the figures")
             }
-            try StudyDriver(definitions: try definitions(), out: out, resumes: resume, probe: probe).run()
+            try StudyDriver(definitions: try definitions(), out: out ?? "study-results", resumes: resume, probe: probe).run()
         } catch let error as StudyError {
             throw ValidationError("\(error)")
         } catch let error as GPUModelError {
@@ -125,7 +142,7 @@ struct StudyCommand: ParsableCommand {
         StudyError(
             subject: "\"\(name.prefix(100))\"",
             reason: "is neither a figure nor a file; figures: "
-                + (BuiltInStudy.all.map(\.name) + ["all"]).joined(separator: ", "))
+                + (BuiltInStudy.all.map(\.name) + ["all", "cpu"]).joined(separator: ", "))
     }
 
     private static func printList() {

@@ -4,8 +4,11 @@ import ArgumentParser
 import GPUModel
 import Glibc
 import LanguageModel
+import ModelStore
 import NIOPosix
+import Requests
 import Study
+import Tokenization
 
 /// Makes figures one after the other, each on its device, into a directory.
 struct StudyDriver {
@@ -17,8 +20,7 @@ struct StudyDriver {
     /// A figure that is to be made.
     private struct Figure {
         var file: StudyFile
-        var tasks: [StudyTask]
-        var measure: @Sendable (StudyTask) -> StudyMeasurement
+        var device: Device
     }
 
     /// - Throws: `StudyError`, before anything is written or measured as far as possible; `ExitCode`.
@@ -39,13 +41,15 @@ struct StudyDriver {
                 file.before.measurements.map { StudyTask(cell: $0.cell, repetition: $0.repetition, seed: $0.seed) })
             let tasks = definition.tasks().filter { !done.contains($0) }
             pending += tasks
-            figures[definition.figure] = Figure(file: file, tasks: tasks, measure: device.measure)
+            figures[definition.figure] = Figure(file: file, device: device)
         }
         if !kept.isEmpty {
             Process.log("study: \(kept.count) measurements are there already, \(pending.count) are left")
         }
         let run = StudyRun(pending)
-        let threads = min(max(1, Process.usableCores().count), max(1, pending.count))
+        // What is measured has the machine to itself.
+        let isMeasured = prepared.contains { $0.1.header.kind == .measured }
+        let threads = isMeasured ? 1 : min(max(1, Process.usableCores().count), max(1, pending.count))
         let pool = NIOThreadPool(numberOfThreads: threads)
         pool.start()
         let left = Countdown(threads)
@@ -53,7 +57,7 @@ struct StudyDriver {
             pool.submit { [figures] _ in
                 while let task = run.next(), let figure = figures[task.cell.figure] {
                     let begin = Process.nanoseconds()
-                    var measurement = figure.measure(task)
+                    guard var measurement = figure.device.measure(task) else { break }
                     measurement.seconds = Double(Process.nanoseconds() - begin) / 1e9
                     do throws(StudyError) {
                         try figure.file.append(.measurement(measurement))
@@ -61,11 +65,13 @@ struct StudyDriver {
                         run.stop(error)
                     }
                     run.finish(measurement, of: task)
+                    if run.hasFinished(task.cell.figure) { figure.device.end() }
                 }
+                if isMeasured { for figure in figures.values { figure.device.end() } }
                 if left.isLast() { events.end(with: 0) }
             }
         }
-        StudyScreen(events).watch(run)
+        StudyScreen(events).watch(run) { for (_, device) in prepared { device.stop() } }
         try? pool.syncShutdownGracefully()
         try finish(run, kept: kept)
     }
@@ -100,13 +106,19 @@ struct StudyDriver {
     private struct Device {
         var header: StudyHeader
         var counts: [StudyCount] = []
-        var measure: @Sendable (StudyTask) -> StudyMeasurement
+        /// Null if it was stopped meanwhile.
+        var measure: @Sendable (StudyTask) -> StudyMeasurement?
+        /// Ends what was started for measuring, in the thread that measures.
+        var end: @Sendable () -> Void = {}
+        /// Gives up what is being measured.
+        var stop: @Sendable () -> Void = {}
     }
 
     private func prepare(_ definition: StudyDefinition) throws -> Device {
         let parts = definition.device.split(separator: ":", maxSplits: 1).map(String.init)
         switch parts.first {
         case "simulated" where parts.count == 2: return try simulated(definition, gpu: parts[1])
+        case "cpu" where parts.count == 1: return try measured(definition)
         case "cuda":
             throw StudyError(
                 subject: "--device \(definition.device)",
@@ -114,7 +126,7 @@ struct StudyDriver {
         default:
             throw StudyError(
                 subject: "--device \(definition.device.prefix(40))",
-                reason: "is unknown; give simulated:GPU, such as simulated:h100")
+                reason: "is unknown; give cpu, or simulated:GPU, such as simulated:h100")
         }
     }
 
@@ -152,6 +164,36 @@ struct StudyDriver {
             date: StudyMachine.date, version: Tandem.version, revision: StudyMachine.revision,
             parameters: study.parameters, definition: definition)
         let counts = definition.phase == .resources ? try definition.counts(models: models) : []
-        return Device(header: header, counts: counts) { study.measure($0) }
+        return Device(header: header, counts: counts, measure: { study.measure($0) })
+    }
+
+    private func measured(_ definition: StudyDefinition) throws -> Device {
+        if probe != nil { throw StudyError(subject: "--probe", reason: "is for simulations") }
+        var models: [String: StudyModel] = [:]
+        if definition.phase == .resources {
+            throw StudyError(subject: definition.figure, reason: "is counted, not measured; leave --device out")
+        }
+        for name in definition.models {
+            do {
+                let path = try ModelFile.resolve(name).path
+                let file = try ModelFile(ModelChoice(path: path), maximumContextLength: nil)
+                let tokenizer = try file.tokenizer()
+                models[name] = StudyModel(
+                    path: path, description: file.description, fingerprint: tokenizer.fingerprint,
+                    vocabulary: (0..<TokenID(tokenizer.vocabularySize)).filter { !tokenizer.isSpecial($0) })
+            } catch {
+                throw StudyError(subject: "model \"\(name.prefix(64))\"", reason: "\(error)")
+            }
+        }
+        let cores = Process.usableCores().count
+        let study = try MeasuredStudy(
+            definition: definition, models: models, cores: cores, environment: Process.environment(),
+            eventLoop: MultiThreadedEventLoopGroup.singleton.next())
+        let header = StudyHeader(
+            kind: .measured, device: definition.device, deviceTitle: "CPU, \(cores) cores",
+            machine: StudyMachine.description, date: StudyMachine.date, version: Tandem.version,
+            revision: StudyMachine.revision, parameters: study.parameters, definition: definition)
+        return Device(
+            header: header, measure: { study.measure($0) }, end: { study.end() }, stop: { study.stop() })
     }
 }

@@ -15,7 +15,8 @@ struct StudyScreen {
 
     init(_ events: ProcessEvents) { self.events = events }
 
-    func watch(_ run: StudyRun) {
+    /// - Parameter stopping: is called at Ctrl-C, to give up what is being measured.
+    func watch(_ run: StudyRun, stopping: () -> Void) {
         let begin = Process.nanoseconds()
         var lastLine = 0.0
         while true {
@@ -27,6 +28,7 @@ struct StudyScreen {
                 return
             case .signal?:
                 run.stop()
+                stopping()
             case nil:
                 if isTerminal {
                     Process.write("\r\(Self.text(run.progress, passed))\u{1B}[K", to: STDERR_FILENO)

@@ -1,0 +1,26 @@
+// Tandem — Apache-2.0
+
+extension BuiltInStudy {
+    static let textCPU3 = #"""
+        {
+          "figure": "CPU3",
+          "title": "Prefill on a CPU",
+          "question": "What do two engines on half of the cores each gain in prefill, by length of prompts?",
+          "phase": "prefill",
+          "models": ["smollm2-135m-instruct"],
+          "contexts": [32, 128, 512],
+          "batches": [16],
+          "conventions": ["total", "per-engine"],
+          "ablations": ["full"],
+          "caches": ["equal"],
+          "arms": [
+            {"id": "one", "title": "one engine, all cores", "engines": 1, "sharing": "alone", "asynchronous": false},
+            {"id": "one-async", "title": "one engine, all cores, asynchronous", "engines": 1, "sharing": "alone", "asynchronous": true},
+            {"id": "two", "title": "two engines, half of the cores each", "engines": 2, "sharing": "cores", "asynchronous": false},
+            {"id": "two-async", "title": "two engines, half of the cores each, asynchronous", "engines": 2, "sharing": "cores", "asynchronous": true}
+          ],
+          "repetitions": 3,
+          "device": "cpu"
+        }
+        """#
+}

@@ -1,0 +1,314 @@
+// Tandem — Apache-2.0
+
+internal import EngineLink
+internal import Glibc
+public import LanguageModel
+internal import LoadGenerator
+public import NIOCore
+public import Requests
+internal import Synchronization
+
+/// A model that is here to be served.
+public struct StudyModel: Sendable {
+    /// What `tandem serve` is told.
+    public var path: String
+    public var description: DecoderDescription
+    /// Of its tokenizer, and the tokens that prompts are made of.
+    public var fingerprint: Digest128
+    public var vocabulary: [TokenID]
+
+    public init(path: String, description: DecoderDescription, fingerprint: Digest128, vocabulary: [TokenID]) {
+        self.path = path
+        self.description = description
+        self.fingerprint = fingerprint
+        self.vocabulary = vocabulary
+    }
+}
+
+/// Measures cells with engines that `tandem serve` runs on this machine: one server for each arm, all of whose engines
+/// rest but those that are being measured. Used by one thread, which must live until ``end()``; ``stop()`` may come
+/// from any.
+public final class MeasuredStudy: @unchecked Sendable {
+    // Not checked: all but `running` belongs to the one thread that measures; servers die with the thread that started
+    // them, so that an actor, which changes threads, cannot own them.
+    public let definition: StudyDefinition
+    private let models: [String: StudyModel]
+    private let cores: Int
+    private let environment: [String: String]
+    private let eventLoop: any EventLoop
+    private var directory: String?
+    private var servers: [ServerKey: StudyServer] = [:]
+    private let running = Mutex<(run: LoadRun?, isStopped: Bool)>((nil, false))
+
+    private struct ServerKey: Hashable {
+        var model: String
+        var ablation: Ablation
+        var arm: String
+    }
+
+    /// Tokens that a step computes at most.
+    static let tokensPerStep = 512
+    /// Tokens that sequences of decode get where the definition says nothing.
+    static let outputTokens = 32
+    /// Bytes of a number in the cache, at most.
+    private static let cacheElementBytes = 4
+
+    /// - Parameters:
+    ///   - cores: CPU cores that all engines of an arm have together.
+    ///   - environment: of the servers.
+    ///   - eventLoop: for the load.
+    /// - Throws: ``StudyError`` if the definition cannot be measured here.
+    public init(
+        definition: StudyDefinition, models: [String: StudyModel], cores: Int, environment: [String: String],
+        eventLoop: any EventLoop
+    ) throws(StudyError) {
+        self.definition = definition
+        self.models = models
+        self.cores = cores
+        self.environment = environment
+        self.eventLoop = eventLoop
+        func wrong(_ reason: String) -> StudyError { StudyError(subject: definition.figure, reason: reason) }
+        if !definition.hosts.isEmpty {
+            throw wrong("\"hosts\" are assumed in simulations; engines that are measured have their own")
+        }
+        if definition.caches != [.equal] {
+            throw wrong("measured arms have equal caches; give \"caches\": [\"equal\"]")
+        }
+        if definition.phase == .serving { throw wrong("load is not measured yet; tandem bench measures any server") }
+        for arm in definition.arms {
+            guard arm.sharing == .alone || arm.sharing == .cores, arm.command == nil else {
+                throw wrong(
+                    "arm \"\(arm.id)\" (\(arm.command == nil ? arm.sharing.rawValue : "with a command")) cannot run on "
+                        + "the CPU; engines there are \"alone\" or have \"cores\" of their own. tandem study cpu is a "
+                        + "study for this machine, simulated:h100 computes this one")
+            }
+            guard (arm.cores ?? 1) * arm.engines <= cores else {
+                throw wrong("arm \"\(arm.id)\" needs \((arm.cores ?? 1) * arm.engines) cores, and there are \(cores)")
+            }
+        }
+        for name in definition.models {
+            guard let model = models[name] else { throw wrong("model \"\(name)\" is unknown") }
+            let longest = (definition.contexts.max() ?? 1) + output
+            guard longest <= model.description.contextLength else {
+                throw wrong("\(longest) tokens exceed the \(model.description.contextLength) that \(name) was made for")
+            }
+        }
+    }
+
+    private var output: Int {
+        definition.phase == .prefill
+            ? 1 : (definition.outputTokens > 0 ? definition.outputTokens : Self.outputTokens)
+    }
+
+    /// What holds of all measurements, for a header.
+    public var parameters: [String: String] {
+        [
+            "cores": "\(cores) for all engines of an arm together",
+            "tokens per step": "\(Self.tokensPerStep)",
+            "tokens generated": "\(output) of each sequence",
+            "tokens of prompts": "random ids, no cached prefixes, nothing guessed ahead",
+            "servers": "one tandem serve an arm, all running, one of them under load",
+        ]
+    }
+
+    // MARK: Measuring
+
+    /// Measures a cell.
+    ///
+    /// - Returns: null if it was stopped meanwhile.
+    public func measure(_ task: StudyTask) -> StudyMeasurement? {
+        let cell = task.cell
+        var measurement = StudyMeasurement(cell: cell, repetition: task.repetition, seed: task.seed)
+        guard let model = models[cell.model], let arm = definition.arm(cell.arm), let batch = cell.batch else {
+            measurement.failure = "unknown model or arm"
+            return measurement
+        }
+        let size = cell.convention == .total ? batch : batch * arm.engines
+        guard size % arm.engines == 0 else {
+            measurement.failure = "\(size) sequences do not divide evenly among \(arm.engines) engines"
+            return measurement
+        }
+        do {
+            let server = try server(cell, arm, model)
+            let plan = BatchPlan(
+                links: server.links, fingerprint: model.fingerprint, vocabulary: model.vocabulary, size: size,
+                batches: 1, inputTokens: .fixed(cell.context), outputTokens: .fixed(output),
+                seed: task.seed & ((1 << 53) - 1))
+            server.forgetSamples()
+            let begin = NIODeadline.now()
+            guard let outcome = try load(plan) else { return nil }
+            if isStopped { return nil }
+            let samples = server.takeSamples()
+            read(outcome, begin: begin, samples, size: size, arm, &measurement)
+            if !server.isAlive || measurement.failure != nil { close(cell) }
+        } catch {
+            if isStopped { return nil }
+            measurement.failure = "\(error)"
+        }
+        return measurement
+    }
+
+    /// Null if it was stopped.
+    private func load(_ plan: BatchPlan) throws -> LoadOutcome? {
+        let run = LoadRun(plan, on: eventLoop)
+        let mayGoOn = running.withLock { running in
+            running.run = run
+            return !running.isStopped
+        }
+        if !mayGoOn { run.stop() }
+        let outcome = try run.result.wait()
+        running.withLock { $0.run = nil }
+        return mayGoOn ? outcome : nil
+    }
+
+    private func read(
+        _ outcome: LoadOutcome, begin: NIODeadline, _ samples: [[StudyServer.Sample]], size: Int, _ arm: StudyArm,
+        _ measurement: inout StudyMeasurement
+    ) {
+        measurement.completed = outcome.records.count { $0.outcome == .complete }
+        measurement.failed = outcome.records.count - (measurement.completed ?? 0)
+        guard outcome.fault == nil, let batch = outcome.batches.first, measurement.completed == size else {
+            var reason = outcome.fault ?? "\(measurement.completed ?? 0) of \(size) sequences were completed"
+            for record in outcome.records {
+                guard case .failed(let why, let detail) = record.outcome else { continue }
+                reason += ": \(why): \(detail)"
+                break
+            }
+            measurement.failure = reason
+            return
+        }
+        let seconds = { (from: UInt64, to: UInt64) in Double(to &- from) / 1e9 }
+        measurement.timeToFirstToken = .init(
+            outcome.records.compactMap { record in record.firstText.map { seconds(record.sent, $0) } })
+        measurement.endToEnd = .init(outcome.records.map { seconds($0.sent, $0.ended) })
+        measurement.interTokenLatency = .init(outcome.records.flatMap(\.gaps).map { Double($0) / 1e9 })
+        measurement.sequencesPerEngine = Double(size) / Double(arm.engines)
+        measurement.cacheTokensPerEngine = samples.compactMap(\.last).map { Int($0.statistics.totalBlocks) * 16 }.min()
+        let prefill = seconds(batch.submitted, batch.prefilled)
+        if prefill > 0 { measurement.promptTokensPerSecond = Double(size * measurement.cell.context) / prefill }
+        let decode = seconds(batch.prefilled, batch.ended)
+        if measurement.cell.phase == .decode {
+            guard decode > 0, batch.tokensAfterPrefill > 0 else {
+                measurement.failure = "nothing was decoded after the last prompt; give more \"output_tokens\""
+                return
+            }
+            measurement.generatedTokensPerSecond = Double(batch.tokensAfterPrefill) / decode
+        }
+        if outcome.cachedPromptTokens > 0 {
+            measurement.notes.append("engines took \(outcome.cachedPromptTokens) tokens of prompts from their cache")
+        }
+        // Steps of prompts are not those that a cell of decode is about.
+        let from = measurement.cell.phase == .decode ? begin + .nanoseconds(Int64(batch.prefilled)) : nil
+        times(samples, from: from, &measurement)
+    }
+
+    /// Times by component, between what engines said at the first moment that counts and at the end.
+    private func times(
+        _ samples: [[StudyServer.Sample]], from: NIODeadline?, _ measurement: inout StudyMeasurement
+    ) {
+        var sum = StudyMeasurement.StepTime(attention: 0, feedForward: 0, rest: 0, host: 0)
+        var (steps, device, passed) = (0.0, 0.0, 0.0)
+        for samples in samples {
+            guard let last = samples.last, var first = samples.first, samples.count > 1 else { return }
+            if let from, let inside = samples.first(where: { $0.time >= from }), inside.time < last.time {
+                first = inside
+            } else if from != nil {
+                measurement.notes.append("component times include the prompts: decode was too short to tell them apart")
+            }
+            let (a, b) = (first.statistics, last.statistics)
+            steps += Double(b.steps &- a.steps)
+            device += Double(b.times.device &- a.times.device)
+            passed += Double(b.times.device &- a.times.device) + Double(b.times.gap &- a.times.gap)
+            sum.attention += Double(b.times.attention &- a.times.attention)
+            sum.feedForward += Double(b.times.mlp &- a.times.mlp)
+            sum.rest += Double(b.times.rest &- a.times.rest)
+            for phase in [\EngineTimes.schedule, \.prepare, \.sample, \.report, \.stall] {
+                sum.host += Double(b.times[keyPath: phase] &- a.times[keyPath: phase])
+            }
+        }
+        guard steps > 0 else { return }
+        let scale = 1e-9 / steps
+        measurement.stepTime = .init(
+            attention: sum.attention * scale, feedForward: sum.feedForward * scale, rest: sum.rest * scale,
+            host: sum.host * scale)
+        if passed > 0 { measurement.deviceBusyShare = min(1, device / passed) }
+    }
+
+    // MARK: Servers
+
+    private func server(_ cell: StudyCell, _ arm: StudyArm, _ model: StudyModel) throws(StudyError) -> StudyServer {
+        let key = ServerKey(model: cell.model, ablation: cell.ablation, arm: arm.id)
+        if let server = servers[key] {
+            if server.isAlive { return server }
+            close(cell)
+        }
+        let most = definition.batches.max() ?? 1
+        let length = (definition.contexts.max() ?? 1) + output
+        let mostEngines = definition.arms.map(\.engines).max() ?? 1
+        let all = definition.conventions.contains(.perEngine) ? most * mostEngines : most
+        // All arms have as much in all; a step's worth of blocks beside it, so that nothing is preempted.
+        let bytesOfSequence = model.description.kvBytes(
+            forSequenceOf: length + 16, tokensPerStep: Self.tokensPerStep, elementBytes: Self.cacheElementBytes)
+        let bytes = (all / arm.engines + 1) * bytesOfSequence
+        var arguments = ["serve", model.path]
+        arguments += ["--engines", "\(arm.engines)", "--threads", "\(arm.cores ?? max(1, cores / arm.engines))"]
+        arguments += ["--device", "cpu", "--port", "0", "--prompt-lookup", "0", "--ablation", cell.ablation.rawValue]
+        arguments += ["--max-model-len", "\(length + 1)", "--max-num-seqs", "\(all)"]
+        arguments += ["--max-num-batched-tokens", "\(Self.tokensPerStep)", "--kv-cache-memory", "\(bytes)"]
+        arguments += ["--log-level", "warning", arm.isAsynchronous ? "--async-scheduling" : "--no-async-scheduling"]
+        let server = try StudyServer(
+            StudyServer.Launch(
+                arguments: arguments, environment: environment, directory: try privateDirectory(),
+                name: "server-\(servers.count)-\(arm.id)", engines: arm.engines),
+            subject: "arm \"\(arm.id)\"", isStopped: { self.isStopped })
+        servers[key] = server
+        server.observe(fingerprint: model.fingerprint, on: eventLoop)
+        // The first steps of an engine are slower: pages of weights and buffers are touched for the first time.
+        let warmUp = BatchPlan(
+            links: server.links, fingerprint: model.fingerprint, vocabulary: model.vocabulary,
+            size: arm.engines * min(most, 8), batches: 1, inputTokens: .fixed(min(length - output, 64)),
+            outputTokens: .fixed(8), seed: UInt64.random(in: 0..<1 << 53))
+        do {
+            _ = try load(warmUp)
+            _ = server.takeSamples()
+        } catch {
+            throw StudyError(subject: "arm \"\(arm.id)\"", reason: "\(error)")
+        }
+        return server
+    }
+
+    private func close(_ cell: StudyCell) {
+        servers.removeValue(forKey: ServerKey(model: cell.model, ablation: cell.ablation, arm: cell.arm))?.stop()
+    }
+
+    private func privateDirectory() throws(StudyError) -> String {
+        if let directory { return directory }
+        var template = Array("/tmp/tandem-study-XXXXXX".utf8CString)
+        guard mkdtemp(&template) != nil else {
+            throw StudyError(subject: "/tmp", reason: "takes no directory: \(String(cString: strerror(errno)))")
+        }
+        let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        directory = path
+        return path
+    }
+
+    // MARK: The end
+
+    private var isStopped: Bool { running.withLock { $0.isStopped } }
+
+    /// Gives up what is being measured; any thread may call it.
+    public func stop() {
+        running.withLock { running in
+            running.isStopped = true
+            running.run?.stop()
+        }
+    }
+
+    /// Ends all servers. Called by the thread that measures.
+    public func end() {
+        for server in servers.values { server.stop() }
+        servers.removeAll()
+        if let directory { rmdir(directory) }
+        directory = nil
+    }
+}
