@@ -23,7 +23,9 @@ public enum ValueFormat: Sendable, Equatable {
         case .tokens:
             let whole = value.rounded()
             guard abs(whole) < 1e15 else { return DecimalText.short(value, step: step) }
-            if whole >= 1024, whole.truncatingRemainder(dividingBy: 1024) == 0 { return DecimalText.fixed(whole / 1024, 0) + "k" }
+            if whole >= 1024, whole.truncatingRemainder(dividingBy: 1024) == 0 {
+                return DecimalText.fixed(whole / 1024, 0) + "k"
+            }
             return DecimalText.fixed(whole, 0)
         case .percent, .signedPercent:
             let points = value * 100

@@ -14,13 +14,16 @@ struct ExpectedSection {
     private var contextLabel: String { definition.phase == .prefill ? "tokens of a prompt" : "context, tokens" }
 
     func blocks() -> [Document.Block] {
-        guard let headline = view.headline else { return [] }
+        guard let headline = view.headline, !contexts.isEmpty else { return [] }
         var blocks: [Document.Block] = []
         for model in definition.models {
             let name = definition.models.count > 1 ? "\(prefix)-\(ReportText.slug(model))" : prefix
-            blocks.append(.figure(parts(model, headline, name + "-parts")))
+            blocks.append(
+                .figure(
+                    contexts.count > 1
+                        ? parts(model, headline, name + "-parts") : bars(model, headline, name + "-parts")))
         }
-        blocks.append(.figure(expected(headline, prefix + "-expected")))
+        if contexts.count > 2 { blocks.append(.figure(expected(headline, prefix + "-expected"))) }
         blocks.append(
             .paragraph(
                 """
@@ -71,6 +74,35 @@ struct ExpectedSection {
                 LineChart(
                     x: Axis(label: contextLabel, scale: .binaryLogarithmic, format: .tokens),
                     y: Axis(label: "gain", format: .signedPercent), panels: panels)))
+    }
+
+    /// At a single context there is no line to draw.
+    private func bars(_ model: String, _ headline: StudyArm, _ name: String) -> Figure {
+        let ablations = Ablation.allCases.filter(definition.ablations.contains)
+        let groups = view.settings.map { setting in
+            let cell = view.cell(model, contexts[0], setting, arm: headline.id)
+            func bar(_ estimate: Estimate?, _ note: String = "") -> BarChart.Bar {
+                BarChart.Bar(value: estimate?.value, interval: ReportText.interval(estimate), note: note)
+            }
+            let parts = ablations.map { ablation in
+                let part = cell.with(ablation: ablation)
+                return bar(view.gain(part), view.failure(part))
+            }
+            let expected = view.expectedGain(cell)
+            return BarChart.Group(
+                name: panelTitle(setting), bars: parts + [bar(expected?.weightedMean), bar(expected?.timesAdded)])
+        }
+        return Figure(
+            identifier: name, title: "\(phase), \(model): gain of the parts, of the whole, and as expected",
+            caption: "Gain of \(headline.title) over \(definition.baseline?.title ?? "one engine")\(batches), "
+                + "\(contextLabel) \(ReportText.tokens(contexts[0])); whiskers are 95 % bootstrap intervals.",
+            provenances: [view.provenance],
+            content: .bars(
+                BarChart(
+                    value: Axis(label: "gain", format: .signedPercent),
+                    series: ablations.map { .init(name: StudyView.title($0), slot: slot($0)) } + [
+                        .init(name: "expected, weighted mean", slot: 3), .init(name: "expected, times added", slot: 4),
+                    ], panels: [.init(groups: groups)])))
     }
 
     private var batches: String {

@@ -10,12 +10,17 @@ struct GainSection {
     let prefix: String
 
     private var definition: StudyDefinition { view.definition }
+    /// Whether figures go by batch, because the context is always the same.
+    private var isByBatch: Bool { definition.contexts.count == 1 && definition.batches.count > 1 }
     private var xAxis: Axis {
         Axis(
-            label: definition.phase == .prefill ? "tokens of a prompt" : "context, tokens", scale: .binaryLogarithmic,
-            format: .tokens)
+            label: isByBatch
+                ? "sequences at once" : definition.phase == .prefill ? "tokens of a prompt" : "context, tokens",
+            scale: .binaryLogarithmic, format: isByBatch ? .number : .tokens)
     }
-    private var contexts: [Int] { definition.contexts.sorted() }
+    /// What stands along a figure: contexts, or batches.
+    private var steps: [Int] { (isByBatch ? definition.batches : definition.contexts).sorted() }
+    private var stepTitles: [String] { steps.map { xAxis.format.text(Double($0)) } }
     private var ablation: Ablation {
         definition.ablations.contains(.full) ? .full : definition.ablations.first ?? .full
     }
@@ -24,6 +29,9 @@ struct GainSection {
     private var conditions: String {
         var parts: [String] = []
         if definition.batches.count == 1, let batch = definition.batches.first { parts.append("batch \(batch)") }
+        if isByBatch, let context = definition.contexts.first {
+            parts.append("\(definition.phase == .prefill ? "prompts of" : "context") \(ReportText.tokens(context))")
+        }
         if definition.conventions.count == 1, let only = definition.conventions.first {
             parts.append(StudyView.title(only))
         }
@@ -31,6 +39,24 @@ struct GainSection {
             parts.append(StudyView.title(only))
         }
         return parts.isEmpty ? "" : "; " + parts.joined(separator: ", ")
+    }
+
+    /// The cell at a place along a figure.
+    private func cell(_ model: String, _ step: Int, _ setting: StudyView.Setting, arm: StudyArm) -> StudyCell {
+        var setting = setting
+        if isByBatch { setting.batch = step }
+        return view.cell(
+            model, isByBatch ? definition.contexts[0] : step, setting, ablation, arm: arm.id)
+    }
+
+    /// The same without batches, if figures go by them.
+    private var settings: [StudyView.Setting] {
+        var seen: Set<StudyView.Setting> = []
+        return view.settings.compactMap { setting in
+            var setting = setting
+            if isByBatch { setting.batch = nil }
+            return seen.insert(setting).inserted ? setting : nil
+        }
     }
 
     func blocks() -> [Document.Block] {
@@ -46,6 +72,7 @@ struct GainSection {
                 blocks.append(.details("The same with \(held(first))", (main + more).map { .figure($0) }))
             }
         }
+        let table = GainTable(view: view, ablation: ablation).table
         blocks.append(.details("All cells of \(view.label.lowercasedFirst)", [.table(table)]))
         return blocks
     }
@@ -53,7 +80,7 @@ struct GainSection {
     /// Settings that share a figure: those with the same cache and batch, six panels at most.
     private var settingsByFigure: [[StudyView.Setting]] {
         var groups: [[StudyView.Setting]] = []
-        for setting in view.settings {
+        for setting in settings {
             if let last = groups.last?.last, last.cache == setting.cache, last.batch == setting.batch,
                 groups[groups.count - 1].count < 6
             {
@@ -102,24 +129,24 @@ struct GainSection {
         _ settings: [StudyView.Setting], _ name: String, _ shared: String, series: [(String, StudyArm)],
         by title: ((String, StudyArm)) -> String
     ) -> Figure {
+        let isByModel = definition.models.count > 1
         let panels = settings.map { setting in
             LineChart.Panel(
                 title: panelTitle(setting),
                 series: series.enumerated().map { slot, entry in
                     Series(
-                        name: title(entry), slot: slot, isBroken: entry.1.isAsynchronous,
-                        points: contexts.map { context in
-                            let cell = view.cell(entry.0, context, setting, ablation, arm: entry.1.id)
-                            return ReportText.point(Double(context), view.gain(cell), note: view.failure(cell))
+                        name: title(entry), slot: isByModel ? slot : slot + 1, isBroken: entry.1.isAsynchronous,
+                        points: steps.map { step in
+                            let cell = cell(entry.0, step, setting, arm: entry.1)
+                            return ReportText.point(Double(step), view.gain(cell), note: view.failure(cell))
                         })
                 })
         }
-        let isByModel = definition.models.count > 1
         let subject = isByModel ? view.headline?.title ?? "" : "all arms, \(definition.models.first ?? "")"
         return Figure(
-            identifier: name, title: "\(phase)\(what): gain of \(subject)\(shared)",
-            caption: "Gain in \(unit) over \(baselineTitle)\(conditions); bars are 95 % bootstrap intervals of "
-                + "\(definition.repetitions) repetitions, a cross is a cell without a result.",
+            identifier: name, title: "\(phase)\(what): gain of \(subject)",
+            caption: "Gain in \(unit) over \(baselineTitle)\(conditions)\(shared); bars are 95 % bootstrap intervals "
+                + "of \(definition.repetitions) repetitions, a cross is a cell without a result.",
             provenances: [view.provenance],
             content: .lines(
                 LineChart(
@@ -146,17 +173,16 @@ struct GainSection {
             HeatMap.Panel(
                 title: panelTitle(setting),
                 cells: definition.models.map { model in
-                    contexts.map { context in
-                        heatCell(view.cell(model, context, setting, ablation, arm: headline.id))
-                    }
+                    steps.map { heatCell(cell(model, $0, setting, arm: headline)) }
                 })
         }
         return Figure(
-            identifier: name, title: "\(phase)\(what): gain of \(headline.title) by size and context\(shared)",
-            caption: "Gain over \(baselineTitle)\(conditions).", provenances: [view.provenance],
+            identifier: name,
+            title: "\(phase)\(what): gain of \(headline.title) by size and \(isByBatch ? "batch" : "context")",
+            caption: "Gain over \(baselineTitle)\(conditions)\(shared).", provenances: [view.provenance],
             content: .heatMap(
                 HeatMap(
-                    columnLabel: xAxis.label, columns: contexts.map(ReportText.tokens), rows: definition.models,
+                    columnLabel: xAxis.label, columns: stepTitles, rows: definition.models,
                     valueLabel: "gain", format: .signedPercent, panels: panels,
                     thresholds: [
                         .init(0, label: "where the gain crosses 0"), .init(0.1, label: "where it crosses 10 %"),
@@ -189,10 +215,10 @@ struct GainSection {
                         return Series(
                             name: isByModel ? "\(model), \(arm.engines == 1 ? "one" : "\(arm.engines)")" : arm.title,
                             slot: isByModel ? slot : index, isBroken: isByModel ? index > 0 : arm.isAsynchronous,
-                            points: contexts.map { context in
-                                let cell = view.cell(model, context, setting, ablation, arm: arm.id)
+                            points: steps.map { step in
+                                let cell = cell(model, step, setting, arm: arm)
                                 return ReportText.point(
-                                    Double(context), view.throughput(cell), note: view.failure(cell))
+                                    Double(step), view.throughput(cell), note: view.failure(cell))
                             })
                     }
                 })
@@ -201,8 +227,8 @@ struct GainSection {
             definition.models.count > 1
             ? "one engine and \(headline.title)" : "all arms, \(definition.models.first ?? "")"
         return Figure(
-            identifier: name, title: "\(phase)\(what): tokens a second, \(subject)\(shared)",
-            caption: "\(unit.prefix(1).uppercased())\(unit.dropFirst()) of all engines together\(conditions).",
+            identifier: name, title: "\(phase)\(what): tokens a second, \(subject)",
+            caption: "\(unit.prefix(1).uppercased())\(unit.dropFirst()) of all engines together\(conditions)\(shared).",
             provenances: [view.provenance],
             content: .lines(
                 LineChart(
@@ -217,66 +243,20 @@ struct GainSection {
                 HeatMap.Panel(
                     title: model,
                     cells: view.rivals.map { arm in
-                        contexts.map { heatCell(view.cell(model, $0, setting, ablation, arm: arm.id)) }
+                        steps.map { heatCell(cell(model, $0, setting, arm: arm)) }
                     })
             }
             let place = panelTitle(setting)
             return Figure(
                 identifier: settings.count > 1 ? "\(name)-\(index + 1)" : name,
-                title: "\(phase)\(what): all arms\(place.isEmpty ? "" : ", \(place)")\(shared)",
-                caption: "Gain over \(baselineTitle)\(conditions).", provenances: [view.provenance],
+                title: "\(phase)\(what): all arms\(place.isEmpty ? "" : ", \(place)")",
+                caption: "Gain over \(baselineTitle)\(conditions)\(shared).", provenances: [view.provenance],
                 content: .heatMap(
                     HeatMap(
-                        columnLabel: xAxis.label, columns: contexts.map(ReportText.tokens),
+                        columnLabel: xAxis.label, columns: stepTitles,
                         rows: view.rivals.map(\.title), valueLabel: "gain", format: .signedPercent, panels: panels,
                         fullScale: 0.2)))
         }
-    }
-
-    private var table: Document.Table {
-        let hasSettings = view.settings.count > 1
-        var columns: [Document.Table.Column] = [.init("model")]
-        if hasSettings { columns.append(.init("setting")) }
-        columns += [
-            .init("arm"), .init(definition.phase == .prefill ? "prompt" : "context", isNumeric: true),
-            .init("tokens/s", isNumeric: true), .init("gain (95 %)", isNumeric: true),
-            .init("device busy", isNumeric: true), .init("sequences", isNumeric: true),
-            .init("cache, tokens", isNumeric: true),
-        ]
-        var rows: [[Prose]] = []
-        for model in definition.models {
-            for setting in view.settings {
-                for arm in definition.arms {
-                    for context in contexts {
-                        let cell = view.cell(model, context, setting, ablation, arm: arm.id)
-                        let found = view.repetitions(cell)
-                        let failure = view.failure(cell)
-                        guard !found.isEmpty || !failure.isEmpty else { continue }
-                        var row = [Prose(model)]
-                        if hasSettings { row.append(Prose(view.title(setting))) }
-                        row += [
-                            Prose(arm.title), Prose(ReportText.tokens(context)),
-                            Prose(found.isEmpty ? "failed" : ReportText.rate(view.throughput(cell))),
-                            Prose(arm == definition.baseline ? "" : ReportText.gain(view.gain(cell))),
-                            Prose(
-                                mean(found.compactMap(\.deviceBusyShare)).map { ValueFormat.percent.text($0) } ?? "–"),
-                            Prose(
-                                mean(found.compactMap(\.sequencesPerEngine)).map { DecimalText.short($0, step: nil) }
-                                    ?? "–"),
-                            Prose(
-                                found.first?.cacheTokensPerEngine.map { DecimalText.short(Double($0), step: nil) }
-                                    ?? "–"),
-                        ]
-                        rows.append(row)
-                    }
-                }
-            }
-        }
-        return Document.Table(columns: columns, rows: rows)
-    }
-
-    private func mean(_ values: [Double]) -> Double? {
-        values.isEmpty ? nil : values.reduce(0, +) / Double(values.count)
     }
 }
 

@@ -100,7 +100,8 @@ public struct StudyReport: Sendable {
     private var resultTable: Document.Table {
         Document.Table(
             columns: [
-                .init("figure"), .init("kind"), .init("device"), .init("date", isNumeric: true), .init("cells", isNumeric: true),
+                .init("figure"), .init("kind"), .init("device"), .init("date", isNumeric: true),
+                .init("cells", isNumeric: true),
                 .init("repetitions", isNumeric: true), .init("failed", isNumeric: true),
             ],
             rows: figures.flatMap { figure in
@@ -165,12 +166,17 @@ public struct StudyReport: Sendable {
             return verdict(outcome)
         }
         // The shorter list of settings is named.
+        let count = "in \(holding.count) of \(found.count) settings"
         let text =
-            holding.count <= failing.count && !holding.isEmpty
-            ? "holds in \(holding.count) of \(found.count) settings: \(holding.joined(separator: "; "))"
-            : failing.isEmpty
-                ? "holds in \(holding.count) of \(found.count) settings"
-                : "holds in \(holding.count) of \(found.count) settings, not with \(failing.joined(separator: "; "))"
+            if holding.isEmpty {
+                "does not hold in \(failing.count) of \(found.count) settings, and is open in the others"
+            } else if holding.count <= failing.count {
+                "holds \(count): \(holding.joined(separator: "; "))"
+            } else if failing.isEmpty {
+                "holds \(count), and is open in the others"
+            } else {
+                "holds \(count), not with \(failing.joined(separator: "; "))"
+            }
         return verdict(outcome) + Prose(": \(text)")
     }
 
