@@ -25,6 +25,11 @@ func product(_ name: String, _ package: String) -> Target.Dependency { .product(
 
 let nio = [product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio")]
 
+/// TLS, if it is asked for.
+let tls: [Target.Dependency] = [("NIOSSL", "swift-nio-ssl"), ("NIOTLS", "swift-nio")].map {
+    .product(name: $0.0, package: $0.1, condition: .when(traits: ["TLS"]))
+}
+
 /// A room and its tests. What a room may import is law: `Scripts/imports.txt`, held by `Scripts/check-imports`.
 ///
 /// - Parameter tests: what the tests need besides the room and what it imports; `nil` for a room without tests.
@@ -73,7 +78,7 @@ let rooms: [[Target]] = [
             "CTandemSystem",
         ] + nio,
         tests: ["Tokenization"]),
-    room("HTTPCore", nio, passes: true),
+    room("HTTPCore", nio + tls, passes: true),
     room("Routing", ["Requests"], numeric: true, tests: ["RoutingSimulation"]),
     room(
         "Gateway",
@@ -86,8 +91,8 @@ let rooms: [[Target]] = [
     room(
         "Study",
         [
-            "EngineLink", "GPUModel", "InferenceEngine", "JSON", "LanguageModel", "LoadGenerator", "Processes",
-            "Requests", "Supervision", product("NIOCore", "swift-nio"),
+            "EngineLink", "GPUModel", "HTTPCore", "InferenceEngine", "JSON", "LanguageModel", "LoadGenerator",
+            "Processes", "Requests", "Supervision", product("NIOCore", "swift-nio"),
         ], numeric: true),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),
     room("ModelStore", ["JSON", "CTandemSystem", "Processes"]),
@@ -98,8 +103,14 @@ let rooms: [[Target]] = [
 let package = Package(
     name: "tandem",
     products: [.executable(name: "tandem", targets: ["tandem"])],
+    traits: [
+        .trait(
+            name: "TLS",
+            description: "TLS for clients and towards servers. Off by default: its cryptography takes minutes to build.")
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.0"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],

@@ -85,6 +85,9 @@ public struct ServeConfiguration: Sendable, Equatable {
     public var port: UInt16 = 8000
     /// Engine i alone is reached at this port + i; null for no such ports.
     public var enginePorts: UInt16?
+    /// PEM files with the certificate that clients are shown and its key; null for plain HTTP. Both or neither.
+    public var tlsCertificate: String?
+    public var tlsKey: String?
     /// Null lets everybody in.
     public var apiKey: String?
     public var shutdownTimeout = Duration.seconds(30)
@@ -119,7 +122,8 @@ public struct ServeConfiguration: Sendable, Equatable {
     /// Keys of a configuration file beside `models`; each is also a flag and, as `TANDEM_…`, an environment variable.
     public static let keys = [
         "model", "tokenizer", "load-format", "ablation",
-        "host", "port", "engine-ports", "engines", "threads", "device", "cpu-compute", "mps", "mps-directory",
+        "host", "port", "engine-ports", "tls-certificate", "tls-key", "engines", "threads", "device", "cpu-compute",
+        "mps", "mps-directory",
         "max-model-len",
         "max-num-seqs",
         "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "prompt-lookup", "served-model-name",
@@ -148,6 +152,8 @@ public struct ServeConfiguration: Sendable, Equatable {
         host = try layers.text("host") ?? defaults.host
         port = UInt16(try layers.integer("port", in: 0...65535) ?? Int(defaults.port))
         enginePorts = try layers.integer("engine-ports", in: 1...65535).map { UInt16($0) }
+        (tlsCertificate, tlsKey) = (try layers.text("tls-certificate"), try layers.text("tls-key"))
+        try Self.checkPair("tls-certificate", "tls-key", layers)
         apiKey = try layers.text("api-key")
         shutdownTimeout = try layers.duration("shutdown-timeout") ?? defaults.shutdownTimeout
         logLevel = try layers.choice("log-level", of: LogLevel.self) ?? defaults.logLevel
@@ -202,6 +208,15 @@ public struct ServeConfiguration: Sendable, Equatable {
                 ?? ConfigurationError(source: key, reason: "a stall is at most a second")
         }
         return stall
+    }
+
+    private static func checkPair(
+        _ first: String, _ second: String, _ layers: SettingLayers
+    ) throws(ConfigurationError) {
+        for (key, other) in [(first, second), (second, first)] {
+            guard let given = layers.given(key), layers.given(other) == nil else { continue }
+            throw given.error("give \(other), too: TLS needs a certificate and its key")
+        }
     }
 
     /// Less than this is the ordinary unevenness of a busy machine.

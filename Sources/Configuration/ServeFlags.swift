@@ -34,6 +34,7 @@ public struct ServeFlags: ParsableArguments {
             "ablation": variant.ablation,
             "host": server.host, "port": server.port, "engine-ports": server.enginePorts,
             "served-model-name": server.servedModelName,
+            "tls-certificate": server.tlsCertificate, "tls-key": server.tlsKey,
             "api-key": server.apiKey, "shutdown-timeout": server.shutdownTimeout, "engines": engines.engines,
             "threads": engines.threads, "device": engines.device, "cpu-compute": engines.cpuCompute,
             "mps": engines.mps, "mps-directory": engines.mpsDirectory,
@@ -93,6 +94,14 @@ struct ServerFlags: ParsableArguments {
 
     @Option(help: ArgumentHelp("Name of the model in requests. (default: its own name)", valueName: "name"))
     var servedModelName: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "PEM file with the certificate to show to clients, who then speak TLS. (default: none)", valueName: "path"))
+    var tlsCertificate: String?
+
+    @Option(help: ArgumentHelp("PEM file with its private key.", valueName: "path"))
+    var tlsKey: String?
 
     @Option(help: ArgumentHelp("Key that clients must send; better given as TANDEM_API_KEY.", valueName: "key"))
     var apiKey: String?

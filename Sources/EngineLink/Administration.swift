@@ -31,6 +31,8 @@ public struct SupervisorStatus: Sendable, Equatable {
     /// Where clients reach it.
     public var host: String
     public var port: UInt16
+    /// Whether they have to speak TLS.
+    public var isSecure: Bool
     public var runDirectory: String
     /// Whether a signal has asked it to end.
     public var isStopping: Bool
@@ -42,8 +44,9 @@ public struct SupervisorStatus: Sendable, Equatable {
     public var sharing: SharingStatus?
 
     public init(
-        version: String, pid: Int32, uptime: UInt64 = 0, host: String, port: UInt16, runDirectory: String,
-        isStopping: Bool = false, gateway: ChildStatus, engines: [EngineStatus] = [],
+        version: String, pid: Int32, uptime: UInt64 = 0, host: String, port: UInt16,
+        isSecure: Bool = false, runDirectory: String, isStopping: Bool = false, gateway: ChildStatus,
+        engines: [EngineStatus] = [],
         rollingRestart: RollingRestartStatus? = nil, sharing: SharingStatus? = nil
     ) {
         self.version = version
@@ -51,6 +54,7 @@ public struct SupervisorStatus: Sendable, Equatable {
         self.uptime = uptime
         self.host = host
         self.port = port
+        self.isSecure = isSecure
         self.runDirectory = runDirectory
         self.isStopping = isStopping
         self.gateway = gateway

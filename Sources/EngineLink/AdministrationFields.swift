@@ -87,6 +87,7 @@ extension ByteBuffer {
         writeMultipleIntegers(status.pid, status.uptime, endianness: .little)
         write(status.host)
         writeInteger(status.port, endianness: .little)
+        write(status.isSecure)
         write(status.runDirectory)
         write(status.isStopping)
         write(status.gateway)
@@ -165,6 +166,7 @@ extension FieldReader {
             uptime: try integer("uptime"),
             host: try string("host"),
             port: try integer("port"),
+            isSecure: try flag("isSecure"),
             runDirectory: try string("runDirectory"),
             isStopping: try flag("isStopping"),
             gateway: try child(),

@@ -10,6 +10,8 @@ public struct ExternalEngines: Sendable {
     public var apiKey: String?
     /// Times of silence and sizes.
     public var limits = HTTPClientLimits()
+    /// Whom to trust where TLS is spoken; endpoints with it cannot be reached without.
+    public var tls: ClientTLS?
     /// How often an endpoint that serves is asked whether it still does.
     public var probeInterval = TimeAmount.seconds(2)
     /// How long an endpoint may take to say so.

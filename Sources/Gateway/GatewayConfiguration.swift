@@ -13,6 +13,8 @@ public struct GatewayConfiguration: Sendable {
     public var upstreams: UpstreamSources?
     /// Where HTTP connections come from.
     public var listener: HTTPListener
+    /// Clients have to speak TLS if set, at all ports.
+    public var tls: ServerTLS?
     /// Ports besides, each for one engine.
     public var enginePorts: EnginePorts?
     /// A socket to the supervisor: rosters come in, readiness goes out. Its end is the supervisor's end.

@@ -51,6 +51,9 @@ struct GatewayInstruments: Sendable {
         }
     }
 
+    /// What is counted of TLS, if it is spoken.
+    func tls() -> TLSMetrics { TLSMetrics(registry) }
+
     /// Takes what engines last said of themselves.
     func take(_ census: EngineCensus) {
         for (metrics, model) in zip(models, census.models) {

@@ -15,6 +15,7 @@ public final class GatewayServer: Sendable {
     private let shards: ShardTable
     private let upstreams: NIOLoopBoundBox<UpstreamWatch>?
     private let enginePorts: EnginePortServers?
+    private let certificates: NIOLoopBoundBox<CertificateWatch>?
     private let supervisor: (any Channel)?
     private let accessLog: AccessLog?
     private let drainTimeout: TimeAmount
@@ -28,7 +29,7 @@ public final class GatewayServer: Sendable {
     private init(
         server: HTTPServer, group: MultiThreadedEventLoopGroup, workers: NIOThreadPool, shards: ShardTable,
         enginePorts: EnginePortServers?, upstreams: NIOLoopBoundBox<UpstreamWatch>?,
-        supervisor: (any Channel)?, accessLog: AccessLog?,
+        certificates: NIOLoopBoundBox<CertificateWatch>?, supervisor: (any Channel)?, accessLog: AccessLog?,
         drainTimeout: TimeAmount, isEnding: Flag
     ) {
         self.isEnding = isEnding
@@ -38,6 +39,7 @@ public final class GatewayServer: Sendable {
         self.shards = shards
         self.upstreams = upstreams
         self.enginePorts = enginePorts
+        self.certificates = certificates
         self.supervisor = supervisor
         self.accessLog = accessLog
         self.drainTimeout = drainTimeout
@@ -80,6 +82,20 @@ public final class GatewayServer: Sendable {
             return ("application/json", ByteBuffer(bytes: error.body))
         }
         let log = configuration.log
+        var certificates: NIOLoopBoundBox<CertificateWatch>?
+        if let tls = configuration.tls {
+            let metrics = instruments.tls()
+            serving.tls = tls
+            serving.handshakeObserver = { metrics.count($0) }
+            let eventLoop = group.next()
+            let watch = NIOLoopBoundBox.makeBoxSendingValue(
+                CertificateWatch(
+                    eventLoop: eventLoop, tls: tls, workers: workers, secondsSince1970: configuration.secondsSince1970,
+                    log: log
+                ) { metrics.expiry.set(Double($0.notValidAfter)) }, eventLoop: eventLoop)
+            eventLoop.execute { watch.value.start() }
+            certificates = watch
+        }
         serving.writeObserver = { HostTimes.add($0, to: instruments.hostTimes.write) }
         serving.incidentLog = { incident in log("http: \(incident)") }
         let accessLog = configuration.accessLog.map { AccessLog($0, dropped: instruments.droppedAccessLines) }
@@ -136,8 +152,8 @@ public final class GatewayServer: Sendable {
         }
         return GatewayServer(
             server: server, group: group, workers: workers, shards: shards, enginePorts: enginePorts,
-            upstreams: upstreams,
-            supervisor: supervisor, accessLog: accessLog, drainTimeout: configuration.drainTimeout, isEnding: isEnding)
+            upstreams: upstreams, certificates: certificates, supervisor: supervisor, accessLog: accessLog,
+            drainTimeout: configuration.drainTimeout, isEnding: isEnding)
     }
 
     /// Opens ports of engines that came after the start.
@@ -181,6 +197,7 @@ public final class GatewayServer: Sendable {
         await server.drain()
         _ = await ports
         for deadline in deadlines { deadline.cancel() }
+        if let certificates { certificates.eventLoop.execute { certificates.value.shutdown() } }
         if let upstreams { upstreams.eventLoop.execute { upstreams.value.shutdown() } }
         await shards.shutdown()
         isEnding.value.store(true, ordering: .releasing)

@@ -75,11 +75,11 @@ final class ProxyEndpoint {
         self.settings = settings
         self.dispatcher = dispatcher
         self.delegate = delegate
-        client = HTTPClient(endpoint: address, eventLoop: eventLoop, limits: settings.limits)
+        client = HTTPClient(endpoint: address, eventLoop: eventLoop, limits: settings.limits, tls: settings.tls)
         var limits = settings.limits
         limits.firstByteTimeout = settings.probeTimeout
         limits.silenceTimeout = settings.probeTimeout
-        prober = HTTPClient(endpoint: address, eventLoop: eventLoop, limits: limits)
+        prober = HTTPClient(endpoint: address, eventLoop: eventLoop, limits: limits, tls: settings.tls)
     }
 
     /// Whether it may be asked for a model; `nil` is its default.

@@ -5,11 +5,11 @@ public import HTTPCore
 
 /// Where an engine of a gateway without a supervisor is, as people write it.
 public enum UpstreamAddress: Sendable, Hashable, CustomStringConvertible {
-    /// `http://host:port[/prefix]`.
+    /// `http://host:port[/prefix]`, or with `https`.
     case server(HTTPEndpoint)
     /// `link+tcp:host:port` or `link+unix:/path`.
     case engine(LinkAddress)
-    /// `dns+http://name:port[/prefix]` or `dns+link+tcp:name:port`: one at every address of the name.
+    /// `dns+http://name:port[/prefix]`, the same with `https`, or `dns+link+tcp:name:port`: one at every address of the name.
     case name(UpstreamName)
 
     /// A `/v1` at the end of a server's address is dropped: that is how clients are given it.
@@ -35,7 +35,7 @@ public enum UpstreamAddress: Sendable, Hashable, CustomStringConvertible {
                 if server.prefix.hasSuffix("/v1") { server.prefix.removeLast(3) }
                 self =
                     isName
-                    ? .name(UpstreamName(host: server.host, port: server.port, kind: .server(prefix: server.prefix)))
+                    ? .name(UpstreamName(host: server.host, port: server.port, kind: Self.kind(of: server)))
                     : .server(server)
             }
         } catch let error as HTTPEndpointError {
@@ -49,12 +49,25 @@ public enum UpstreamAddress: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
+    private static func kind(of server: HTTPEndpoint) -> UpstreamName.Kind {
+        .server(prefix: server.prefix, isSecure: server.isSecure)
+    }
+
     /// Whether an engine of Tandem itself is meant, which needs the model.
     public var isEngine: Bool {
         switch self {
         case .server: false
         case .engine: true
         case .name(let name): name.kind == .engine
+        }
+    }
+
+    /// Whether TLS is spoken there.
+    public var isSecure: Bool {
+        switch self {
+        case .server(let endpoint): endpoint.isSecure
+        case .name(let name): if case .server(_, let isSecure) = name.kind { isSecure } else { false }
+        case .engine: false
         }
     }
 
@@ -71,8 +84,8 @@ public enum UpstreamAddress: Sendable, Hashable, CustomStringConvertible {
 public struct UpstreamName: Sendable, Hashable, CustomStringConvertible {
     /// What answers there.
     public enum Kind: Sendable, Hashable {
-        /// A server of the OpenAI API, under a path; see ``HTTPCore/HTTPEndpoint/prefix``.
-        case server(prefix: String)
+        /// A server of the OpenAI API, under a path; see ``HTTPCore/HTTPEndpoint``.
+        case server(prefix: String, isSecure: Bool)
         /// An engine of Tandem.
         case engine
     }
@@ -84,15 +97,16 @@ public struct UpstreamName: Sendable, Hashable, CustomStringConvertible {
     /// The upstream at one of its addresses, which is given as a number.
     func upstream(at address: String) -> UpstreamAddress {
         switch kind {
-        case .server(let prefix):
-            .server(HTTPEndpoint(host: address, port: port, prefix: prefix, name: host))
+        case .server(let prefix, let isSecure):
+            .server(HTTPEndpoint(host: address, port: port, prefix: prefix, name: host, isSecure: isSecure))
         case .engine: .engine(.tcp(host: address, port: port))
         }
     }
 
     public var description: String {
         switch kind {
-        case .server(let prefix): "dns+\(HTTPEndpoint(host: host, port: port, prefix: prefix))"
+        case .server(let prefix, let isSecure):
+            "dns+\(HTTPEndpoint(host: host, port: port, prefix: prefix, isSecure: isSecure))"
         case .engine: "dns+\(LinkAddress.tcp(host: host, port: port))"
         }
     }

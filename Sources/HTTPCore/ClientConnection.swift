@@ -28,18 +28,20 @@ final class ClientConnection: ChannelInboundHandler {
     private var isSent = true
     private var isClosed = false
     private var machine: ClientMachine
-    /// While the channel is open.
+    /// While the channel is open, if it speaks no TLS.
     private var socket: CInt?
 
     private let limits: HTTPClientLimits
+    private let isSecure: Bool
     /// Who is told that the connection is free or gone; it holds the connection, too.
     weak var client: HTTPClient?
     /// Requests that were answered here.
     private(set) var answered = 0
     private var timer: (deadline: NIODeadline, task: Scheduled<Void>)?
 
-    init(limits: HTTPClientLimits) {
+    init(limits: HTTPClientLimits, isSecure: Bool = false) {
         self.limits = limits
+        self.isSecure = isSecure
         machine = ClientMachine(limits: limits)
     }
 
@@ -124,11 +126,11 @@ final class ClientConnection: ChannelInboundHandler {
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         lastActivity = context.eventLoop.now
-        if context.channel.isActive { socket = DirectSend.socket(of: context) }
+        if context.channel.isActive { channelActive(context: context) }
     }
 
     func channelActive(context: ChannelHandlerContext) {
-        socket = DirectSend.socket(of: context)
+        if !isSecure { socket = DirectSend.socket(of: context) }
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
@@ -141,7 +143,9 @@ final class ClientConnection: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        if exchange != nil { failure = .cut("the connection broke: \(error)") }
+        if exchange != nil {
+            failure = .cut("the connection broke: \(isSecure ? ClientTLS.text(of: error) : "\(error)")")
+        }
         context.close(promise: nil)
     }
 
@@ -216,6 +220,8 @@ final class ClientConnection: ChannelInboundHandler {
         exchange = nil
         do throws(HTTPClientError) {
             guard case .end? = try machine.closed() else { return }
+            // It is whole only if it was the server that ended it.
+            if let failure { throw failure }
             ended.end()
         } catch {
             // A connection that was free may have been closed just before the request came; a new one knows better.

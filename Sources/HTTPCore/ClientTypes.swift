@@ -2,7 +2,8 @@
 
 public import NIOCore
 
-/// A server that is spoken to over plain HTTP: `http://host:port` or `http://host:port/prefix`.
+/// A server that is spoken to over HTTP, within TLS if its address says `https`: `http://host:port`,
+/// `https://host:port/prefix`.
 public struct HTTPEndpoint: Sendable, Hashable, CustomStringConvertible {
     public var host: String
     public var port: Int
@@ -10,8 +11,11 @@ public struct HTTPEndpoint: Sendable, Hashable, CustomStringConvertible {
     public var prefix: String
     /// What it is called, if `host` is only one of the addresses of that name.
     public var name: String?
+    /// Whether TLS is spoken.
+    public var isSecure: Bool
 
-    public init(host: String, port: Int, prefix: String = "", name: String? = nil) {
+    public init(host: String, port: Int, prefix: String = "", name: String? = nil, isSecure: Bool = false) {
+        self.isSecure = isSecure
         self.host = host
         self.port = port
         self.prefix = prefix
@@ -21,13 +25,12 @@ public struct HTTPEndpoint: Sendable, Hashable, CustomStringConvertible {
     /// - Throws: ``HTTPEndpointError`` that says what is wrong with `text`.
     public init(_ text: String) throws(HTTPEndpointError) {
         func wrong(_ reason: String) -> HTTPEndpointError { HTTPEndpointError(address: text, reason: reason) }
-        let scheme = "http://"
-        guard !ASCII.equalIgnoringCase(text.prefix(8), "https://") else {
-            throw wrong("engines are reached without TLS; give an http:// address")
-        }
+        let isSecure = ASCII.equalIgnoringCase(text.prefix(8), "https://")
+        let scheme = isSecure ? "https://" : "http://"
         guard ASCII.equalIgnoringCase(text.prefix(scheme.count), scheme) else {
-            throw wrong("it must begin with http://")
+            throw wrong("it must begin with http:// or https://")
         }
+        guard !isSecure || TLSSupport.isBuilt else { throw wrong(TLSSupport.remedy) }
         let rest = text.dropFirst(scheme.count)
         guard rest.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }), !rest.contains(where: { "?#@\\".contains($0) }) else {
             throw wrong("it may have a host, a port and a path, and nothing else")
@@ -36,7 +39,7 @@ public struct HTTPEndpoint: Sendable, Hashable, CustomStringConvertible {
         var path = rest.dropFirst(authority.count)
         while path.hasSuffix("/") { path = path.dropLast() }
         var name = authority
-        var port = 80
+        var port = isSecure ? 443 : 80
         if let colon = authority.lastIndex(of: ":"), !authority.hasSuffix("]") {
             guard let number = UInt16(authority[authority.index(after: colon)...]), number > 0 else {
                 throw wrong("the port is not a number from 1 to 65535")
@@ -50,7 +53,7 @@ public struct HTTPEndpoint: Sendable, Hashable, CustomStringConvertible {
             throw wrong("an IPv6 host stands in brackets: http://[::1]:8000")
         }
         guard !name.isEmpty else { throw wrong("the host is missing") }
-        self.init(host: String(name), port: port, prefix: String(path))
+        self.init(host: String(name), port: port, prefix: String(path), isSecure: isSecure)
     }
 
     /// Where it is.
@@ -63,7 +66,7 @@ public struct HTTPEndpoint: Sendable, Hashable, CustomStringConvertible {
         host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
     }
 
-    public var description: String { "http://\(authority)\(prefix)" }
+    public var description: String { "\(isSecure ? "https" : "http")://\(authority)\(prefix)" }
 }
 
 /// An address that names no server.

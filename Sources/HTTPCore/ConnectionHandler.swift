@@ -51,8 +51,8 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     private var exchange: Exchange?
     private var flushQueue: FlushQueue?
     private var context: ChannelHandlerContext?
-    /// The socket, while the channel is open: what it takes at once is sent past the channel, whose way for it costs
-    /// more than the system's.
+    /// The socket, while the channel is open and speaks no TLS: what it takes at once is sent past the channel, whose way
+    /// for it costs more than the system's.
     private var socket: CInt?
     private var isOutputClosed = false
     private var isFlushScheduled = false
@@ -130,7 +130,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
 
     private func begin(_ context: ChannelHandlerContext) {
         guard !isRegistered else { return }
-        socket = DirectSend.socket(of: context)
+        socket = isSecure ? nil : DirectSend.socket(of: context)
         switch shared.connections.add(context.channel) {
         case .admitted:
             isRegistered = true
@@ -138,6 +138,8 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
             armTimer()
         case .tooMany:
             shared.configuration.incidentLog?(.tooManyConnections(limit: limits.maximumConnections))
+            // To agree on TLS first would cost more than to serve the client.
+            guard !isSecure else { return context.close(promise: nil) }
             let rejection = HTTPRejection(status: .serviceUnavailable, reason: "the server has too many connections")
             _ = sendError(rejection, isHead: false)
             flush()
@@ -332,8 +334,16 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         isOutputClosed = true
         isCut = true
         outbound = ByteBuffer()
-        context.eventLoop.execute { self.context?.close(promise: nil) }
+        context.eventLoop.execute { self.context.map(self.closeCut) }
     }
+
+    private func closeCut(_ context: ChannelHandlerContext) {
+        // Without TLS there is nothing that a client could tell it by.
+        if isSecure { context.triggerUserOutboundEvent(ConnectionEvent.cut, promise: nil) }
+        context.close(promise: nil)
+    }
+
+    private var isSecure: Bool { shared.configuration.tls != nil }
 
     // MARK: - Time
 
@@ -359,7 +369,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
                 .responseStalled(
                     path: exchange?.path ?? "", requestID: exchange?.requestID, waitingBytes: machine.waitingBytes))
             isCut = true
-            context.close(promise: nil)
+            closeCut(context)
         }
         armTimer()
     }

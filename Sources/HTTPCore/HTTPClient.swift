@@ -10,13 +10,19 @@ public final class HTTPClient {
     private let host: String
     private let eventLoop: any EventLoop
     private let limits: HTTPClientLimits
+    private let tls: ClientTLS?
     /// The one used last is taken first, so that those that are not needed grow old.
     private var free: [ClientConnection] = []
     private var connections: [ObjectIdentifier: ClientConnection] = [:]
     private var isShutDown = false
 
-    public init(endpoint: HTTPEndpoint, eventLoop: any EventLoop, limits: HTTPClientLimits = HTTPClientLimits()) {
+    /// - Parameter tls: whom to trust; has no meaning for endpoints without TLS, and those with it need it.
+    public init(
+        endpoint: HTTPEndpoint, eventLoop: any EventLoop, limits: HTTPClientLimits = HTTPClientLimits(),
+        tls: ClientTLS? = nil
+    ) {
         self.endpoint = endpoint
+        self.tls = tls
         host = endpoint.hostField
         self.eventLoop = eventLoop
         self.limits = limits
@@ -59,7 +65,13 @@ public final class HTTPClient {
 
     /// Sends a request on a connection of its own.
     func connect(for exchange: HTTPClientExchange) {
-        let limits = limits
+        let (limits, endpoint, tls) = (limits, endpoint, tls)
+        guard !endpoint.isSecure || tls != nil else {
+            // Not within the call that sends the request.
+            eventLoop.assumeIsolated().execute { self.failed(TLSError(reason: "TLS is not set up"), exchange) }
+            return
+        }
+        let deadline = eventLoop.now + limits.connectTimeout
         let bootstrap = ClientBootstrap(group: eventLoop)
             .connectTimeout(limits.connectTimeout)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -67,7 +79,9 @@ public final class HTTPClient {
             .channelOption(.recvAllocator, value: ReceiveSize())
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(ClientConnection(limits: limits))
+                    if endpoint.isSecure { try tls?.secure(channel, to: endpoint) }
+                    try channel.pipeline.syncOperations.addHandler(
+                        ClientConnection(limits: limits, isSecure: endpoint.isSecure))
                 }
             }
         // An address needs no resolver, which takes a thread.
@@ -77,7 +91,15 @@ public final class HTTPClient {
             } else {
                 bootstrap.connect(host: endpoint.host, port: endpoint.port)
             }
-        connected.assumeIsolated().whenComplete { self.connected($0, for: exchange) }
+        connected.assumeIsolated().whenComplete { result in
+            guard endpoint.isSecure, case .success(let channel) = result else {
+                return self.connected(result, for: exchange)
+            }
+            ClientTLS.agree(on: channel, until: deadline) { error in
+                let failure = error.map { TLSError(reason: ClientTLS.text(of: $0)) }
+                self.connected(failure.map(Result.failure) ?? result, for: exchange)
+            }
+        }
     }
 
     private func connected(_ result: Result<any Channel, any Error>, for exchange: HTTPClientExchange) {
@@ -92,8 +114,12 @@ public final class HTTPClient {
             connections[ObjectIdentifier(connection)] = connection
             if exchange.isOver { isFree(connection) } else { run(exchange, on: connection) }
         } catch {
-            exchange.fail(HTTPClientError(kind: .unreachable, message: "cannot connect to \(endpoint): \(error)"))
+            failed(error, exchange)
         }
+    }
+
+    private func failed(_ error: any Error, _ exchange: HTTPClientExchange) {
+        exchange.fail(HTTPClientError(kind: .unreachable, message: "cannot connect to \(endpoint): \(error)"))
     }
 
     /// A connection has nothing to do.

@@ -81,6 +81,7 @@ public final class HTTPServer: Sendable {
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     limitUnsent(of: channel)
+                    try configuration.tls?.secure(channel, observer: configuration.handshakeObserver)
                     try channel.pipeline.syncOperations.addHandler(ConnectionHandler(context: context))
                 }
             }
@@ -165,6 +166,8 @@ public final class HTTPServer: Sendable {
 /// What the server tells a connection through its pipeline.
 enum ConnectionEvent: Sendable {
     case drain
+    /// Of connections with TLS: to be closed so that the client sees that something is missing.
+    case cut
 }
 
 /// What all connections of a server share.

@@ -20,6 +20,11 @@ public struct HTTPServerConfiguration: Sendable {
     /// Called on the event loop when something went wrong that no client can be blamed for, or told. Must not block.
     public var incidentLog: (@Sendable (HTTPIncident) -> Void)?
 
+    /// Clients have to speak TLS if set.
+    public var tls: ServerTLS?
+    /// Called on the event loop when a client and TLS have agreed, or could not. Must not block.
+    public var handshakeObserver: (@Sendable (TLSHandshakeOutcome) -> Void)?
+
     /// Called on the event loop after bytes were handed to the system, with the time that took. Must not block.
     public var writeObserver: (@Sendable (TimeAmount) -> Void)?
 

@@ -214,11 +214,11 @@ enum RequestHeadParser {
         if line.method == .options, target == "*" { return ("*", nil) }
         if target.utf8.first != 0x2F {
             // The absolute form, as sent to a proxy; we are none, so it may only name ourselves.
-            let scheme = "http://"
-            guard target.utf8.count > scheme.utf8.count, ASCII.equalIgnoringCase(target.prefix(7), scheme) else {
-                throw .bad("the request target is not a path")
+            let scheme = ["http://", "https://"].first {
+                target.utf8.count > $0.utf8.count && ASCII.equalIgnoringCase(target.prefix($0.utf8.count), $0)
             }
-            target = target.dropFirst(7)
+            guard let scheme else { throw .bad("the request target is not a path") }
+            target = target.dropFirst(scheme.utf8.count)
             let authority = target.prefix { $0 != "/" && $0 != "?" }
             guard let host, ASCII.equalIgnoringCase(authority, host) else {
                 throw .bad("the request target names another host than the Host header")

@@ -22,7 +22,7 @@ public struct BuiltInStudy: Sendable, Equatable {
     ]
 
     /// All of them.
-    public static let all = article + processor
+    public static let all = article + processor + [BuiltInStudy(name: "CPU5", text: textCPU5)]
 
     /// Those that a name stands for: one figure, or a group of them. Empty if there are none.
     public static func named(_ name: String) -> [BuiltInStudy] {

@@ -3,7 +3,7 @@
 internal import EngineLink
 internal import Glibc
 public import LanguageModel
-internal import LoadGenerator
+public import LoadGenerator
 public import NIOCore
 public import Requests
 internal import Synchronization
@@ -16,8 +16,13 @@ public struct StudyModel: Sendable {
     /// Of its tokenizer, and the tokens that prompts are made of.
     public var fingerprint: Digest128
     public var vocabulary: [TokenID]
+    /// Makes prompts for load over HTTP.
+    public var text: PromptText
 
-    public init(path: String, description: DecoderDescription, fingerprint: Digest128, vocabulary: [TokenID]) {
+    public init(
+        path: String, description: DecoderDescription, fingerprint: Digest128, vocabulary: [TokenID], text: PromptText
+    ) {
+        self.text = text
         self.path = path
         self.description = description
         self.fingerprint = fingerprint
@@ -50,6 +55,9 @@ public final class MeasuredStudy: @unchecked Sendable {
     static let tokensPerStep = 512
     /// Tokens that sequences of decode get where the definition says nothing.
     static let outputTokens = 32
+    /// Sequences of all engines of an arm together, when serving.
+    private static let servedSequences = 64
+    private static let servedName = "study"
     /// Bytes of a number in the cache, at most.
     private static let cacheElementBytes = 4
 
@@ -67,31 +75,43 @@ public final class MeasuredStudy: @unchecked Sendable {
         self.cores = cores
         self.environment = environment
         self.eventLoop = eventLoop
+        try Self.check(definition, cores: cores)
         func wrong(_ reason: String) -> StudyError { StudyError(subject: definition.figure, reason: reason) }
-        if !definition.hosts.isEmpty {
-            throw wrong("\"hosts\" are assumed in simulations; engines that are measured have their own")
-        }
-        if definition.caches != [.equal] {
-            throw wrong("measured arms have equal caches; give \"caches\": [\"equal\"]")
-        }
-        if definition.phase == .serving { throw wrong("load is not measured yet; tandem bench measures any server") }
-        for arm in definition.arms {
-            guard arm.sharing == .alone || arm.sharing == .cores, arm.command == nil else {
-                throw wrong(
-                    "arm \"\(arm.id)\" (\(arm.command == nil ? arm.sharing.rawValue : "with a command")) cannot run on "
-                        + "the CPU; engines there are \"alone\" or have \"cores\" of their own. tandem study cpu is a "
-                        + "study for this machine, simulated:h100 computes this one")
-            }
-            guard (arm.cores ?? 1) * arm.engines <= cores else {
-                throw wrong("arm \"\(arm.id)\" needs \((arm.cores ?? 1) * arm.engines) cores, and there are \(cores)")
-            }
-        }
         for name in definition.models {
             guard let model = models[name] else { throw wrong("model \"\(name)\" is unknown") }
             let longest = (definition.contexts.max() ?? 1) + output
             guard longest <= model.description.contextLength else {
                 throw wrong("\(longest) tokens exceed the \(model.description.contextLength) that \(name) was made for")
             }
+        }
+    }
+
+    /// Whether a definition can be measured here, before its models are looked for.
+    ///
+    /// - Throws: ``StudyError`` that says what stands in the way.
+    public static func check(_ definition: StudyDefinition, cores: Int) throws(StudyError) {
+        func wrong(_ reason: String) -> StudyError { StudyError(subject: definition.figure, reason: reason) }
+        for arm in definition.arms {
+            guard arm.command == nil || definition.phase == .serving else {
+                throw wrong(
+                    "arm \"\(arm.id)\" has an engine that is not Tandem's, which takes load over HTTP only: its phase "
+                        + "must be \"serving\"")
+            }
+            guard arm.sharing == .alone || arm.sharing == .cores else {
+                throw wrong(
+                    "arm \"\(arm.id)\" (\(arm.sharing.rawValue)) cannot run on the CPU; engines there are "
+                        + "\"alone\" or have \"cores\" of their own. tandem study cpu is a study for this machine, "
+                        + "simulated:h100 computes this one")
+            }
+            guard (arm.cores ?? 1) * arm.engines <= cores else {
+                throw wrong("arm \"\(arm.id)\" needs \((arm.cores ?? 1) * arm.engines) cores, and there are \(cores)")
+            }
+        }
+        if !definition.hosts.isEmpty {
+            throw wrong("\"hosts\" are assumed in simulations; engines that are measured have their own")
+        }
+        if definition.caches != [.equal] {
+            throw wrong("measured arms have equal caches; give \"caches\": [\"equal\"]")
         }
     }
 
@@ -102,7 +122,16 @@ public final class MeasuredStudy: @unchecked Sendable {
 
     /// What holds of all measurements, for a header.
     public var parameters: [String: String] {
-        [
+        if definition.phase == .serving {
+            return [
+                "cores": "\(cores) for all engines of an arm together",
+                "load":
+                    "Poisson arrivals for \(definition.arrivalSeconds ?? Self.arrivalSeconds) s, of which the first "
+                    + "third does not count; over HTTP, streamed; latencies from when requests were due",
+                "servers": "one tandem serve an arm, all running, one of them under load",
+            ]
+        }
+        return [
             "cores": "\(cores) for all engines of an arm together",
             "tokens per step": "\(Self.tokensPerStep)",
             "tokens generated": "\(output) of each sequence",
@@ -119,38 +148,67 @@ public final class MeasuredStudy: @unchecked Sendable {
     public func measure(_ task: StudyTask) -> StudyMeasurement? {
         let cell = task.cell
         var measurement = StudyMeasurement(cell: cell, repetition: task.repetition, seed: task.seed)
-        guard let model = models[cell.model], let arm = definition.arm(cell.arm), let batch = cell.batch else {
+        guard let model = models[cell.model], let arm = definition.arm(cell.arm) else {
             measurement.failure = "unknown model or arm"
             return measurement
         }
-        let size = cell.convention == .total ? batch : batch * arm.engines
-        guard size % arm.engines == 0 else {
-            measurement.failure = "\(size) sequences do not divide evenly among \(arm.engines) engines"
-            return measurement
-        }
         do {
-            let server = try server(cell, arm, model)
-            let plan = BatchPlan(
-                links: server.links, fingerprint: model.fingerprint, vocabulary: model.vocabulary, size: size,
-                batches: 1, inputTokens: .fixed(cell.context), outputTokens: .fixed(output),
-                seed: task.seed & ((1 << 53) - 1))
-            server.forgetSamples()
-            let begin = NIODeadline.now()
-            guard let outcome = try load(plan) else { return nil }
-            if isStopped { return nil }
-            let samples = server.takeSamples()
-            read(outcome, begin: begin, samples, size: size, arm, &measurement)
-            if !server.isAlive || measurement.failure != nil { close(cell) }
+            if cell.phase == .serving {
+                guard try measureLoad(task, arm, model, &measurement) else { return nil }
+            } else {
+                guard try measureBatch(task, arm, model, &measurement) else { return nil }
+            }
         } catch {
             if isStopped { return nil }
             measurement.failure = "\(error)"
         }
+        if measurement.failure != nil { close(cell) }
         return measurement
     }
 
-    /// Null if it was stopped.
-    private func load(_ plan: BatchPlan) throws -> LoadOutcome? {
+    /// - Returns: false if it was stopped.
+    private func measureBatch(
+        _ task: StudyTask, _ arm: StudyArm, _ model: StudyModel, _ measurement: inout StudyMeasurement
+    ) throws -> Bool {
+        let cell = task.cell
+        let size = (cell.batch ?? 0) * (cell.convention == .total ? 1 : arm.engines)
+        guard size > 0, size % arm.engines == 0 else {
+            measurement.failure = "\(size) sequences do not divide evenly among \(arm.engines) engines"
+            return true
+        }
+        let server = try server(cell, arm, model)
+        let plan = BatchPlan(
+            links: server.links, fingerprint: model.fingerprint, vocabulary: model.vocabulary, size: size,
+            batches: 1, inputTokens: .fixed(cell.context), outputTokens: .fixed(output), seed: Self.seed(task))
+        server.forgetSamples()
+        let begin = NIODeadline.now()
+        guard let outcome = try load(LoadRun(plan, on: eventLoop)) else { return false }
+        read(outcome, begin: begin, server.takeSamples(), size: size, arm, &measurement)
+        return true
+    }
+
+    /// - Returns: false if it was stopped.
+    private func measureLoad(
+        _ task: StudyTask, _ arm: StudyArm, _ model: StudyModel, _ measurement: inout StudyMeasurement
+    ) throws -> Bool {
+        let server = try server(task.cell, arm, model)
+        let plan = loadPlan(
+            server, task.cell, arm, model.text, name: Self.servedName, seed: Self.seed(task))
+        server.forgetSamples()
         let run = LoadRun(plan, on: eventLoop)
+        let limit = eventLoop.scheduleTask(in: longestLoad) { run.stop() }
+        defer { limit.cancel() }
+        guard let outcome = try load(run) else { return false }
+        readLoad(outcome, &measurement)
+        times(server.takeSamples(), from: nil, &measurement)
+        return true
+    }
+
+    /// As JSON can say it, which the load's seed must be.
+    private static func seed(_ task: StudyTask) -> UInt64 { task.seed & ((1 << 53) - 1) }
+
+    /// - Returns: null if it was stopped.
+    private func load(_ run: LoadRun) throws -> LoadOutcome? {
         let mayGoOn = running.withLock { running in
             running.run = run
             return !running.isStopped
@@ -158,7 +216,7 @@ public final class MeasuredStudy: @unchecked Sendable {
         if !mayGoOn { run.stop() }
         let outcome = try run.result.wait()
         running.withLock { $0.run = nil }
-        return mayGoOn ? outcome : nil
+        return isStopped ? nil : outcome
     }
 
     private func read(
@@ -242,7 +300,7 @@ public final class MeasuredStudy: @unchecked Sendable {
             if server.isAlive { return server }
             close(cell)
         }
-        let most = definition.batches.max() ?? 1
+        let most = definition.batches.max() ?? Self.servedSequences
         let length = (definition.contexts.max() ?? 1) + output
         let mostEngines = definition.arms.map(\.engines).max() ?? 1
         let all = definition.conventions.contains(.perEngine) ? most * mostEngines : most
@@ -252,16 +310,20 @@ public final class MeasuredStudy: @unchecked Sendable {
         let bytes = (all / arm.engines + 1) * bytesOfSequence
         var arguments = ["serve", model.path]
         arguments += ["--engines", "\(arm.engines)", "--threads", "\(arm.cores ?? max(1, cores / arm.engines))"]
-        arguments += ["--device", "cpu", "--port", "0", "--prompt-lookup", "0", "--ablation", cell.ablation.rawValue]
+        arguments += ["--device", "cpu", "--prompt-lookup", "0", "--ablation", cell.ablation.rawValue]
         arguments += ["--max-model-len", "\(length + 1)", "--max-num-seqs", "\(all)"]
         arguments += ["--max-num-batched-tokens", "\(Self.tokensPerStep)", "--kv-cache-memory", "\(bytes)"]
-        arguments += ["--log-level", "warning", arm.isAsynchronous ? "--async-scheduling" : "--no-async-scheduling"]
+        arguments.append(arm.isAsynchronous ? "--async-scheduling" : "--no-async-scheduling")
+        if let command = arm.command { arguments = Self.arguments(command, model, arm) }
         let server = try StudyServer(
             StudyServer.Launch(
-                arguments: arguments, environment: environment, directory: try privateDirectory(),
-                name: "server-\(servers.count)-\(arm.id)", engines: arm.engines),
+                arguments: arguments + [
+                    "--port", "0", "--served-model-name", Self.servedName, "--log-level", "warning",
+                ], environment: environment, directory: try privateDirectory(),
+                name: "server-\(servers.count)", engines: arm.engines, isExternal: arm.command != nil),
             subject: "arm \"\(arm.id)\"", isStopped: { self.isStopped })
         servers[key] = server
+        if arm.command != nil { return server }
         server.observe(fingerprint: model.fingerprint, on: eventLoop)
         // The first steps of an engine are slower: pages of weights and buffers are touched for the first time.
         let warmUp = BatchPlan(
@@ -269,12 +331,18 @@ public final class MeasuredStudy: @unchecked Sendable {
             size: arm.engines * min(most, 8), batches: 1, inputTokens: .fixed(min(length - output, 64)),
             outputTokens: .fixed(8), seed: UInt64.random(in: 0..<1 << 53))
         do {
-            _ = try load(warmUp)
+            _ = try load(LoadRun(warmUp, on: eventLoop))
             _ = server.takeSamples()
         } catch {
             throw StudyError(subject: "arm \"\(arm.id)\"", reason: "\(error)")
         }
         return server
+    }
+
+    /// For an engine that is not ours: one that `tandem serve` knows by name, or a command.
+    private static func arguments(_ command: String, _ model: StudyModel, _ arm: StudyArm) -> [String] {
+        ["serve", model.path, command.contains(" ") ? "--engine-command" : "--engine", command]
+            + ["--engines", "\(arm.engines)"]
     }
 
     private func close(_ cell: StudyCell) {

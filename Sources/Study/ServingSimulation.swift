@@ -19,10 +19,8 @@ struct ServingSimulation {
     var requestsPerSecond: Double
     var seed: UInt64
 
-    /// Seconds in which requests come, those at their begin that do not count, and after which it ends whatever is left.
-    static let arrivalSeconds = 45.0
-    static let warmUpSeconds = 15.0
-    private static let mostSeconds = 75.0
+    /// Seconds in which requests come.
+    var arrivalSeconds = 45.0
     /// Host times vary by so much either way.
     private static let hostVariation = 0.2
     /// Most sequences of an engine at once: vLLM's default on large GPUs.
@@ -49,6 +47,10 @@ struct ServingSimulation {
         var end: Double?
         var tokens = 0
     }
+
+    /// Seconds at the begin that do not count, and after which it ends whatever is left.
+    private var warmUpSeconds: Double { arrivalSeconds / 3 }
+    private var mostSeconds: Double { arrivalSeconds * 5 / 3 }
 
     func measure(into empty: StudyMeasurement) -> StudyMeasurement {
         var measurement = empty
@@ -91,7 +93,7 @@ struct ServingSimulation {
             var time = 0.0
             while true {
                 time += random.exponential() / simulation.requestsPerSecond
-                if time > ServingSimulation.arrivalSeconds { break }
+                if time > simulation.arrivalSeconds { break }
                 arrivals.append(time)
             }
             let model = simulation.step.model
@@ -112,10 +114,10 @@ struct ServingSimulation {
 
         mutating func run() throws {
             var next = 0
-            while device.now < ServingSimulation.mostSeconds {
+            while device.now < simulation.mostSeconds {
                 let arrival = next < arrivals.count ? arrivals[next] : .infinity
                 let hostEnd = engines.lazy.compactMap(\.hostEnd).min() ?? .infinity
-                let end = min(arrival, hostEnd, ServingSimulation.mostSeconds)
+                let end = min(arrival, hostEnd, simulation.mostSeconds)
                 let done = device.advance(to: end)
                 for completion in done {
                     let oldest = engines[completion.client].inFlight.removeFirst()
@@ -217,7 +219,7 @@ struct ServingSimulation {
         private mutating func take(_ output: SequenceOutput) {
             let index = Int(output.id)
             let now = device.now
-            let counts = requests[index].arrival >= ServingSimulation.warmUpSeconds
+            let counts = requests[index].arrival >= simulation.warmUpSeconds
             if !output.tokens.isEmpty {
                 if let last = requests[index].last {
                     if counts { gaps.append(now - last) }
@@ -226,7 +228,7 @@ struct ServingSimulation {
                 }
                 requests[index].last = now
                 requests[index].tokens += output.tokens.count
-                if now >= ServingSimulation.warmUpSeconds, now < ServingSimulation.arrivalSeconds {
+                if now >= simulation.warmUpSeconds, now < simulation.arrivalSeconds {
                     tokensInWindow += output.tokens.count
                 }
             }
@@ -236,8 +238,8 @@ struct ServingSimulation {
         }
 
         func report(_ measurement: inout StudyMeasurement) {
-            let counted = requests.filter { $0.arrival >= ServingSimulation.warmUpSeconds }
-            let window = ServingSimulation.arrivalSeconds - ServingSimulation.warmUpSeconds
+            let counted = requests.filter { $0.arrival >= simulation.warmUpSeconds }
+            let window = simulation.arrivalSeconds - simulation.warmUpSeconds
             guard !counted.isEmpty, steps > 0 else {
                 measurement.failure = "no request came in \(Int(window)) s; give higher loads"
                 return
@@ -247,8 +249,8 @@ struct ServingSimulation {
             measurement.promptTokensPerSecond =
                 Double(
                     requests.count {
-                        ($0.first ?? 0) >= ServingSimulation.warmUpSeconds
-                            && ($0.first ?? .infinity) < ServingSimulation.arrivalSeconds
+                        ($0.first ?? 0) >= simulation.warmUpSeconds
+                            && ($0.first ?? .infinity) < simulation.arrivalSeconds
                     })
                 * Double(simulation.promptTokens) / window
             measurement.stepsPerSecond = Double(steps) / device.now
@@ -262,7 +264,7 @@ struct ServingSimulation {
             if unfinished > 0 {
                 measurement.notes.append(
                     "\(unfinished) of \(counted.count) requests had not ended after "
-                        + "\(Int(ServingSimulation.mostSeconds)) s; their latencies are lower bounds")
+                        + "\(Int(simulation.mostSeconds)) s; their latencies are lower bounds")
             }
             measurement.deviceBusyShare = min(1, device.workingSeconds / device.now)
             let count = Double(steps)

@@ -33,8 +33,8 @@ public struct SimulatedStudy: Sendable {
             if let context = definition.contexts.max(), context + definition.outputTokens > model.contextLength {
                 throw StudyError(
                     subject: definition.figure,
-                    reason: "context \(context)\(definition.outputTokens > 0 ? " and answers" : "") "
-                        + "exceed the \(model.contextLength) tokens that \(name) was made for; give --contexts, or "
+                    reason: "\(context + definition.outputTokens) tokens exceed "
+                        + "the \(model.contextLength) tokens that \(name) was made for; give --contexts, or "
                         + "leave the model out with --models")
             }
             guard definition.phase != .resources else { continue }
@@ -66,8 +66,7 @@ public struct SimulatedStudy: Sendable {
                 + Self.gigabytes(sharing.processBytes),
             "host": "times vary by 20 % either way, by seed",
             "steps": definition.phase == .serving
-                ? "requests come for \(Int(ServingSimulation.arrivalSeconds)) s, and count after "
-                    + "\(Int(ServingSimulation.warmUpSeconds)) s"
+                ? "those of requests that come for \(definition.arrivalSeconds ?? 45) s; the first third does not count"
                 : "\(Self.steps) of each engine, after \(Self.warmUp)",
         ]
         for (index, source) in device.sources.enumerated() { parameters["source \(index + 1)"] = source }
@@ -101,10 +100,11 @@ public struct SimulatedStudy: Sendable {
         let step = StepModel(model: model, device: device)
         if cell.phase == .serving {
             let engines = cell.convention == .perEngine ? Double(arm.engines) : 1
-            let simulation = ServingSimulation(
+            var simulation = ServingSimulation(
                 step: step, arm: arm, host: host, keyValueBytes: bytes ?? device.memoryBytes,
                 promptTokens: cell.context, outputTokens: definition.outputTokens,
                 requestsPerSecond: (cell.load ?? 0) * engines, seed: task.seed)
+            simulation.arrivalSeconds = definition.arrivalSeconds ?? simulation.arrivalSeconds
             return simulation.measure(into: measurement)
         }
         guard let batch = cell.batch else { return failed("a cell without a batch") }

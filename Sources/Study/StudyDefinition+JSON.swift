@@ -40,6 +40,7 @@ extension StudyDefinition {
             batches: try fields.integers("batches", 1...(1 << 20)),
             outputTokens: try fields.optionalInteger("output_tokens", 1...(1 << 20)) ?? 0,
             loads: try fields.numbers("loads", 1e-6...1e9),
+            arrivalSeconds: try fields.optionalNumber("arrival_seconds", 1...86400),
             latencyTarget: try fields.optionalNumber("latency_target", 1e-6...1e6),
             conventions: try fields.choices("conventions", Convention.self, default: [.total]),
             ablations: try fields.choices("ablations", Ablation.self, default: [.full]),
@@ -105,6 +106,7 @@ extension StudyDefinition {
             for load in loads { writer.number(load) }
             writer.endArray()
         }
+        writer.member("arrival_seconds", arrivalSeconds)
         writer.member("latency_target", latencyTarget)
         writer.strings("conventions", conventions.map(\.rawValue))
         writer.strings("ablations", ablations.map(\.rawValue))

@@ -75,6 +75,9 @@ public struct StudyDefinition: Sendable, Equatable {
     public var outputTokens: Int
     /// Requests a second of serving, lowest first.
     public var loads: [Double]
+    /// Seconds in which requests of serving come, the first third of which does not count; null for the device's own
+    /// choice.
+    public var arrivalSeconds: Double?
     /// Seconds from a request to its last token at which arms are compared when serving.
     public var latencyTarget: Double?
     public var conventions: [Convention]
@@ -90,7 +93,8 @@ public struct StudyDefinition: Sendable, Equatable {
 
     public init(
         figure: String, title: String, question: String, phase: Phase, models: [String], contexts: [Int],
-        batches: [Int] = [], outputTokens: Int = 0, loads: [Double] = [], latencyTarget: Double? = nil,
+        batches: [Int] = [], outputTokens: Int = 0, loads: [Double] = [], arrivalSeconds: Double? = nil,
+        latencyTarget: Double? = nil,
         conventions: [Convention] = [.total], ablations: [Ablation] = [.full], caches: [Cache] = [.memory],
         hosts: [Host] = [], arms: [StudyArm], repetitions: Int, device: String
     ) {
@@ -103,6 +107,7 @@ public struct StudyDefinition: Sendable, Equatable {
         self.batches = batches
         self.outputTokens = outputTokens
         self.loads = loads
+        self.arrivalSeconds = arrivalSeconds
         self.latencyTarget = latencyTarget
         self.conventions = conventions
         self.ablations = ablations

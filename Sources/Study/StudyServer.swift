@@ -21,6 +21,8 @@ final class StudyServer {
         /// Names the log.
         var name: String
         var engines: Int
+        /// Whether the engines are not Tandem's, which have no links.
+        var isExternal: Bool
     }
 
     /// What an engine said, and when.
@@ -87,7 +89,7 @@ final class StudyServer {
             throw StudyError(subject: subject, reason: "stopped")
         }
         port = status.port
-        links = (0..<launch.engines).compactMap { index in
+        links = (0..<(launch.isExternal ? 0 : launch.engines)).compactMap { index in
             try? LinkAddress("link+unix:\(status.runDirectory)/engine-\(index).sock")
         }
     }

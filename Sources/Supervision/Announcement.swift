@@ -24,6 +24,10 @@ struct Announcement {
     var host: String
     var port: UInt16
     var requiresKey: Bool
+    /// Whether clients have to speak TLS.
+    var isSecure = false
+    /// The file with what they are shown.
+    var certificate: String?
     var timeToReady: Duration
 
     var text: String {
@@ -71,7 +75,7 @@ struct Announcement {
             case "::": "[::1]"
             default: host.contains(":") ? "[\(host)]" : host
             }
-        return "http://\(reachable):\(port)"
+        return "\(isSecure ? "https" : "http")://\(reachable):\(port)"
     }
 
     private var curl: String {
@@ -79,22 +83,31 @@ struct Announcement {
         // quoted.
         let first = models.firstIndex { $0.device != nil } ?? 0
         let modelName = models.indices.contains(first) ? models[first].name : ""
-        let isPlain = modelName.utf8.allSatisfy { byte in
-            switch byte {
-            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"),
-                UInt8(ascii: "/"), UInt8(ascii: ":"):
-                true
-            default: false
-            }
-        }
-        let model = isPlain && !modelName.isEmpty ? "\"model\": \"\(modelName)\", " : ""
+        let model = Self.isPlain(modelName) ? "\"model\": \"\(modelName)\", " : ""
         let key = requiresKey ? " -H \"Authorization: Bearer $TANDEM_API_KEY\"" : ""
         // Greedy and bounded: a small model that samples may ramble to the end of its context.
         let body =
             "{\(model)\"messages\": [{\"role\": \"user\", \"content\": \"Why is the sky blue?\"}], "
             + "\"max_tokens\": 200, \"temperature\": 0, \"stream\": true}"
-        return "curl -N \(url)/v1/chat/completions\(key) -H \"Content-Type: application/json\" -d '\(body)'"
+        // Enough for curl, whoever signed it.
+        let trust = certificate.map { Self.isPlain($0) ? " --cacert \($0)" : "" } ?? ""
+        return "curl -N\(trust) \(url)/v1/chat/completions\(key) -H \"Content-Type: application/json\" -d '\(body)'"
+    }
+}
+
+extension Announcement {
+    /// Whether a text needs no quotes, neither in JSON nor in a shell.
+    private static func isPlain(_ text: String) -> Bool {
+        !text.isEmpty
+            && text.utf8.allSatisfy { byte in
+                switch byte {
+                case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                    UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"),
+                    UInt8(ascii: "/"), UInt8(ascii: ":"):
+                    true
+                default: false
+                }
+            }
     }
 }
 

@@ -27,7 +27,8 @@ public struct StatusText {
     private var head: String {
         let version = status.version.isEmpty ? "tandem" : "tandem \(Self.plain(status.version))"
         let announcement = Announcement(
-            models: [], host: status.host, port: status.port, requiresKey: false, timeToReady: .zero)
+            models: [], host: status.host, port: status.port, requiresKey: false,
+            isSecure: status.isSecure, timeToReady: .zero)
         return "\(version), process \(status.pid), up \(Self.span(status.uptime)): \(Self.plain(announcement.url))\n"
             + "run directory \(Self.plain(status.runDirectory))\n"
     }

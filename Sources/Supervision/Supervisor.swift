@@ -231,6 +231,7 @@ private final class SupervisorLoop {
                         name: reportedNames[index] ?? model.name, engines: model.engines, device: device)
                 },
                 host: configuration.host, port: listener.port, requiresKey: configuration.requiresKey,
+                isSecure: configuration.certificate != nil, certificate: configuration.certificate,
                 timeToReady: now)
             configuration.output(.announcement(announcement.text))
             serviceManager.ready(announcement.summary)
@@ -449,7 +450,7 @@ private final class SupervisorLoop {
     private var facts: SupervisorFacts {
         SupervisorFacts(
             version: configuration.version, pid: getpid(), host: configuration.host, port: listener.port,
-            runDirectory: directory.path, cores: cores.cores,
+            isSecure: configuration.certificate != nil, runDirectory: directory.path, cores: cores.cores,
             sharing: sharing.map { SharingStatus($0.status) })
     }
 

@@ -58,6 +58,9 @@ public struct SupervisorConfiguration: Sendable {
     /// How engines share a GPU; null if they do not.
     public var sharing: SharingConfiguration?
     public var requiresKey = false
+    /// The file with the certificate that clients are shown, as the gateway's arguments have it, if they have to speak
+    /// TLS.
+    public var certificate: String?
     /// Of the program, for administrators.
     public var version = ""
     var memoryWatch = MemoryWatch.Settings()

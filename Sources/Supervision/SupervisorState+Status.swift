@@ -8,6 +8,7 @@ struct SupervisorFacts {
     var pid: Int32
     var host: String
     var port: UInt16
+    var isSecure = false
     var runDirectory: String
     /// CPU numbers of each engine.
     var cores: [[Int32]]
@@ -20,7 +21,7 @@ extension SupervisorState {
     func status(_ facts: SupervisorFacts, at now: Duration) -> SupervisorStatus {
         SupervisorStatus(
             version: facts.version, pid: facts.pid, uptime: Self.milliseconds(now), host: facts.host,
-            port: facts.port, runDirectory: facts.runDirectory, isStopping: phase != .serving,
+            port: facts.port, isSecure: facts.isSecure, runDirectory: facts.runDirectory, isStopping: phase != .serving,
             gateway: status(of: .gateway, at: now),
             engines: engines.indices.map { index in
                 EngineStatus(

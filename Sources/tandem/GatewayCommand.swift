@@ -61,7 +61,8 @@ struct GatewayCommand: ParsableCommand {
             do {
                 let port = try await lifetime.value.port
                 if configuration.supervisor == nil {
-                    Process.log("gateway: serving on http://\(server.address(port: port ?? 0))/v1")
+                    let scheme = configuration.tls == nil ? "http" : "https"
+                    Process.log("gateway: serving on \(scheme)://\(server.address(port: port ?? 0))/v1")
                 }
             } catch {
                 Process.log("gateway: cannot start: \(error)")
@@ -116,6 +117,7 @@ struct GatewayCommand: ParsableCommand {
             // What a gateway that serves has to say are warnings, and at `debug` its requests.
             log: { [logLevel = server.logLevel] in if logLevel != .error { Process.log("gateway: \($0)") } },
             secondsSince1970: Process.secondsSince1970)
+        configuration.tls = try server.tls()
         configuration.external = external
         configuration.upstreams = sources
         configuration.enginePorts =

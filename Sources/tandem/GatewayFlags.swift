@@ -20,6 +20,13 @@ struct GatewayFlags: ParsableArguments {
     var enginePorts: UInt16?
 
     @Option(
+        help: ArgumentHelp("PEM file with the certificate to show to clients, who then speak TLS.", valueName: "path"))
+    var tlsCertificate: String?
+
+    @Option(help: ArgumentHelp("PEM file with its private key.", valueName: "path"))
+    var tlsKey: String?
+
+    @Option(
         help: ArgumentHelp("Key that clients must send, once a key; better given as TANDEM_API_KEY.", valueName: "key"))
     var apiKey: [String] = []
 
@@ -67,6 +74,17 @@ struct GatewayFlags: ParsableArguments {
         return .from(host: host, first: Int(enginePorts))
     }
 
+    /// What clients are shown; nil for plain HTTP.
+    func tls() throws -> ServerTLS? {
+        let environment = Process.environment()
+        func text(_ flag: String?, _ variable: String) -> String? {
+            if let flag { return flag }
+            return environment[variable].flatMap { $0.isEmpty ? nil : $0 }
+        }
+        return try ServerTLS.configured(
+            certificate: text(tlsCertificate, "TANDEM_TLS_CERTIFICATE"), key: text(tlsKey, "TANDEM_TLS_KEY"))
+    }
+
     func address(port: Int) -> String { HTTPEndpoint(host: host, port: port).authority }
 
     func time(_ text: String, of flag: String) throws -> TimeAmount {
@@ -82,7 +100,9 @@ struct EndpointFlags: ParsableArguments {
     @Argument(help: "The model of engines that are reached by link+tcp: and link+unix:.")
     var model: String?
 
-    @Option(help: ArgumentHelp("Servers, with commas between them: http://HOST:PORT[/PREFIX].", valueName: "urls"))
+    @Option(
+        help: ArgumentHelp("Servers, with commas between them: http://HOST:PORT[/PREFIX], or https.", valueName: "urls")
+    )
     var endpoints: String?
 
     @Option(
@@ -96,6 +116,12 @@ struct EndpointFlags: ParsableArguments {
     @Option(
         help: ArgumentHelp("Key that the servers are sent; better given as TANDEM_ENDPOINT_API_KEY.", valueName: "key"))
     var endpointApiKey: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "PEM file with the authorities that https:// servers are trusted by. (default: the system's)",
+            valueName: "path"))
+    var endpointCa: String?
 
     @Option(help: ArgumentHelp("How long a connection may take to be made.", valueName: "time"))
     var connectTimeout = "2s"
@@ -167,6 +193,7 @@ struct EndpointFlags: ParsableArguments {
         var engines = ExternalEngines()
         let key = endpointApiKey ?? Process.environment()["TANDEM_ENDPOINT_API_KEY"] ?? ""
         engines.apiKey = key.isEmpty ? nil : key
+        engines.tls = try trust(sources)
         engines.limits.connectTimeout = try time(connectTimeout, of: "--connect-timeout")
         engines.limits.firstByteTimeout = try time(firstByteTimeout, of: "--first-byte-timeout")
         engines.limits.silenceTimeout = try time(silenceTimeout, of: "--silence-timeout")
@@ -174,6 +201,22 @@ struct EndpointFlags: ParsableArguments {
         engines.probeTimeout = try time(probeTimeout, of: "--probe-timeout")
         engines.continuesStreams = continueStreams
         return engines
+    }
+
+    /// Whom to trust where servers speak TLS; nil if none does, and none can come.
+    private func trust(_ sources: UpstreamSources?) throws -> ClientTLS? {
+        let variable = Process.environment()["TANDEM_ENDPOINT_CA"] ?? ""
+        let authorities = endpointCa ?? (variable.isEmpty ? nil : variable)
+        let addresses = (sources?.addresses ?? []) + (sources?.file?.content.addresses ?? [])
+        let isNeeded = authorities != nil || addresses.contains(where: \.isSecure)
+        // A file may name some later.
+        guard isNeeded || sources?.file != nil else { return nil }
+        do {
+            return try ClientTLS(authorities: authorities)
+        } catch {
+            guard isNeeded else { return nil }
+            throw ConfigurationError(source: "--endpoint-ca", reason: "\(error)")
+        }
     }
 
     private func time(_ text: String, of flag: String) throws -> TimeAmount {

@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Configuration
+import HTTPCore
 import Supervision
 
 /// Serves one or more models: becomes the supervisor of a gateway and its engines.
@@ -39,6 +40,8 @@ struct ServeCommand: ParsableCommand {
         _ environment: [String: String],
         _ startedAt: ContinuousClock.Instant
     ) throws -> SupervisorConfiguration {
+        // Checked here, too: the gateway's word of it would come late, and again and again.
+        let tls = try ServerTLS.configured(certificate: settings.tlsCertificate, key: settings.tlsKey)
         // Opened here only for the memory plan, and closed again: the supervisor holds no weights.
         var models: [ServeModel] = []
         var external: [ServeExternal] = []
@@ -89,6 +92,10 @@ struct ServeCommand: ParsableCommand {
         configuration.externalStartTimeout = settings.engineStartTimeout
         configuration.adoptsOrphans = true
         configuration.requiresKey = settings.apiKey != nil
+        if let tls {
+            configuration.certificate = tls.files.certificate
+            configuration.gatewayArguments += ["--tls-certificate", tls.files.certificate, "--tls-key", tls.files.key]
+        }
         configuration.shutdownTimeout = settings.shutdownTimeout
         configuration.startedAt = startedAt
         configuration.version = Tandem.version

@@ -70,6 +70,8 @@ extension SupervisorStatus {
         writer.seconds("uptime_seconds", uptime)
         writer.member("host", host)
         writer.member("port", port)
+        writer.key("tls")
+        writer.bool(isSecure)
         writer.member("run_directory", runDirectory)
         writer.member("state", isStopping ? "stopping" : "serving")
         writer.key("gateway")

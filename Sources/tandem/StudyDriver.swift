@@ -4,6 +4,7 @@ import ArgumentParser
 import GPUModel
 import Glibc
 import LanguageModel
+import LoadGenerator
 import ModelStore
 import NIOPosix
 import Requests
@@ -86,7 +87,10 @@ struct StudyDriver {
     }
 
     private func finish(_ run: StudyRun, kept: [StudyMeasurement]) throws {
-        if let error = run.error { throw error }
+        if let error = run.error {
+            Process.log("study: \(error)")
+            throw ExitCode(1)
+        }
         if run.isStopped {
             let progress = run.progress
             Process.log(
@@ -173,6 +177,8 @@ struct StudyDriver {
         if definition.phase == .resources {
             throw StudyError(subject: definition.figure, reason: "is counted, not measured; leave --device out")
         }
+        let cores = Process.usableCores().count
+        try MeasuredStudy.check(definition, cores: cores)
         for name in definition.models {
             do {
                 let path = try ModelFile.resolve(name).path
@@ -180,12 +186,12 @@ struct StudyDriver {
                 let tokenizer = try file.tokenizer()
                 models[name] = StudyModel(
                     path: path, description: file.description, fingerprint: tokenizer.fingerprint,
-                    vocabulary: (0..<TokenID(tokenizer.vocabularySize)).filter { !tokenizer.isSpecial($0) })
+                    vocabulary: (0..<TokenID(tokenizer.vocabularySize)).filter { !tokenizer.isSpecial($0) },
+                    text: try PromptText(tokenizer: tokenizer, isChat: false))
             } catch {
                 throw StudyError(subject: "model \"\(name.prefix(64))\"", reason: "\(error)")
             }
         }
-        let cores = Process.usableCores().count
         let study = try MeasuredStudy(
             definition: definition, models: models, cores: cores, environment: Process.environment(),
             eventLoop: MultiThreadedEventLoopGroup.singleton.next())

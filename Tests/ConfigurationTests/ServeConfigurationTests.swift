@@ -90,6 +90,16 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         }
     }
 
+    @Test func aCertificateAndItsKeyGoTogether() throws {
+        try withFile("tls-certificate: c.pem\ntls-key: nowhere\n") { path in
+            let result = try configuration(["--config", path], environment: ["TANDEM_TLS_KEY": "k.pem"])
+            #expect(result.tlsCertificate == "c.pem" && result.tlsKey == "k.pem")
+        }
+        #expect(failure(["--tls-certificate", "c"])?.source == "--tls-certificate")
+        #expect(failure(["--tls-certificate", "c"])?.reason.contains("tls-key") == true)
+        #expect(failure(environment: ["TANDEM_TLS_KEY": "k"])?.source == "environment variable TANDEM_TLS_KEY")
+    }
+
     @Test func everyKeyIsAFlag() throws {
         // `ServeFlags.given` and the key list are written by hand; this keeps them together.
         let help = ServeFlags.helpMessage(columns: 120)

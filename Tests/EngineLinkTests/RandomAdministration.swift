@@ -23,7 +23,7 @@ extension SeededGenerator {
     private mutating func supervisorStatus() -> SupervisorStatus {
         SupervisorStatus(
             version: string(), pid: integer(), uptime: integer(), host: string(), port: integer(),
-            runDirectory: string(), isStopping: flag(), gateway: child(),
+            isSecure: flag(), runDirectory: string(), isStopping: flag(), gateway: child(),
             engines: array {
                 EngineStatus(
                     index: $0.integer(), model: $0.string(), process: $0.child(), cores: $0.array { $0.integer() },

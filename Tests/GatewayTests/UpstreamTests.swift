@@ -24,9 +24,27 @@ import Testing
         #expect(try UpstreamAddress(description) == address)
     }
 
-    @Test(arguments: ["", "a:1", "https://a", "http://", "http://a:0", "dns+link+unix:/s", "dns+", "link+tcp:a"])
+    @Test(arguments: ["", "a:1", "https://", "http://", "http://a:0", "dns+link+unix:/s", "dns+", "link+tcp:a"])
     func whatIsNone(_ text: String) {
         #expect(throws: UpstreamAddressError.self) { try UpstreamAddress(text) }
+    }
+
+    @Test func serversWithTLS() throws {
+        guard TLSSupport.isBuilt else {
+            for text in ["https://a", "dns+https://a"] {
+                let error = #expect(throws: UpstreamAddressError.self) { try UpstreamAddress(text) }
+                #expect(error?.reason.contains("--traits TLS") == true)
+            }
+            return
+        }
+        #expect(try UpstreamAddress("https://a:1/v1").isSecure && !UpstreamAddress("http://a:1").isSecure)
+        #expect("\(try UpstreamAddress("dns+https://a/p"))" == "dns+https://a:443/p")
+    }
+
+    @Test func whatANameHasSpeaksAsTheNameDoes() {
+        let name = UpstreamName(host: "a", port: 1, kind: .server(prefix: "", isSecure: true))
+        let endpoint = HTTPEndpoint(host: "10.0.0.1", port: 1, name: "a", isSecure: true)
+        #expect(UpstreamAddress.name(name).isSecure && name.upstream(at: "10.0.0.1") == .server(endpoint))
     }
 
     @Test func aNameKeepsItsHostField() throws {
@@ -55,7 +73,7 @@ import Testing
     }
 
     @Test(arguments: [
-        ("http://a:1\n\nhttps://b\n", 3, "without TLS"), ("http://a:1\r\nnonsense", 2, "http://"),
+        ("http://a:1\n\nftp://b\n", 3, "https://"), ("http://a:1\r\nnonsense", 2, "http://"),
         ("- [http://a:1]", 1, "http://"), ("http://a:1, http://b:1", 1, "nothing else"),
     ])
     func whatIsWrongIsNamed(_ text: String, _ line: Int, _ reason: String) {

@@ -174,10 +174,22 @@ private func events(
         #expect(try HTTPEndpoint("HTTP://a/b/c//") == HTTPEndpoint(host: "a", port: 80, prefix: "/b/c"))
         #expect(try HTTPEndpoint("http://[::1]:8000/").authority == "[::1]:8000")
         for text in [
-            "a:1", "https://a", "http://", "http://:80", "http://a:0", "http://a:99999", "http://a:x", "http://a?b",
+            "a:1", "http://", "http://:80", "http://a:0", "http://a:99999", "http://a:x", "http://a?b",
             "http://a#b", "http://u@a", "http://::1", "http://a b", "ftp://a",
+            "https://", "https://a:0", "https:/a",
         ] {
             #expect(throws: HTTPEndpointError.self, "\(text)") { try HTTPEndpoint(text) }
         }
+    }
+
+    @Test func addressesWithTLS() throws {
+        guard TLSSupport.isBuilt else {
+            let error = #expect(throws: HTTPEndpointError.self) { try HTTPEndpoint("https://a") }
+            #expect(error?.reason.contains("--traits TLS") == true)
+            return
+        }
+        #expect(try HTTPEndpoint("HTTPS://a/b") == HTTPEndpoint(host: "a", port: 443, prefix: "/b", isSecure: true))
+        #expect("\(try HTTPEndpoint("https://[::1]:1"))" == "https://[::1]:1")
+        #expect(try HTTPEndpoint("https://a:1") != HTTPEndpoint("http://a:1"))
     }
 }

@@ -54,6 +54,7 @@ import Testing
         }
         let absolute = try head("GET HTTP://X:80?q HTTP/1.1\r\nHOST: x:80\r\n\r\n")
         #expect(absolute.path == "/" && absolute.query == "q")
+        #expect(try head("GET https://x/a HTTP/1.1\r\nHost: x\r\n\r\n").path == "/a")
         let options = try head("OPTIONS * HTTP/1.1\r\nHost:\r\nContent-Length: 0\r\n\r\n")
         #expect(options.path == "*" && options.framing == .none)
         let old = try head("GET /a?b?c HTTP/1.0\r\n\r\n")

@@ -1,6 +1,8 @@
 // Tandem — Apache-2.0
 
+import Glibc
 import NIOCore
+import NIOPosix
 import Synchronization
 import Testing
 
@@ -19,6 +21,28 @@ private final class Collector: HTTPResponseReceiver {
     func received(_ body: ByteBuffer) { text += String(buffer: body) }
     func ended() { result.succeed(text) }
     func failed(_ error: HTTPClientError) { result.succeed(text + "\(error.kind)") }
+}
+
+/// Answers the first bytes that come, and ends the connection.
+private final class Ending: ChannelInboundHandler, Sendable {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    private let isReset: Bool
+
+    init(isReset: Bool) { self.isReset = isReset }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        let answer = ByteBuffer(string: "HTTP/1.1 200 OK\r\n\r\nhalf")
+        let channel = context.channel
+        context.writeAndFlush(wrapOutboundOut(answer)).assumeIsolated().whenSuccess {
+            if self.isReset {
+                let linger = linger(l_onoff: 1, l_linger: 0)
+                _ = (channel as? any SocketOptionProvider)?.setSoLinger(linger)
+            }
+            channel.close(promise: nil)
+        }
+    }
 }
 
 /// A client on an event loop of the tests.
@@ -88,6 +112,36 @@ private struct Bench {
             #expect(try await bench.ask("/") == "200 " + (0..<100).map { "\($0)," }.joined())
             try await bench.shutdown()
         }
+    }
+
+    /// A server that sends an answer whose length it does not tell, and then ends the connection.
+    private func answerUntilTheEnd(reset: Bool) async throws -> String {
+        let server = try await ServerBootstrap(group: TestServer.serverGroup)
+            .childChannelInitializer { channel in
+                channel.pipeline.addHandler(Ending(isReset: reset))
+            }
+            .bind(host: "127.0.0.1", port: 0).get()
+        let answer = try await Bench(port: server.localAddress?.port ?? 0).ask("/")
+        try await server.close()
+        return answer
+    }
+
+    @Test func onlyTheServerEndsAnAnswer() async throws {
+        #expect(try await answerUntilTheEnd(reset: false) == "200 half")
+        // Whether the half is read before the reset is seen, the system decides.
+        #expect(try await answerUntilTheEnd(reset: true).hasSuffix("cut"))
+    }
+
+    @Test func withoutTrustNothingIsSent() async throws {
+        let endpoint = HTTPEndpoint(host: "127.0.0.1", port: 1, isSecure: true)
+        let loop = TestServer.clientGroup.any()
+        let answer = try await loop.flatSubmit {
+            let result = loop.makePromise(of: String.self)
+            HTTPClient(endpoint: endpoint, eventLoop: loop).send(
+                HTTPClientRequest(method: .get, target: "/"), to: Collector(result))
+            return result.futureResult
+        }.get()
+        #expect(answer == "unreachable")
     }
 
     @Test func nobodyListens() async throws {

@@ -488,8 +488,11 @@ class Server:
     def connect(self, timeout=60):
         return socket.create_connection((HOST, self.port), timeout=timeout * PATIENCE)
 
+    def connection(self, timeout):
+        return http.client.HTTPConnection(HOST, self.port, timeout=timeout * PATIENCE)
+
     def request(self, method, path, body=None, headers=None, timeout=120):
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=timeout * PATIENCE)
+        connection = self.connection(timeout)
         try:
             connection.request(method, path, _bytes(body), _headers(body, headers))
             response = connection.getresponse()
@@ -518,7 +521,7 @@ class Server:
         return self.ask("/v1/chat/completions", messages=messages, **fields)
 
     def stream(self, path, headers=None, timeout=120, **fields):
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=timeout * PATIENCE)
+        connection = self.connection(timeout)
         body = {**fields, "stream": True}
         connection.request("POST", path, _bytes(body), _headers(body, headers))
         response = connection.getresponse()

@@ -19,7 +19,7 @@ from serving import Server, ServerTestCase, wait_until
 
 COMPLETIONS = "/v1/completions"
 FIELDS = dict(prompt="Once upon a time,", max_tokens=300, temperature=0, ignore_eos=True)
-VERSION, ADMIN_COMMAND, ADMIN_REPLY, ERROR = 5, 14, 15, 9
+VERSION, ADMIN_COMMAND, ADMIN_REPLY, ERROR = 6, 14, 15, 9
 
 
 def tandem(runtime, *arguments, environment=None, seconds=120):
@@ -177,8 +177,9 @@ class AdminTests(ServerTestCase):
         status = self.admin.status()
         self.assertEqual(
             list(status),
-            ["version", "pid", "uptime_seconds", "host", "port", "run_directory", "state", "gateway", "engines",
-             "rolling_restart", "mps"])
+            ["version", "pid", "uptime_seconds", "host", "port", "tls", "run_directory", "state", "gateway",
+             "engines", "rolling_restart", "mps"])
+        self.assertIs(status["tls"], False)
         self.assertEqual((status["pid"], status["port"]), (self.server.process.pid, self.server.port))
         self.assertEqual((status["state"], status["mps"]), ("serving", None))
         self.assertEqual(status["run_directory"], self.admin.directory)

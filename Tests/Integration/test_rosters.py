@@ -109,7 +109,7 @@ class RosterTests(unittest.TestCase):
         self.write(one)
         gateway = self.start()
         complaint = f"{self.roster}:2: "
-        self.write(text=f"{two.url}\nhttps://secret:1\n")
+        self.write(text=f"{two.url}\nftp://secret:1\n")
         wait_until(lambda: complaint in gateway.output(), 10, gateway.output)
         self.write(text="# nothing\n")
         wait_until(lambda: "it names no endpoint" in gateway.output(), 10, gateway.output)

@@ -361,6 +361,19 @@ import Testing
         #expect(text.contains(#"-d '{"messages""#))
     }
 
+    @Test func withTLSTheHintTrustsTheCertificate() {
+        var announcement = announcement()
+        announcement.isSecure = true
+        announcement.certificate = "/etc/tandem/server.pem"
+        #expect(announcement.url == "https://127.0.0.1:8000")
+        #expect(
+            announcement.text.contains(
+                "curl -N --cacert /etc/tandem/server.pem https://127.0.0.1:8000/v1/chat/completions "))
+        // A name that a shell would take apart is left out.
+        announcement.certificate = "/a b;c"
+        #expect(announcement.text.contains("curl -N https://127.0.0.1:8000/"))
+    }
+
     @Test func severalModelsAreListed() {
         let announcement = Announcement(
             models: [

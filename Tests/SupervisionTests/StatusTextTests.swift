@@ -48,6 +48,12 @@ import Testing
         #expect(StatusText(Self.status()).text == expected)
     }
 
+    @Test func theAddressSaysWhetherTLSIsSpoken() {
+        var status = Self.status()
+        status.isSecure = true
+        #expect(StatusText(status).text.hasPrefix("tandem 0.1.0, process 4242, up 2h10m: https://127.0.0.1:8000\n"))
+    }
+
     @Test func linesFitIntoEightyColumns() {
         var status = Self.status()
         for index in status.engines.indices {
