@@ -143,9 +143,11 @@ public struct SimulatedStudy: Sendable {
         var steps = outcome.stepsPerSecond.reduce(0, +)
         var busy = outcome.busyShare
         let frontEnd = host.frontEndSeconds(promptTokens: Double(measurement.cell.context)) * shape.prompts
-        if frontEnd > 0, steps > Double(arm.engines) / frontEnd {
-            busy *= Double(arm.engines) / frontEnd / steps
-            steps = Double(arm.engines) / frontEnd
+        // Engines of one process have one front end, as they have one thread for their hosts.
+        let most = (arm.sharing == .inProcess ? 1 : Double(arm.engines)) / frontEnd
+        if frontEnd > 0, steps > most {
+            busy *= most / steps
+            steps = most
             measurement.notes.append("limited by the front end")
         }
         measurement.stepsPerSecond = steps

@@ -126,11 +126,18 @@ import Testing
         let slow = StudyDefinition.Host(
             name: "front", secondsPerStep: 1e-3, secondsPerSequence: 0, frontEndPerRequest: 0.5, source: "assumed")
         let definition = StudyFixture.definition(
-            phase: .prefill, contexts: [256], batches: [8], hosts: [slow], arms: [StudyFixture.one, StudyFixture.mps])
-        let gain = try #require(
-            result(definition).gain(of: cell(StudyFixture.mps, host: "front", context: 256, phase: .prefill, batch: 8)))
+            phase: .prefill, contexts: [256], batches: [8], hosts: [slow],
+            arms: [StudyFixture.one, StudyFixture.mps, StudyFixture.inside])
+        let result = try result(definition)
+        func gain(_ arm: StudyArm) throws -> Double {
+            try #require(
+                result.gain(of: cell(arm, host: "front", context: 256, phase: .prefill, batch: 8))
+            ).value
+        }
 
-        #expect(abs(gain.value - 1) < 1e-9)
+        #expect(try abs(gain(StudyFixture.mps) - 1) < 1e-9)
+        // One process has one front end.
+        #expect(try abs(gain(StudyFixture.inside)) < 1e-9)
     }
 
     @Test func `load is served to the end, the same arrivals by each arm`() throws {
