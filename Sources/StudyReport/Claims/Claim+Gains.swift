@@ -68,7 +68,7 @@ extension Claim {
             return Finding(
                 Outcome.all(outcomes),
                 fits.map {
-                    "\($0.0): \(text.text($0.1.slopePerDoubling, step: 0.001)) a doubling, R² "
+                    "\($0.0): \(DecimalText.signed($0.1.slopePerDoubling * 100, 1)) points a doubling, R²\u{A0}"
                         + DecimalText.fixed($0.1.determination, 2)
                 }.joined(separator: "; "))
         },
@@ -247,7 +247,8 @@ extension Claim {
             guard let decode = slope("F4"), let prefill = slope("F5") else { return nil }
             return Finding(
                 prefill < decode && prefill < 0 ? .holds : .doesNotHold,
-                "a doubling: prefill \(text.text(prefill, step: 0.001)), decode \(text.text(decode, step: 0.001))")
+                "points a doubling: prefill \(DecimalText.signed(prefill * 100, 1)), decode "
+                    + DecimalText.signed(decode * 100, 1))
         },
         Claim(
             "9a", "Decode: what the parts let one expect lies slightly above what the whole model gains.",
