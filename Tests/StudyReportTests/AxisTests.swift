@@ -20,7 +20,8 @@ import Testing
     /// A logarithmic axis puts equal ratios at equal distances, and cannot show what is not above zero.
     @Test func logarithms() throws {
         let axis = Axis(label: "", scale: .binaryLogarithmic, format: .tokens)
-        let projection = Projection(axis, values: [128, 512, 2048, 8192], from: 10, to: 310, most: 8)
+        let projection = Projection(
+            axis, values: [128, 512, 2048, 8192], from: 10, to: 310, most: 8, endsOnTicks: false)
         let places = [128.0, 512, 2048, 8192].compactMap(projection.position)
         #expect(places.map { $0.rounded() } == [10, 110, 210, 310])
         #expect(projection.ticks == [128, 512, 2048, 8192])
@@ -28,7 +29,7 @@ import Testing
         #expect(projection.position(-1) == nil)
         let decimal = Projection(
             Axis(label: "", scale: .logarithmic), values: [1.2, 45], from: 0, to: 1, most: 6)
-        #expect(decimal.ticks == [2, 5, 10, 20])
+        #expect(decimal.ticks == [2, 5, 10, 20, 50])
     }
 
     /// Nothing that data can be makes an axis without ends, or with endless ticks.

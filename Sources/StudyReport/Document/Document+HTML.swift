@@ -60,8 +60,9 @@ extension Document.Block {
 extension Document.Table {
     fileprivate var html: String {
         func row(_ cells: [String], _ tag: String) -> String {
-            let cells = zip(cells, columns).map { cell, column in
-                "<\(tag)\(tag == "th" ? " scope=\"col\"" : "")\(column.isNumeric ? " class=\"n\"" : "")>\(cell)</\(tag)>"
+            let cells = zip(cells, columns).map { cell, column -> String in
+                let style = column.isNumeric ? " class=\"n\"" : column.isName ? " class=\"s\"" : ""
+                return "<\(tag)\(tag == "th" ? " scope=\"col\"" : "")\(style)>\(cell)</\(tag)>"
             }
             return "<tr>\(cells.joined())</tr>"
         }
@@ -114,14 +115,14 @@ private enum DocumentStyle {
         background:var(--f-back)}table{border-collapse:collapse;width:100%;font-size:14px}\
         th,td{text-align:left;padding:7px 12px;vertical-align:top;border-bottom:1px solid var(--f-grid)}\
         tr:last-child td{border-bottom:0}th{font-weight:600;color:var(--f-faint);font-size:13px;white-space:nowrap}\
-        .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\
+        .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.s{white-space:nowrap}td:not(.n){min-width:90px}\
         .note{border-left:3px solid var(--p-open);background:var(--f-back);padding:10px 14px;border-radius:0 8px 8px 0;\
         max-width:none}details{margin:14px 0}summary{cursor:pointer;color:var(--p-accent);font-size:15px}\
         .verdict{font-weight:650;white-space:nowrap}.good{color:var(--p-good)}.bad{color:var(--p-bad)}\
         .open{color:var(--p-open)}.mark{font-size:11px;font-weight:700;letter-spacing:.5px;color:var(--c);\
         border:1.2px solid var(--c);border-radius:4px;padding:1px 6px;white-space:nowrap}\
         @media (max-width:640px){body{font-size:15px}main{padding:18px 12px 40px}h1{font-size:24px}\
-        h2{font-size:20px;margin-top:38px}th,td{padding:6px 9px}figure{padding:2px 0 8px}}\
+        h2{font-size:20px;margin-top:38px}th,td{padding:6px 9px}.s{white-space:normal;min-width:105px}figure{padding:2px 0 8px}}\
         @media print{nav{display:none}figure,tr{break-inside:avoid}}
         """
 }

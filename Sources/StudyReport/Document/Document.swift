@@ -7,10 +7,13 @@ public struct Document: Sendable, Equatable {
             public var title: String
             /// Numbers stand at the right.
             public var isNumeric: Bool
+            /// Names that are not broken where there is room.
+            public var isName: Bool
 
-            public init(_ title: String, isNumeric: Bool = false) {
+            public init(_ title: String, isNumeric: Bool = false, isName: Bool = false) {
                 self.title = title
                 self.isNumeric = isNumeric
+                self.isName = isName
             }
         }
 

@@ -46,7 +46,7 @@ struct Projection: Equatable {
     /// - Parameters:
     ///   - values: what must be visible; those that the axis cannot show are passed over.
     ///   - most: how many ticks there is room for.
-    ///   - endsOnTicks: whether a linear axis goes on to the next ticks.
+    ///   - endsOnTicks: whether a linear axis goes on to the next ticks, and others a little beyond their values.
     init(_ axis: Axis, values: [Double], from start: Double, to end: Double, most: Int, endsOnTicks: Bool = true) {
         let known = values.filter { value in
             Projection.canShow(value, axis.scale) && (axis.limits?.contains(value) ?? true)
@@ -82,6 +82,11 @@ struct Projection: Equatable {
             if greatest <= least * (1 + 1e-9) {
                 least /= 1.5
                 greatest *= 1.5
+            }
+            if endsOnTicks {
+                let margin = pow(greatest / least, 0.04)
+                least /= margin
+                greatest *= margin
             }
             low = least
             high = greatest

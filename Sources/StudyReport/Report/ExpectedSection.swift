@@ -167,8 +167,8 @@ struct ExpectedSection {
                 }
             }
         }
-        var columns: [Document.Table.Column] = [.init("model")]
-        if hasSettings { columns.append(.init("setting")) }
+        var columns: [Document.Table.Column] = [.init("model", isName: true)]
+        if hasSettings { columns.append(.init("setting", isName: true)) }
         columns.append(.init(definition.phase == .prefill ? "prompt" : "context", isNumeric: true))
         for title in [
             "attention's share", "attention only", "MLP only", "whole", "expected, weighted", "expected, times added",

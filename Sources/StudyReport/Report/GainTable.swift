@@ -10,10 +10,11 @@ struct GainTable {
 
     var table: Document.Table {
         let hasSettings = view.settings.count > 1
-        var columns: [Document.Table.Column] = [.init("model")]
-        if hasSettings { columns.append(.init("setting")) }
+        var columns: [Document.Table.Column] = [.init("model", isName: true)]
+        if hasSettings { columns.append(.init("setting", isName: true)) }
         columns += [
-            .init("arm"), .init(view.definition.phase == .prefill ? "prompt" : "context", isNumeric: true),
+            .init("arm", isName: true),
+            .init(view.definition.phase == .prefill ? "prompt" : "context", isNumeric: true),
             .init("tokens/s", isNumeric: true), .init("gain (95 %)", isNumeric: true),
             .init("device busy", isNumeric: true), .init("sequences", isNumeric: true),
             .init("cache, tokens", isNumeric: true),

@@ -44,7 +44,8 @@ struct MethodSection {
             .table(
                 Document.Table(
                     columns: [
-                        .init("arm"), .init("engines", isNumeric: true), .init("share the device"), .init("plan ahead"),
+                        .init("arm", isName: true), .init("engines", isNumeric: true), .init("share the device"),
+                        .init("plan ahead"),
                         .init("command"),
                     ],
                     rows: definition.arms.map { arm in
@@ -59,7 +60,8 @@ struct MethodSection {
                 .table(
                     Document.Table(
                         columns: [
-                            .init("host"), .init("a step", isNumeric: true), .init("a sequence", isNumeric: true),
+                            .init("host", isName: true), .init("a step", isNumeric: true),
+                            .init("a sequence", isNumeric: true),
                             .init("a request", isNumeric: true), .init("a prompt token", isNumeric: true),
                             .init("source"),
                         ],

@@ -64,7 +64,7 @@ struct ProbeSection {
     }
 
     private static let matchColumns: [Document.Table.Column] = [
-        .init("figure"), .init("cell"), .init("measured, MPS", isNumeric: true),
+        .init("figure", isName: true), .init("cell", isName: true), .init("measured, MPS", isNumeric: true),
         .init("simulated, MPS", isNumeric: true), .init("measured, time-sliced", isNumeric: true),
         .init("simulated, time-sliced", isNumeric: true),
     ]
@@ -109,7 +109,8 @@ struct ProbeSection {
         }
         return Document.Table(
             columns: [
-                .init("model"), .init("phase"), .init("part"), .init("batch", isNumeric: true),
+                .init("model", isName: true), .init("phase", isName: true), .init("part", isName: true),
+                .init("batch", isNumeric: true),
                 .init("context", isNumeric: true), .init("pause", isNumeric: true),
                 .init("one, steps/s", isNumeric: true),
                 .init("time-sliced", isNumeric: true), .init("MPS", isNumeric: true),

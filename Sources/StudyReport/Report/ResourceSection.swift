@@ -49,7 +49,8 @@ struct ResourceSection {
         }
         return Document.Table(
             columns: [
-                .init("part"), .init("phase"), .init("exponent, operations", isNumeric: true),
+                .init("part", isName: true), .init("phase", isName: true),
+                .init("exponent, operations", isNumeric: true),
                 .init("exponent, bytes", isNumeric: true), .init("operations", isNumeric: true),
                 .init("bytes", isNumeric: true), .init("operations a byte", isNumeric: true),
             ], rows: rows)
@@ -81,7 +82,8 @@ struct ResourceSection {
     private var all: Document.Table {
         Document.Table(
             columns: [
-                .init("model"), .init("context", isNumeric: true), .init("part"), .init("phase"),
+                .init("model", isName: true), .init("context", isNumeric: true), .init("part", isName: true),
+                .init("phase", isName: true),
                 .init("operations", isNumeric: true), .init("bytes", isNumeric: true),
             ],
             rows: counts.map { count in

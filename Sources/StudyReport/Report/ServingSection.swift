@@ -117,10 +117,10 @@ struct ServingSection {
                 }
             }
         }
-        var columns: [Document.Table.Column] = [.init("model")]
-        if hasSettings { columns.append(.init("setting")) }
+        var columns: [Document.Table.Column] = [.init("model", isName: true)]
+        if hasSettings { columns.append(.init("setting", isName: true)) }
         columns += [
-            .init("arm"), .init("tokens/s within \(ReportText.seconds(target))", isNumeric: true),
+            .init("arm", isName: true), .init("tokens/s within \(ReportText.seconds(target))", isNumeric: true),
             .init("gain (95 %)", isNumeric: true),
         ]
         return Document.Table(columns: columns, rows: rows)
@@ -157,9 +157,9 @@ struct ServingSection {
                 }
             }
         }
-        var columns: [Document.Table.Column] = [.init("model")]
-        if hasSettings { columns.append(.init("setting")) }
-        columns.append(.init("arm"))
+        var columns: [Document.Table.Column] = [.init("model", isName: true)]
+        if hasSettings { columns.append(.init("setting", isName: true)) }
+        columns.append(.init("arm", isName: true))
         for title in ["requests/s", "tokens/s", "latency, mean", "p99", "first token, p50", "between tokens, p50"] {
             columns.append(.init(title, isNumeric: true))
         }

@@ -100,7 +100,7 @@ public struct StudyReport: Sendable {
     private var resultTable: Document.Table {
         Document.Table(
             columns: [
-                .init("figure"), .init("kind"), .init("device"), .init("date", isNumeric: true),
+                .init("figure", isName: true), .init("kind"), .init("device"), .init("date", isNumeric: true),
                 .init("cells", isNumeric: true),
                 .init("repetitions", isNumeric: true), .init("failed", isNumeric: true),
             ],
@@ -250,8 +250,8 @@ public struct StudyReport: Sendable {
                 .paragraph(
                     outcomes.dropFirst().reduce(outcomes[0]) { $0 + ", " + $1 } + Prose(". Rule: \(claim.rule)")))
             var columns: [Document.Table.Column] = []
-            if all.count > 1 { columns.append(.init("result")) }
-            if claim.scope != .nothing { columns.append(.init("setting")) }
+            if all.count > 1 { columns.append(.init("result", isName: true)) }
+            if claim.scope != .nothing { columns.append(.init("setting", isName: true)) }
             columns += [.init("verdict"), .init("numbers")]
             blocks.append(
                 .table(
