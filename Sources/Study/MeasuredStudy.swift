@@ -43,6 +43,8 @@ public final class MeasuredStudy: @unchecked Sendable {
     private let eventLoop: any EventLoop
     private var directory: String?
     private var servers: [ServerKey: StudyServer] = [:]
+    /// Why servers did not start: they are not tried again.
+    private var failedStarts: [ServerKey: StudyError] = [:]
     private let running = Mutex<(run: LoadRun?, isStopped: Bool)>((nil, false))
 
     private struct ServerKey: Hashable {
@@ -182,8 +184,11 @@ public final class MeasuredStudy: @unchecked Sendable {
             batches: 1, inputTokens: .fixed(cell.context), outputTokens: .fixed(output), seed: Self.seed(task))
         server.forgetSamples()
         let begin = NIODeadline.now()
-        guard let outcome = try load(LoadRun(plan, on: eventLoop)) else { return false }
-        read(outcome, begin: begin, server.takeSamples(), size: size, arm, &measurement)
+        guard let outcome = try observed(server, &measurement, { try load(LoadRun(plan, on: eventLoop)) }) else {
+            return false
+        }
+        read(
+            outcome, begin: begin, server.takeSamples(tokens: outcome.generatedTokens), size: size, arm, &measurement)
         return true
     }
 
@@ -198,10 +203,27 @@ public final class MeasuredStudy: @unchecked Sendable {
         let run = LoadRun(plan, on: eventLoop)
         let limit = eventLoop.scheduleTask(in: longestLoad) { run.stop() }
         defer { limit.cancel() }
-        guard let outcome = try load(run) else { return false }
+        guard let outcome = try observed(server, &measurement, { try load(run) }) else { return false }
         readLoad(outcome, &measurement)
-        times(server.takeSamples(), from: nil, &measurement)
+        times(server.takeSamples(tokens: outcome.generatedTokens), from: nil, &measurement)
         return true
+    }
+
+    /// Notes if the machine had other work meanwhile.
+    private func observed(
+        _ server: StudyServer, _ measurement: inout StudyMeasurement, _ body: () throws -> LoadOutcome?
+    ) rethrows -> LoadOutcome? {
+        let processes = server.processes.isEmpty ? [] : server.processes + [getpid()]
+        let before = processes.isEmpty ? nil : MachineLoad(processes: processes)
+        let outcome = try body()
+        if let before, let after = MachineLoad(processes: processes) {
+            let cores = after.otherCores(since: before)
+            if cores > MachineLoad.tolerance {
+                let tenths = Int((cores * 10).rounded())
+                measurement.notes.append("other work took \(tenths / 10).\(tenths % 10) cores meanwhile")
+            }
+        }
+        return outcome
     }
 
     /// As JSON can say it, which the load's seed must be.
@@ -266,14 +288,16 @@ public final class MeasuredStudy: @unchecked Sendable {
     ) {
         var sum = StudyMeasurement.StepTime(attention: 0, feedForward: 0, rest: 0, host: 0)
         var (steps, device, passed) = (0.0, 0.0, 0.0)
+        var includesPrompts = false
         for samples in samples {
             guard let last = samples.last, var first = samples.first, samples.count > 1 else { return }
             if let from, let inside = samples.first(where: { $0.time >= from }), inside.time < last.time {
                 first = inside
             } else if from != nil {
-                measurement.notes.append("component times include the prompts: decode was too short to tell them apart")
+                includesPrompts = true
             }
             let (a, b) = (first.statistics, last.statistics)
+            guard b.steps >= a.steps else { return }
             steps += Double(b.steps &- a.steps)
             device += Double(b.times.device &- a.times.device)
             passed += Double(b.times.device &- a.times.device) + Double(b.times.gap &- a.times.gap)
@@ -285,6 +309,9 @@ public final class MeasuredStudy: @unchecked Sendable {
             }
         }
         guard steps > 0 else { return }
+        if includesPrompts {
+            measurement.notes.append("component times include the prompts: decode was too short to tell them apart")
+        }
         let scale = 1e-9 / steps
         measurement.stepTime = .init(
             attention: sum.attention * scale, feedForward: sum.feedForward * scale, rest: sum.rest * scale,
@@ -300,6 +327,7 @@ public final class MeasuredStudy: @unchecked Sendable {
             if server.isAlive { return server }
             close(cell)
         }
+        if let error = failedStarts[key] { throw error }
         let most = definition.batches.max() ?? Self.servedSequences
         let length = (definition.contexts.max() ?? 1) + output
         let mostEngines = definition.arms.map(\.engines).max() ?? 1
@@ -315,13 +343,17 @@ public final class MeasuredStudy: @unchecked Sendable {
         arguments += ["--max-num-batched-tokens", "\(Self.tokensPerStep)", "--kv-cache-memory", "\(bytes)"]
         arguments.append(arm.isAsynchronous ? "--async-scheduling" : "--no-async-scheduling")
         if let command = arm.command { arguments = Self.arguments(command, model, arm) }
-        let server = try StudyServer(
-            StudyServer.Launch(
-                arguments: arguments + [
-                    "--port", "0", "--served-model-name", Self.servedName, "--log-level", "warning",
-                ], environment: environment, directory: try privateDirectory(),
-                name: "server-\(servers.count)", engines: arm.engines, isExternal: arm.command != nil),
-            subject: "arm \"\(arm.id)\"", isStopped: { self.isStopped })
+        let launch = StudyServer.Launch(
+            arguments: arguments + ["--port", "0", "--served-model-name", Self.servedName, "--log-level", "warning"],
+            environment: environment, directory: try privateDirectory(), name: "server-\(servers.count)",
+            engines: arm.engines, isExternal: arm.command != nil)
+        let server: StudyServer
+        do {
+            server = try StudyServer(launch, subject: "arm \"\(arm.id)\"", isStopped: { self.isStopped })
+        } catch {
+            failedStarts[key] = error
+            throw error
+        }
         servers[key] = server
         if arm.command != nil { return server }
         server.observe(fingerprint: model.fingerprint, on: eventLoop)
@@ -331,8 +363,8 @@ public final class MeasuredStudy: @unchecked Sendable {
             size: arm.engines * min(most, 8), batches: 1, inputTokens: .fixed(min(length - output, 64)),
             outputTokens: .fixed(8), seed: UInt64.random(in: 0..<1 << 53))
         do {
-            _ = try load(LoadRun(warmUp, on: eventLoop))
-            _ = server.takeSamples()
+            let outcome = try load(LoadRun(warmUp, on: eventLoop))
+            _ = server.takeSamples(tokens: outcome?.generatedTokens ?? 0)
         } catch {
             throw StudyError(subject: "arm \"\(arm.id)\"", reason: "\(error)")
         }
@@ -379,4 +411,9 @@ public final class MeasuredStudy: @unchecked Sendable {
         if let directory { rmdir(directory) }
         directory = nil
     }
+}
+
+extension LoadOutcome {
+    /// Tokens that engines generated for it.
+    fileprivate var generatedTokens: Int { records.reduce(0) { $0 + $1.outputTokens } }
 }

@@ -40,6 +40,8 @@ final class StudyServer {
 
     let links: [LinkAddress]
     let port: UInt16
+    /// Of the server and its children; empty if it started others than those.
+    let processes: [Int32]
     private let process: SpawnedProcess
     private let log: String
     private let samples: Samples
@@ -89,6 +91,8 @@ final class StudyServer {
             throw StudyError(subject: subject, reason: "stopped")
         }
         port = status.port
+        processes =
+            launch.isExternal ? [] : [process.pid, status.gateway.pid] + status.engines.map(\.process.pid)
         links = (0..<(launch.isExternal ? 0 : launch.engines)).compactMap { index in
             try? LinkAddress("link+unix:\(status.runDirectory)/engine-\(index).sock")
         }
@@ -154,12 +158,20 @@ final class StudyServer {
         }
     }
 
-    /// What each engine said since ``forgetSamples()``, its last word before that first. Waits a moment for those who
-    /// still say that they work.
-    func takeSamples() -> [[Sample]] {
-        for _ in 0..<100 {
+    /// What each engine said since ``forgetSamples()``, its last word before that first.
+    ///
+    /// - Parameter tokens: that they have generated together since then. Waits a moment until they have said so.
+    func takeSamples(tokens: Int) -> [[Sample]] {
+        for _ in 0..<100 where !observers.isEmpty {
             let isDone = samples.all.withLock { samples in
-                samples.allSatisfy { ($0.last?.statistics.runningSequences ?? 0) == 0 }
+                let generated = samples.reduce(0) { sum, samples in
+                    // An engine that was started again counts from 0.
+                    guard let first = samples.first?.statistics, let last = samples.last?.statistics,
+                        last.generatedTokens >= first.generatedTokens
+                    else { return sum }
+                    return sum + Int(clamping: last.generatedTokens - first.generatedTokens)
+                }
+                return generated >= tokens && samples.allSatisfy { $0.last?.statistics.runningSequences == 0 }
             }
             if isDone { break }
             usleep(10_000)

@@ -24,6 +24,10 @@ struct StudySummary {
             text += "\(header.definition.figure): \(header.kind.rawValue), \(header.deviceTitle), \(count) "
             text += result.counts.isEmpty ? "measurements" : "counts"
             text += failures.isEmpty ? "\n" : ", \(failures.count) failed\n"
+            let disturbed = result.measurements.count { $0.notes.contains { $0.hasPrefix("other work took") } }
+            if disturbed > 0 {
+                text += "  warning: the machine had other work during \(disturbed) measurements, which spoils them\n"
+            }
             var reasons: [(reason: String, count: Int)] = []
             for failure in failures {
                 let cell = failure.cell
