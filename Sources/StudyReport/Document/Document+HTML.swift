@@ -113,9 +113,9 @@ private enum DocumentStyle {
         .wide{display:none}}\
         .table{overflow-x:auto;margin:14px 0;border:1px solid var(--f-grid);border-radius:10px;\
         background:var(--f-back)}table{border-collapse:collapse;width:100%;font-size:14px}\
-        th,td{text-align:left;padding:7px 12px;vertical-align:top;border-bottom:1px solid var(--f-grid)}\
-        tr:last-child td{border-bottom:0}th{font-weight:600;color:var(--f-faint);font-size:13px;white-space:nowrap}\
-        .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.s{white-space:nowrap}td:not(.n){min-width:90px}\
+        th,td{text-align:left;padding:7px 10px;vertical-align:top;border-bottom:1px solid var(--f-grid)}\
+        tr:last-child td{border-bottom:0}th{font-weight:600;color:var(--f-faint);font-size:13px;vertical-align:bottom}\
+        td.n{white-space:nowrap}.n{text-align:right;font-variant-numeric:tabular-nums}.s{white-space:nowrap}td:not(.n,.s){min-width:90px}\
         .note{border-left:3px solid var(--p-open);background:var(--f-back);padding:10px 14px;border-radius:0 8px 8px 0;\
         max-width:none}details{margin:14px 0}summary{cursor:pointer;color:var(--p-accent);font-size:15px}\
         .verdict{font-weight:650;white-space:nowrap}.good{color:var(--p-good)}.bad{color:var(--p-bad)}\

@@ -31,7 +31,7 @@ struct ExpectedSection {
                 the model with only one of them: the article's weighted mean, f·a + (1 − f)·m, and the one that follows \
                 from times that add up, 1 / (f/(1+a) + (1−f)/(1+m)) − 1. The first is never below the second.
                 """))
-        blocks.append(.details("All cells of \(view.label.lowercasedFirst)", [.table(table(headline))]))
+        blocks.append(.details("All cells of \(view.label.lowercasedFirst)", tables(headline)))
         return blocks
     }
 
@@ -146,30 +146,32 @@ struct ExpectedSection {
                     isJoined: false)))
     }
 
-    private func table(_ headline: StudyArm) -> Document.Table {
-        let hasSettings = view.settings.count > 1
+    /// A table for each setting.
+    private func tables(_ headline: StudyArm) -> [Document.Block] {
+        view.settings.flatMap { setting -> [Document.Block] in
+            [.heading(4, panelTitle(setting).uppercasedFirst, anchor: ""), .table(table(headline, setting))]
+        }
+    }
+
+    private func table(_ headline: StudyArm, _ setting: StudyView.Setting) -> Document.Table {
         var rows: [[Prose]] = []
         for model in definition.models {
-            for setting in view.settings {
-                for context in contexts {
-                    let cell = view.cell(model, context, setting, arm: headline.id)
-                    let expected = view.expectedGain(cell)
-                    var row = [Prose(model)]
-                    if hasSettings { row.append(Prose(view.title(setting))) }
-                    row.append(Prose(ReportText.tokens(context)))
-                    row.append(Prose(expected.map { ReportText.interval($0.attentionShare, .percent) } ?? "–"))
-                    for ablation in [Ablation.attentionOnly, .mlpOnly, .full] {
-                        row.append(Prose(ReportText.gain(view.gain(cell.with(ablation: ablation)))))
-                    }
-                    row.append(Prose(ReportText.gain(expected?.weightedMean)))
-                    row.append(Prose(ReportText.gain(expected?.timesAdded)))
-                    rows.append(row)
+            for context in contexts {
+                let cell = view.cell(model, context, setting, arm: headline.id)
+                let expected = view.expectedGain(cell)
+                var row = [Prose(model), Prose(ReportText.tokens(context))]
+                row.append(Prose(expected.map { ReportText.interval($0.attentionShare, .percent) } ?? "–"))
+                for ablation in [Ablation.attentionOnly, .mlpOnly, .full] {
+                    row.append(Prose(ReportText.gain(view.gain(cell.with(ablation: ablation)))))
                 }
+                row.append(Prose(ReportText.gain(expected?.weightedMean)))
+                row.append(Prose(ReportText.gain(expected?.timesAdded)))
+                rows.append(row)
             }
         }
-        var columns: [Document.Table.Column] = [.init("model", isName: true)]
-        if hasSettings { columns.append(.init("setting", isName: true)) }
-        columns.append(.init(definition.phase == .prefill ? "prompt" : "context", isNumeric: true))
+        var columns: [Document.Table.Column] = [
+            .init("model", isName: true), .init(definition.phase == .prefill ? "prompt" : "context", isNumeric: true),
+        ]
         for title in [
             "attention's share", "attention only", "MLP only", "whole", "expected, weighted", "expected, times added",
         ] {

@@ -72,8 +72,9 @@ struct GainSection {
                 blocks.append(.details("The same with \(held(first))", (main + more).map { .figure($0) }))
             }
         }
-        let table = GainTable(view: view, ablation: ablation).table
-        blocks.append(.details("All cells of \(view.label.lowercasedFirst)", [.table(table)]))
+        blocks.append(
+            .details(
+                "All cells of \(view.label.lowercasedFirst)", GainTable(view: view, ablation: ablation).blocks()))
         return blocks
     }
 
@@ -262,4 +263,5 @@ struct GainSection {
 
 extension String {
     var lowercasedFirst: String { prefix(1).lowercased() + dropFirst() }
+    var uppercasedFirst: String { prefix(1).uppercased() + dropFirst() }
 }
