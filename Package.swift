@@ -138,6 +138,7 @@ let rooms: [[Target]] = [
     cxxRoom("CUDAEmulator", tests: ["CUDAKernels"]),
     cudaDouble,
     room("CUDAKernelChecks", ["CUDAKernels"], numeric: true, tests: ["CUDAEmulator", "Requests"]),
+    room("StudyReport", ["Study", "LanguageModel", "JSON"]),
     room("TestSupport", ["Requests", "InferenceEngine", "LanguageModel"], tests: nil),
 ]
 
@@ -165,7 +166,7 @@ let package = Package(
                 "CPUExecutor", "CUDADriver", "CUDAExecutor", "CUDAKernelChecks", "CUDAKernels", "Configuration",
                 "Diagnosis", "EngineHost", "EngineLink", "GPUModel", "Gateway", "Grammar", "HTTPCore",
                 "InferenceEngine", "JSON", "LanguageModel", "LoadGenerator", "MPS", "ModelStore", "Requests",
-                "SimulatedExecutor", "Study", "Supervision",
+                "SimulatedExecutor", "Study", "StudyReport", "Supervision",
                 "TerminalView", "Tokenization", "VirtualDevice", "Weights", "CTandemSystem",
                 product("ArgumentParser", "swift-argument-parser"),
             ] + nio,

@@ -27,6 +27,7 @@ struct StudyCommand: ParsableCommand {
               tandem study all --out results
               tandem study F1 --device simulated:l4 --models qwen2.5-0.5b --out results-l4
               tandem study cpu --out results-cpu
+              tandem study --report results results-cpu
               tandem study --print F1 > mine.json
               tandem study mine.json --out mine
             """)
@@ -43,8 +44,15 @@ struct StudyCommand: ParsableCommand {
     @Option(help: "Where to measure, instead of what the definition says.")
     var device: String?
 
-    @Option(help: ArgumentHelp("Where results go.", valueName: "directory"))
-    var out = "study-results"
+    @Option(
+        parsing: .upToNextOption,
+        help: ArgumentHelp(
+            "Write the report of results in directories, simulated and measured side by side, into --out, or into report in the first.",
+            valueName: "directories"))
+    var report: [String] = []
+
+    @Option(help: ArgumentHelp("Where results go, or the report. (default: study-results)", valueName: "directory"))
+    var out: String?
 
     @Option(help: "How often each cell is measured. (default: as defined)")
     var repetitions: Int?
@@ -76,10 +84,19 @@ struct StudyCommand: ParsableCommand {
                 }
                 return Process.write(study.text + "\n", to: STDOUT_FILENO)
             }
+            if !report.isEmpty {
+                guard names.isEmpty else {
+                    throw ValidationError(
+                        "--report takes directories of results, and measures nothing; leave \(names[0]) out")
+                }
+                let page = try StudyReportFolder.write(report, to: out)
+                return Process.write("the report is \(page)\n", to: STDOUT_FILENO)
+            }
             guard !names.isEmpty else {
                 throw ValidationError("name a figure, or a definition file; tandem study --list shows the figures")
             }
-            try StudyDriver(definitions: try definitions(), out: out, resumes: resume, probe: probe).run()
+            try StudyDriver(definitions: try definitions(), out: out ?? "study-results", resumes: resume, probe: probe)
+                .run()
         } catch let error as StudyError {
             throw ValidationError("\(error)")
         } catch let error as GPUModelError {
