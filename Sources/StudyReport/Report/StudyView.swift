@@ -194,13 +194,13 @@ enum ReportText {
         return interval(estimate, .signedPercent)
     }
 
-    /// `+12 % (+10 to +14 %)`; without an interval if it rounds to nothing.
+    /// `+12 % (+10 to +14)`; without an interval if it rounds to nothing.
     static func interval(_ estimate: Estimate, _ format: ValueFormat) -> String {
         let value = format.text(estimate.value)
-        let (low, high) = (format.text(estimate.low), format.text(estimate.high))
-        guard estimate.count > 1, low != value || high != value else { return value }
-        let short = low.hasSuffix("\u{A0}%") ? String(low.dropLast(2)) : low
-        return "\(value) (\(short) to \(high))"
+        let ends = [format.text(estimate.low), format.text(estimate.high)]
+        guard estimate.count > 1, ends.contains(where: { $0 != value }) else { return value }
+        let plain = ends.map { $0.hasSuffix("\u{A0}%") ? String($0.dropLast(2)) : $0 }
+        return "\(value) (\(plain[0]) to \(plain[1]))"
     }
 
     static func rate(_ estimate: Estimate?) -> String {
