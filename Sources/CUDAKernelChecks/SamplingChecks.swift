@@ -112,7 +112,8 @@ extension KernelChecks {
         for choice in choices {
             for temperature in [Float(0), 1, 8] {
                 var request = SampleRow(
-                    seed: UInt64(requests.count), row: 0, slot: 0, position: 4, temperature: temperature,
+                    seed: UInt64(requests.count), row: 0, slot: Int32(requests.count), position: 4,
+                    temperature: temperature,
                     maskOffset: Int32(masks.count))
                 if temperature == 8 { (request.topK, request.topP) = (2, 0.9) }
                 requests.append(request)
@@ -123,7 +124,8 @@ extension KernelChecks {
             masks += mask
         }
         let (sampled, _) = try sample(
-            run, logits: logits, stride: stride, vocabulary: vocabulary, rows: requests, masks: masks, slots: 1)
+            run, logits: logits, stride: stride, vocabulary: vocabulary, rows: requests, masks: masks,
+            slots: requests.count)
         for (index, token) in sampled.enumerated() {
             if permitted[index].isEmpty {
                 try run.require(token == 0, "row \(index): \(token) where nothing is permitted")
