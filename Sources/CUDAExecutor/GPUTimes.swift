@@ -268,7 +268,8 @@ private final class AttentionBench {
     private let memories: [DeviceMemory]
 
     init(
-        _ session: GPUSession, _ model: DecoderDescription, sequences: Int, tokens: Int, chunk: Int, isNarrow: Bool = false
+        _ session: GPUSession, _ model: DecoderDescription, sequences: Int, tokens: Int, chunk: Int,
+        isNarrow: Bool = false
     ) throws {
         self.session = session
         let shape = try DeviceShape(model)
