@@ -141,25 +141,28 @@ final class MatrixPlans {
             weight: checked.weight, input: checked.input, output: checked.output, bias: checked.bias,
             workspace: workspace.address, on: session.stream)
         try runOwn(checked, rows: shape.rows, output: own)
-        let found: [Float]
-        let expected: [Float]
-        if operands.writesFloats {
-            found = try session.stream.download(checked.output, count: count, as: Float(0))
-            expected = try session.stream.download(own, count: count, as: Float(0))
-        } else {
-            found = try session.stream.download(checked.output, count: count, as: UInt16(0)).map(Self.float)
-            expected = try session.stream.download(own, count: count, as: UInt16(0)).map(Self.float)
-        }
         var (difference, size) = (0.0, 0.0)
-        for row in 0..<shape.rows {
-            for column in row * shape.outputStride..<row * shape.outputStride + shape.outputs {
-                let delta = Double(found[column] - expected[column])
+        // Some rows of every tile, and the last one: what goes wrong, goes wrong in whole tiles.
+        for row in Set(stride(from: 0, to: shape.rows, by: max(1, shape.rows / 64))).union([shape.rows - 1]) {
+            let offset = UInt64(row * shape.outputStride * elementBytes)
+            let found = try floats(checked.output + offset, shape)
+            let expected = try floats(own + offset, shape)
+            for (found, expected) in zip(found, expected) {
+                let delta = Double(found - expected)
                 difference += delta * delta
-                size += Double(expected[column]) * Double(expected[column])
+                size += Double(expected) * Double(expected)
             }
         }
         // Not a number is not below.
         return difference <= 1e-4 * size
+    }
+
+    /// A row of a product.
+    private func floats(_ address: DeviceAddress, _ shape: MatrixShape) throws(CUDAError) -> [Float] {
+        switch shape.output {
+        case .float32: try session.stream.download(address, count: shape.outputs, as: Float(0))
+        case .bfloat16: try session.stream.download(address, count: shape.outputs, as: UInt16(0)).map(Self.float)
+        }
     }
 
     private static func float(_ word: UInt16) -> Float { Float(bitPattern: UInt32(word) << 16) }

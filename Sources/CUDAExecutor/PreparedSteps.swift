@@ -23,6 +23,7 @@ final class PreparedSteps {
     private var book: SlotBook
     private var sums: PooledSums
     private var graphs: [LayerProgram.Size: CUDAGraph] = [:]
+    private var launchedSizes: Set<LayerProgram.Size> = []
 
     /// What a step reads and what it writes, on the device.
     private var input: GrowingMemory
@@ -214,12 +215,14 @@ final class PreparedSteps {
         try counts.load(batch, from: input.address + UInt64(regions.counts))
     }
 
-    /// The graph of a batch's size, captured when it is first needed.
+    /// The graph of a batch's size. The first batch of a size is launched kernel by kernel: what libraries load at their
+    /// first call must not be loaded in a capture, and sizes that come once need no graph.
     private func graph(
         _ batch: StepBatch, _ size: LayerProgram.Size, _ regions: BatchRegions
     ) throws(CUDAError) -> CUDAGraph? {
         guard batch.graph != nil else { return nil }
         if let graph = graphs[size] { return graph }
+        guard !launchedSizes.insert(size).inserted else { return nil }
         let graph = try session.stream.capture { () throws(CUDAError) in
             _ = try layers.run(size, input: input.address, regions: regions)
         }

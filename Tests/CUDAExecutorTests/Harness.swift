@@ -11,6 +11,9 @@ struct Request {
     var sampling = SamplingParameters()
     var promptTop: Int?
     var top: Int? = 0
+    var adjustments: LogitAdjustments?
+    /// Tokens that may be chosen; nil for all.
+    var permitted: Set<TokenID>?
 }
 
 /// What came of it.
@@ -38,6 +41,7 @@ final class Harness {
     let executor: any StepExecutor
     let limits: ExecutorLimits
     private let groupCount: Int
+    private let vocabularySize: Int
     private var step: UInt64 = 0
     private var plan = StepPlan()
     private var result = StepResult()
@@ -51,6 +55,7 @@ final class Harness {
             slots: slots, tokensPerStep: tokensPerStep, contextLength: min(contextLength, model.contextLength),
             keyValueBytes: (blocks + 1) * 16 * bytesPerToken)
         groupCount = model.kvGroups.count
+        vocabularySize = model.vocabularySize
         _ = try executor.prepare(limits: limits, groups: model.kvGroups)
     }
 
@@ -101,7 +106,9 @@ final class Harness {
             if isFirst {
                 for (index, request) in requests.enumerated() {
                     plan.removedSlots.append(SlotIndex(index))
-                    plan.addedSlots.append(SlotAddition(slot: SlotIndex(index), sampling: request.sampling))
+                    plan.addedSlots.append(
+                        SlotAddition(
+                            slot: SlotIndex(index), sampling: request.sampling, adjustments: request.adjustments))
                     let count = (request.tokens.count + request.newTokens + 15) / 16
                     for group in 0..<groupCount {
                         plan.blockTableUpdates.append(
@@ -140,6 +147,7 @@ final class Harness {
                         slot: SlotIndex(index), tokenOffset: Int32(plan.tokens.count),
                         tokenCount: Int32(tokens.count), startPosition: Int32(computed[index]), firstToken: source,
                         output: output))
+                plan.rows[plan.rows.count - 1].output.isConstrained = output.sample && request.permitted != nil
                 plan.tokens += tokens
                 computed[index] += tokens.count
                 if output.sample {
@@ -150,10 +158,23 @@ final class Harness {
             }
             if plan.rows.isEmpty { break }
             pending.append((try executor.submit(plan), owners))
-            try executor.sample(pending[pending.count - 1].ticket, masks: nil)
+            try executor.sample(pending[pending.count - 1].ticket, masks: masks(requests))
             if !asynchronous || pending.count == 2 { try take() }
         }
         while !pending.isEmpty { try take() }
         return outcomes
+    }
+
+    /// Masks of the plan's rows that have one; nil if none has.
+    private func masks(_ requests: [Request]) -> TokenMasks? {
+        let words = (vocabularySize + 31) / 32
+        var masks = TokenMasks(slots: [], words: [], wordsPerSlot: words)
+        for row in plan.rows where row.output.isConstrained {
+            var mask = [UInt32](repeating: 0, count: words)
+            for token in requests[Int(row.slot)].permitted ?? [] { mask[Int(token) / 32] |= 1 << UInt32(token % 32) }
+            masks.slots.append(row.slot)
+            masks.words += mask
+        }
+        return masks.slots.isEmpty ? nil : masks
     }
 }
