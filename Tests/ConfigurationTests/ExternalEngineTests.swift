@@ -132,7 +132,7 @@ import Testing
         (["--engine", "vllm", "--engine-port-base", "65535"], "there are no 2 ports"),
         (["--engine", "vllm", "--engine-port-base", "7999"], "overlap with --port"),
         (["--engine", "vllm", "--device", "cuda:"], "name one GPU"),
-        (["--device", "cuda:0"], "computes on the CPU only"),
+        (["--device", "cuda:x"], "name one GPU"),
     ])
     func whatCannotBeIsRefused(_ arguments: [String], reason: String) {
         let text = failure(arguments)?.description ?? "nothing"

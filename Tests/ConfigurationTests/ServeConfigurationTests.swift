@@ -69,6 +69,7 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         expected.logLevel = .debug
         expected.gatewayThreads = 2
         expected.mps = .off
+        expected.device = .cpu
         expected.hostStalls = HostStallSettings(
             perStep: .microseconds(500), perSequence: .microseconds(20), perRequest: .milliseconds(1),
             perPromptToken: .nanoseconds(500))
@@ -132,9 +133,13 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         (["--shutdown-timeout", "soon"], "--shutdown-timeout", "30s"),
         (["--host-stall-per-step", "2s"], "--host-stall-per-step", "at most a second"),
         (["--log-level", "loud"], "--log-level", "debug, info"),
-        (["--device", "cuda:0"], "--device", "CPU only"), (["--device", "simulated:"], "--device", "simulated:h100"),
+        (["--device", "cuda:first"], "--device", "name one GPU"),
+        (["--device", "cuda:"], "--device", "name one GPU"), (["--device", "cuda:-1"], "--device", "name one GPU"),
+        (["--gpu-memory-fraction", "1.5"], "--gpu-memory-fraction", "no share such as 0.9"),
+        (["--gpu-memory-fraction", "nan"], "--gpu-memory-fraction", "no share such as 0.9"),
+        (["--device", "simulated:"], "--device", "simulated:h100"),
         (["--simulated-model", "qwen2.5-3b"], "--simulated-model", "only with --device simulated:NAME"),
-        (["--device", "tpu"], "--device", "auto, cpu or simulated:NAME"), (["--mps", "on"], "--mps", "NVIDIA GPU"),
+        (["--device", "tpu"], "--device", "auto, cpu, cuda:INDEX"), (["--mps", "on"], "--mps", "NVIDIA GPU"),
         (["--mps", "maybe"], "--mps", "external"),
         (["--config", "/nonexistent.yaml"], "/nonexistent.yaml", "No such file"),
     ])
@@ -144,6 +149,18 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         let error = try #require(failure(joined))
         #expect(error.source == source)
         #expect(error.reason.contains(reason), "\(error)")
+    }
+
+    @Test func ownEnginesTakeAGPU() throws {
+        #expect(try configuration([]).device == .automatic)
+        #expect(try configuration(["--device", "cpu"]).device == .cpu)
+        let indexed = try configuration(
+            ["--device", "cuda:1", "--gpu-memory-fraction", "0.5", "--deterministic", "--mps", "on"])
+        #expect(indexed.device == .cuda("1") && indexed.sharedGPU == "1")
+        #expect(indexed.gpuMemoryFraction == 0.5 && indexed.isDeterministic && indexed.mps == .on)
+        #expect(try configuration(["--device", "cuda:GPU-12ab"]).device == .cuda("GPU-12ab"))
+        // An external engine's GPU is its own business.
+        #expect(try configuration(["--engine", "vllm", "--device", "cuda:0"]).device == .automatic)
     }
 
     @Test func badEnvironmentIsNamed() throws {
