@@ -99,6 +99,10 @@ public final class MeasuredStudy: @unchecked Sendable {
                     "arm \"\(arm.id)\" has an engine that is not Tandem's, which takes load over HTTP only: its phase "
                         + "must be \"serving\"")
             }
+            if definition.device.hasPrefix("cuda:") {
+                try checkOnGPU(arm, definition, wrong)
+                continue
+            }
             guard arm.sharing == .alone || arm.sharing == .cores else {
                 throw wrong(
                     "arm \"\(arm.id)\" (\(arm.sharing.rawValue)) cannot run on the CPU; engines there are "
@@ -117,6 +121,21 @@ public final class MeasuredStudy: @unchecked Sendable {
         }
     }
 
+    private static func checkOnGPU(
+        _ arm: StudyArm, _ definition: StudyDefinition, _ wrong: (String) -> StudyError
+    ) throws(StudyError) {
+        guard arm.command != nil else {
+            throw wrong(
+                "arm \"\(arm.id)\" has engines of Tandem's own, and this executable has no CUDA; on \(definition.device) "
+                    + "it measures load on arms with a \"command\", such as vllm. simulated:h100 computes the others")
+        }
+        guard [.alone, .timeSliced, .mps].contains(arm.sharing) else {
+            throw wrong(
+                "arm \"\(arm.id)\" (\(arm.sharing.rawValue)) cannot run on a GPU; engines there are \"alone\", "
+                    + "\"time-sliced\" or under \"mps\"")
+        }
+    }
+
     private var output: Int {
         definition.phase == .prefill
             ? 1 : (definition.outputTokens > 0 ? definition.outputTokens : Self.outputTokens)
@@ -126,11 +145,13 @@ public final class MeasuredStudy: @unchecked Sendable {
     public var parameters: [String: String] {
         if definition.phase == .serving {
             return [
-                "cores": "\(cores) for all engines of an arm together",
+                "cores": isOnGPU ? "\(cores)" : "\(cores) for all engines of an arm together",
                 "load":
                     "Poisson arrivals for \(definition.arrivalSeconds ?? Self.arrivalSeconds) s, of which the first "
                     + "third does not count; over HTTP, streamed; latencies from when requests were due",
-                "servers": "one tandem serve an arm, all running, one of them under load",
+                "servers": isOnGPU
+                    ? "one tandem serve an arm, started for each measurement"
+                    : "one tandem serve an arm, all running, one of them under load",
             ]
         }
         return [
@@ -328,6 +349,11 @@ public final class MeasuredStudy: @unchecked Sendable {
             close(cell)
         }
         if let error = failedStarts[key] { throw error }
+        // A GPU's memory holds one arm at a time.
+        if isOnGPU {
+            for server in servers.values { server.stop() }
+            servers.removeAll()
+        }
         let most = definition.batches.max() ?? Self.servedSequences
         let length = (definition.contexts.max() ?? 1) + output
         let mostEngines = definition.arms.map(\.engines).max() ?? 1
@@ -342,7 +368,7 @@ public final class MeasuredStudy: @unchecked Sendable {
         arguments += ["--max-model-len", "\(length + 1)", "--max-num-seqs", "\(all)"]
         arguments += ["--max-num-batched-tokens", "\(Self.tokensPerStep)", "--kv-cache-memory", "\(bytes)"]
         arguments.append(arm.isAsynchronous ? "--async-scheduling" : "--no-async-scheduling")
-        if let command = arm.command { arguments = Self.arguments(command, model, arm) }
+        if let command = arm.command { arguments = externalArguments(command, model, arm) }
         let launch = StudyServer.Launch(
             arguments: arguments + ["--port", "0", "--served-model-name", Self.servedName, "--log-level", "warning"],
             environment: environment, directory: try privateDirectory(), name: "server-\(servers.count)",
@@ -372,10 +398,14 @@ public final class MeasuredStudy: @unchecked Sendable {
     }
 
     /// For an engine that is not ours: one that `tandem serve` knows by name, or a command.
-    private static func arguments(_ command: String, _ model: StudyModel, _ arm: StudyArm) -> [String] {
-        ["serve", model.path, command.contains(" ") ? "--engine-command" : "--engine", command]
-            + ["--engines", "\(arm.engines)"]
+    private func externalArguments(_ command: String, _ model: StudyModel, _ arm: StudyArm) -> [String] {
+        var arguments = ["serve", model.path, command.contains(" ") ? "--engine-command" : "--engine", command]
+        arguments += ["--engines", "\(arm.engines)"]
+        if isOnGPU { arguments += ["--device", definition.device, "--mps", arm.sharing == .mps ? "on" : "off"] }
+        return arguments
     }
+
+    private var isOnGPU: Bool { definition.device.hasPrefix("cuda:") }
 
     private func close(_ cell: StudyCell) {
         servers.removeValue(forKey: ServerKey(model: cell.model, ablation: cell.ablation, arm: cell.arm))?.stop()

@@ -11,7 +11,11 @@ extension StudyDefinition {
         if let models { copy.models = models }
         if let contexts { copy.contexts = contexts }
         if let repetitions { copy.repetitions = repetitions }
-        if let device { copy.device = device }
+        if let device {
+            copy.device = device
+            // What is measured has a host of its own, and equal caches.
+            if !device.hasPrefix("simulated:") { (copy.hosts, copy.caches) = ([], [.equal]) }
+        }
         if copy.models.isEmpty { throw StudyError(subject: "--models", reason: "names no model") }
         if copy.contexts.isEmpty { throw StudyError(subject: "--contexts", reason: "names no context") }
         guard copy.contexts.allSatisfy({ (1...(1 << 20)).contains($0) }) else {

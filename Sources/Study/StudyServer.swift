@@ -81,13 +81,14 @@ final class StudyServer {
                 for: process, directory: launch.directory, engines: launch.engines, isStopped: isStopped)
         } catch {
             Self.stop(process)
+            let last = Self.lastLines(of: log)
+            unlink(log)
             throw StudyError(
-                subject: subject,
-                reason: "tandem \(launch.arguments.joined(separator: " ")): \(error): "
-                    + Self.lastLines(of: log))
+                subject: subject, reason: "tandem \(launch.arguments.joined(separator: " ")): \(error): \(last)")
         }
         guard let status = found else {
             Self.stop(process)
+            unlink(log)
             throw StudyError(subject: subject, reason: "stopped")
         }
         port = status.port

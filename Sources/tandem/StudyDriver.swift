@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import ArgumentParser
+import Diagnosis
 import GPUModel
 import Glibc
 import LanguageModel
@@ -123,14 +124,11 @@ struct StudyDriver {
         switch parts.first {
         case "simulated" where parts.count == 2: return try simulated(definition, gpu: parts[1])
         case "cpu" where parts.count == 1: return try measured(definition)
-        case "cuda":
-            throw StudyError(
-                subject: "--device \(definition.device)",
-                reason: "this executable has no CUDA; simulated:h100 computes what the model of a GPU says")
+        case "cuda" where parts.count == 2: return try measured(definition)
         default:
             throw StudyError(
                 subject: "--device \(definition.device.prefix(40))",
-                reason: "is unknown; give cpu, or simulated:GPU, such as simulated:h100")
+                reason: "is unknown; give simulated:GPU, such as simulated:h100, cpu, or cuda:0 for engines of others")
         }
     }
 
@@ -171,6 +169,13 @@ struct StudyDriver {
         return Device(header: header, counts: counts, measure: { study.measure($0) })
     }
 
+    private static func title(_ device: String, cores: Int) -> String {
+        guard device.hasPrefix("cuda:") else { return "CPU, \(cores) cores" }
+        let gpu = String(device.dropFirst("cuda:".count))
+        let known = MachineFacts.gpus(environment: Process.environment())
+        return known?.first { "\($0.index)" == gpu || $0.uuid == gpu }?.name ?? device
+    }
+
     private func measured(_ definition: StudyDefinition) throws -> Device {
         if probe != nil { throw StudyError(subject: "--probe", reason: "is for simulations") }
         var models: [String: StudyModel] = [:]
@@ -196,7 +201,7 @@ struct StudyDriver {
             definition: definition, models: models, cores: cores, environment: Process.environment(),
             eventLoop: MultiThreadedEventLoopGroup.singleton.next())
         let header = StudyHeader(
-            kind: .measured, device: definition.device, deviceTitle: "CPU, \(cores) cores",
+            kind: .measured, device: definition.device, deviceTitle: Self.title(definition.device, cores: cores),
             machine: StudyMachine.description, date: StudyMachine.date, version: Tandem.version,
             revision: StudyMachine.revision, parameters: study.parameters, definition: definition)
         return Device(

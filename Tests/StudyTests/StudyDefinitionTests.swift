@@ -66,6 +66,14 @@ import Testing
         #expect(error { _ in "[]" }.contains("no JSON object"))
     }
 
+    @Test func `another simulated device keeps what is assumed, a measured one has its own`() throws {
+        let definition = StudyFixture.definition()
+
+        #expect(try definition.selecting(device: "simulated:l4").hosts == definition.hosts)
+        let measured = try definition.selecting(device: "cuda:0")
+        #expect(measured.hosts.isEmpty && measured.caches == [.equal] && measured.device == "cuda:0")
+    }
+
     @Test func `an empty choice is refused`() {
         let definition = StudyFixture.definition()
 

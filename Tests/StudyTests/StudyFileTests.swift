@@ -133,7 +133,7 @@ import Testing
         #expect(run.next() == nil && run.isStopped && run.error?.subject == "a")
     }
 
-    @Test func `what cannot run on a CPU is refused`() {
+    @Test func `what cannot be measured is refused`() {
         func error(_ definition: StudyDefinition, cores: Int = 2) -> String {
             do {
                 try MeasuredStudy.check(definition, cores: cores)
@@ -150,6 +150,16 @@ import Testing
         good.arms = [StudyArm(id: "big", title: "", engines: 2, sharing: .cores, isAsynchronous: false, cores: 2)]
         #expect(error(good).contains("needs 4 cores, and there are 2"))
         #expect(error(good, cores: 4) == "none")
+        good.device = "cuda:0"
+        #expect(error(good).contains("no CUDA"))
+        good.arms[0].command = "vllm"
+        #expect(error(good).contains("\"serving\""))
+        good.phase = .serving
+        #expect(error(good).contains("\"mps\""))
+        good.arms[0].sharing = .mps
+        #expect(error(good) == "none")
+        good = StudyFixture.definition(hosts: [], arms: [StudyFixture.one])
+        good.caches = [.equal]
         good.hosts = [StudyFixture.host]
         #expect(error(good, cores: 4).contains("\"hosts\""))
     }
