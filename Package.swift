@@ -43,8 +43,14 @@ func room(
     return [target, testTarget(name, dependencies + tests)]
 }
 
-func cRoom(_ name: String, tests: [Target.Dependency] = []) -> [Target] {
-    [.target(name: name, cSettings: cSettings), testTarget(name, tests)]
+func cRoom(_ name: String, exclude: [String] = [], tests: [Target.Dependency] = []) -> [Target] {
+    [.target(name: name, exclude: exclude, cSettings: cSettings), testTarget(name, tests)]
+}
+
+/// A room of C++ behind a C header. It is optimised in debug builds too, for the time of the tests.
+func cxxRoom(_ name: String, tests: [Target.Dependency] = []) -> [Target] {
+    let settings: [CXXSetting] = [.unsafeFlags(["-O2", "-Wall", "-Wextra", "-Werror"])]
+    return [.target(name: name, cxxSettings: settings), testTarget(name, tests)]
 }
 
 func testTarget(_ room: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -52,6 +58,25 @@ func testTarget(_ room: String, _ dependencies: [Target.Dependency]) -> Target {
         name: "\(room)Tests", dependencies: [.byName(name: room), "TestSupport"] + dependencies,
         swiftSettings: swiftSettings)
 }
+
+/// A library that stands in for the driver. Its tests open it as a program does, and do not link it: the functions of
+/// both copies would get mixed up.
+let cudaDouble: [Target] = [
+    .target(
+        name: "CUDADouble", dependencies: ["CUDAEmulator"],
+        cxxSettings: [
+            .unsafeFlags(["-O3", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]),
+            // The emulator's header is C, and no module is built of it for C++.
+            .unsafeFlags(["-fno-modules", "-fno-cxx-modules", "-fvisibility-inlines-hidden"]),
+        ],
+        linkerSettings: [
+            .linkedLibrary("m"), .linkedLibrary("pthread"),
+            .unsafeFlags(["-Xlinker", "-Bsymbolic", "-Xlinker", "-z", "-Xlinker", "defs"]),
+        ]),
+    .testTarget(
+        name: "CUDADoubleTests", dependencies: ["CUDADriver", "DeviceMonitor", "TestSupport"],
+        swiftSettings: swiftSettings),
+]
 
 let rooms: [[Target]] = [
     cRoom("CTandemSystem"),
@@ -67,15 +92,27 @@ let rooms: [[Target]] = [
     room(
         "CPUExecutor", ["InferenceEngine", "LanguageModel", "Weights", "CPUKernels", "CTandemSystem", "Requests"],
         numeric: true, tests: ["JSON"]),
+    room("CUDADriver", ["CTandemSystem"], numeric: true),
+    room(
+        "CUDAExecutor",
+        [
+            "InferenceEngine", "LanguageModel", "Weights", "CTandemSystem", "Requests", "CUDADriver", "CUDAKernels",
+        ], numeric: true,
+        tests: ["CPUExecutor"]),
+    room("DeviceMonitor", ["CUDADriver"]),
     room("GPUModel", ["LanguageModel"], numeric: true, tests: ["GPUModelValidation", "JSON"]),
+    room("VirtualDevice", ["GPUModel", "LanguageModel", "JSON", "CTandemSystem"], numeric: true),
+    room(
+        "SimulatedExecutor", ["InferenceEngine", "LanguageModel", "VirtualDevice", "Requests"], numeric: true,
+        tests: ["GPUModel", "Grammar"]),
     room("Telemetry"),
     room("TerminalView", ["JSON"]),
     room("EngineLink", ["Requests"] + nio),
     room(
         "EngineHost",
         [
-            "EngineLink", "InferenceEngine", "Grammar", "CPUExecutor", "Weights", "Requests", "LanguageModel",
-            "CTandemSystem",
+            "EngineLink", "InferenceEngine", "Grammar", "CPUExecutor", "CUDAExecutor", "CUDADriver",
+            "SimulatedExecutor", "VirtualDevice", "Weights", "Requests", "LanguageModel", "CTandemSystem",
         ] + nio,
         tests: ["Tokenization"]),
     room("HTTPCore", nio + tls, passes: true),
@@ -85,9 +122,9 @@ let rooms: [[Target]] = [
         ["HTTPCore", "JSON", "Requests", "Grammar", "Routing", "EngineLink", "Tokenization", "Telemetry"] + nio,
         passes: true, tests: ["Weights", "InferenceEngine", "LanguageModel", product("NIOEmbedded", "swift-nio")]),
     room("LoadGenerator", ["EngineLink", "HTTPCore", "JSON", "Requests", "Tokenization"] + nio),
-    room("Supervision", ["CTandemSystem", "Processes", "MPS", "EngineLink"]),
+    room("Supervision", ["CTandemSystem", "Processes", "MPS", "EngineLink", "VirtualDevice"]),
     room("MPS", ["CTandemSystem", "Processes"]),
-    room("Diagnosis", ["MPS", "CTandemSystem"]),
+    room("Diagnosis", ["MPS", "CTandemSystem", "CUDADriver"]),
     room(
         "Study",
         [
@@ -96,13 +133,21 @@ let rooms: [[Target]] = [
         ], numeric: true),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),
     room("ModelStore", ["JSON", "CTandemSystem", "Processes"]),
+    cRoom("CUDAKernelText", exclude: ["Kernels"]),
+    room("CUDAKernels", ["CUDAKernelText"]),
+    cxxRoom("CUDAEmulator", tests: ["CUDAKernels"]),
+    cudaDouble,
+    room("CUDAKernelChecks", ["CUDAKernels"], numeric: true, tests: ["CUDAEmulator", "Requests"]),
     room("StudyReport", ["Study", "LanguageModel", "JSON"]),
     room("TestSupport", ["Requests", "InferenceEngine", "LanguageModel"], tests: nil),
 ]
 
 let package = Package(
     name: "tandem",
-    products: [.executable(name: "tandem", targets: ["tandem"])],
+    products: [
+        .executable(name: "tandem", targets: ["tandem"]),
+        .library(name: "tandem-cuda-double", type: .dynamic, targets: ["CUDADouble"]),
+    ],
     traits: [
         .trait(
             name: "TLS",
@@ -118,11 +163,11 @@ let package = Package(
         .executableTarget(
             name: "tandem",
             dependencies: [
-                "CPUExecutor", "Configuration", "Diagnosis", "EngineHost", "EngineLink", "GPUModel", "Gateway",
-                "Grammar", "HTTPCore",
+                "CPUExecutor", "CUDADriver", "CUDAExecutor", "CUDAKernelChecks", "CUDAKernels", "Configuration",
+                "Diagnosis", "EngineHost", "EngineLink", "GPUModel", "Gateway", "Grammar", "HTTPCore",
                 "InferenceEngine", "JSON", "LanguageModel", "LoadGenerator", "MPS", "ModelStore", "Requests",
-                "Study", "StudyReport", "Supervision",
-                "TerminalView", "Tokenization", "Weights", "CTandemSystem",
+                "SimulatedExecutor", "Study", "StudyReport", "Supervision",
+                "TerminalView", "Tokenization", "VirtualDevice", "Weights", "CTandemSystem",
                 product("ArgumentParser", "swift-argument-parser"),
             ] + nio,
             swiftSettings: swiftSettings
@@ -164,5 +209,6 @@ let package = Package(
         .executableTarget(
             name: "fuzz", dependencies: ["Fuzzing"], path: "Fuzzing/Command", swiftSettings: swiftSettings),
         testTarget("Fuzzing", []),
-    ]
+    ],
+    cxxLanguageStandard: .cxx20
 )

@@ -1,17 +1,17 @@
 // Tandem — Apache-2.0
 
-import LanguageModel
-import Requests
-import Weights
+public import LanguageModel
+public import Requests
+public import Weights
 
 /// Digests that tell models apart. They cover the description, the tensor table and a sample of each tensor's bytes,
 /// not every byte: files that were made to collide can.
-enum ModelFingerprint {
+public enum ModelFingerprint {
     /// Bytes sampled at the beginning, in the middle and at the end of each tensor.
     private static let sampleBytes = 64
 
     /// The digest of a model's weights and shape; the same for all ablations.
-    static func weights(model: DecoderDescription, file: any TensorSource) -> Digest128 {
+    public static func weights(model: DecoderDescription, file: any TensorSource) -> Digest128 {
         var hash = StableHash(seed: 0x7461_6E64_656D)
         combine(model, into: &hash)
         for role in model.roles {
@@ -64,7 +64,7 @@ enum ModelFingerprint {
     }
 
     /// The digest of a model as it is run: keys and values of different ablations differ.
-    static func model(weights: Digest128, ablation: Ablation) -> Digest128 {
+    public static func model(weights: Digest128, ablation: Ablation) -> Digest128 {
         var hash = StableHash(seed: weights.high)
         hash.combine(weights.low)
         hash.combine(bytes: ablation.rawValue.utf8)

@@ -267,3 +267,7 @@ int32_t tandem_pidfd_send_signal(int32_t pidfd, int32_t signal) {
 int32_t tandem_set_process_name(const char *name) {
     return prctl(PR_SET_NAME, name) != 0 ? -errno : 0;
 }
+
+int32_t tandem_set_timer_slack(uint64_t nanoseconds) {
+    return prctl(PR_SET_TIMERSLACK, (unsigned long)nanoseconds) != 0 ? -errno : 0;
+}

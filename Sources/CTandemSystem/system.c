@@ -4,6 +4,7 @@
 
 #include "CTandemSystem.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -46,6 +47,16 @@ int32_t tandem_signal_read(int32_t descriptor) {
     } while (count < 0 && errno == EINTR);
     if (count == (ssize_t)sizeof info) return (int32_t)info.ssi_signo;
     return count < 0 && errno != EAGAIN ? -errno : 0;
+}
+
+int32_t tandem_poll(struct pollfd *entries, uint32_t count, int64_t timeout_nanoseconds) {
+    struct timespec timeout;
+    if (timeout_nanoseconds >= 0) {
+        timeout.tv_sec = timeout_nanoseconds / 1000000000;
+        timeout.tv_nsec = timeout_nanoseconds % 1000000000;
+    }
+    int result = ppoll(entries, count, timeout_nanoseconds >= 0 ? &timeout : NULL, NULL);
+    return result < 0 ? -errno : result;
 }
 
 int32_t tandem_futex_wait(const uint32_t *word, uint32_t expected, int64_t timeout_nanoseconds, bool shared) {
@@ -142,4 +153,11 @@ char *const *tandem_environment(void) {
 bool tandem_signal_is_ignored(int32_t number) {
     struct sigaction action;
     return sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+// MARK: - Libraries opened at run time
+
+const char *tandem_library_file(const void *address) {
+    Dl_info information;
+    return dladdr(address, &information) != 0 ? information.dli_fname : NULL;
 }

@@ -77,6 +77,15 @@ public struct HostStallSettings: Sendable, Equatable {
     }
 }
 
+/// What computes.
+public enum ServeDevice: Sendable, Equatable {
+    /// The first NVIDIA GPU that can be used, else the CPU.
+    case automatic
+    case cpu
+    /// An NVIDIA GPU, by index or UUID.
+    case cuda(String)
+}
+
 /// All settings of `tandem serve`, checked.
 public struct ServeConfiguration: Sendable, Equatable {
     /// What is served, never empty; more than one if a file lists ``ModelSettings``.
@@ -108,6 +117,16 @@ public struct ServeConfiguration: Sendable, Equatable {
     /// Event loops of the gateway.
     public var gatewayThreads = 1
     public var hostStalls = HostStallSettings()
+    /// What Tandem's own engines compute on, if nothing is simulated.
+    public var device = ServeDevice.automatic
+    /// Part of a GPU's memory that Tandem's own engines on it take together.
+    public var gpuMemoryFraction = 0.9
+    /// Whether a row has the same bits in any batch on a GPU, which is slower.
+    public var isDeterministic = false
+    /// The GPU that is simulated for Tandem's own engines, by the name that stands after `simulated:`; null for CPUs.
+    public var simulatedGPU: String?
+    /// The model whose times and bytes are simulated; null for the one that is served.
+    public var simulatedModel: String?
     public var mps = MPSSetting.auto
     /// Pipe directory of an external MPS daemon; null for the one that CUDA programs find.
     public var mpsDirectory: String?
@@ -122,10 +141,8 @@ public struct ServeConfiguration: Sendable, Equatable {
     /// Keys of a configuration file beside `models`; each is also a flag and, as `TANDEM_…`, an environment variable.
     public static let keys = [
         "model", "tokenizer", "load-format", "ablation",
-        "host", "port", "engine-ports", "tls-certificate", "tls-key", "engines", "threads", "device", "cpu-compute",
-        "mps", "mps-directory",
-        "max-model-len",
-        "max-num-seqs",
+        "host", "port", "engine-ports", "tls-certificate", "tls-key", "engines", "threads", "device", "simulated-model",
+        "cpu-compute", "gpu-memory-fraction", "deterministic", "mps", "mps-directory", "max-model-len", "max-num-seqs",
         "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "prompt-lookup", "served-model-name",
         "engine", "engine-command", "engine-arguments", "engine-memory-fraction", "engine-port-base",
         "engine-start-timeout",
@@ -170,7 +187,7 @@ public struct ServeConfiguration: Sendable, Equatable {
             perRequest: try Self.stall("host-stall-per-request", layers),
             perPromptToken: try Self.stall("host-stall-per-prompt-token", layers))
         try takeExternal(layers)
-        try Self.checkDevice(layers.given("device"), isExternal: models.allSatisfy { $0.external != nil })
+        try takeDevice(layers)
         try takeMPS(layers)
     }
 
@@ -233,27 +250,59 @@ public struct ServeConfiguration: Sendable, Equatable {
             ?? ConfigurationError(source: "slow-client-timeout", reason: "at least 1s")
     }
 
-    private static func checkDevice(_ setting: GivenSetting?, isExternal: Bool) throws(ConfigurationError) {
-        guard let setting else { return }
+    private mutating func takeDevice(_ layers: SettingLayers) throws(ConfigurationError) {
+        let isExternal = models.allSatisfy { $0.external != nil }
+        if let setting = layers.given("device") { try takeDevice(setting, isExternal: isExternal) }
+        isDeterministic = try layers.boolean("deterministic") ?? isDeterministic
+        if let given = layers.given("gpu-memory-fraction") {
+            guard let fraction = Double(given.text), fraction > 0, fraction <= 1 else {
+                throw given.error("\"\(given.text)\" is no share such as 0.9, above 0 and at most 1")
+            }
+            gpuMemoryFraction = fraction
+        }
+        simulatedModel = try layers.text("simulated-model")
+        guard let given = layers.given("simulated-model"), simulatedGPU == nil else { return }
+        throw given.error("only with --device simulated:NAME")
+    }
+
+    private mutating func takeDevice(_ setting: GivenSetting, isExternal: Bool) throws(ConfigurationError) {
         let kind = setting.text.split(separator: ":", omittingEmptySubsequences: false).first.map(String.init) ?? ""
         switch kind {
-        case "auto" where setting.text == "auto", "cpu" where setting.text == "cpu":
+        case "auto" where setting.text == "auto":
             return
+        case "cpu" where setting.text == "cpu":
+            device = .cpu
         case "cuda" where isExternal:
             let gpu = setting.text.dropFirst("cuda:".count)
             guard !gpu.isEmpty, !gpu.contains(where: { $0.isWhitespace || $0 == "," }) else {
                 throw setting.error("name one GPU: cuda:0, or cuda:UUID")
             }
-        case "cuda", "simulated":
+        case "simulated":
+            let name = setting.text.dropFirst("simulated:".count)
+            guard !name.isEmpty else { throw setting.error("name the GPU: simulated:h100") }
+            guard models.allSatisfy({ $0.external == nil }) else {
+                throw setting.error("\"\(setting.text)\" is for Tandem's own engines; take --engine and its kin away")
+            }
+            simulatedGPU = String(name)
+        case "cuda" where models.allSatisfy({ $0.external == nil }):
+            let gpu = String(setting.text.dropFirst("cuda:".count))
+            guard Int(gpu).map({ $0 >= 0 }) ?? (gpu.hasPrefix("GPU-") || gpu.hasPrefix("MIG-")) else {
+                throw setting.error("name one GPU: cuda:0, or cuda:GPU-… as nvidia-smi -L lists it")
+            }
+            device = .cuda(gpu)
+        case "cuda":
             throw setting.error(
-                "\"\(setting.text)\": this version computes on the CPU only; use cpu, or auto, which takes it")
+                "\"\(setting.text)\": some models have engines of Tandem's own and some have external ones; a GPU is for "
+                    + "all of one kind")
         default:
-            throw setting.error("\"\(setting.text)\" is no device; use auto or cpu")
+            throw setting.error(
+                "\"\(setting.text)\" is no device; use auto, cpu, cuda:INDEX, cuda:UUID or simulated:NAME")
         }
     }
 
     /// The GPU on which all engines are, by index or UUID; null if they are not all on one.
     public var sharedGPU: String? {
+        if case .cuda(let gpu) = device { return gpu }
         let gpus = Set(models.map { $0.external?.gpu })
         return gpus.count == 1 ? gpus.first ?? nil : nil
     }
@@ -268,10 +317,17 @@ public struct ServeConfiguration: Sendable, Equatable {
             }
             mpsTimeScale = factor
         }
-        if let given = layers.given("mps"), mps == .on || mps == .external, !faultPort, sharedGPU == nil {
+        if let given = layers.given("mps"), mps == .external, simulatedGPU != nil {
+            throw given.error("a simulated GPU has a simulated MPS server of its own; use auto, on or off")
+        }
+        if let given = layers.given("fault-port"), simulatedGPU != nil {
+            throw given.error("a simulated GPU fails by tandem admin device")
+        }
+        if let given = layers.given("mps"), mps == .on || mps == .external, !faultPort, sharedGPU == nil,
+            simulatedGPU == nil
+        {
             throw given.error(
-                "\"\(given.text)\" needs engines on one NVIDIA GPU: this version's own compute on the CPU only, external "
-                    + "ones are put on a GPU by --device cuda:…, all on the same")
+                "\"\(given.text)\" needs engines on one NVIDIA GPU: name it with --device cuda:…")
         }
         guard let given = layers.given("mps-directory") else { return }
         guard mps == .external else { throw given.error("only with --mps external") }

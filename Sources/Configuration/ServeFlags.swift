@@ -36,7 +36,10 @@ public struct ServeFlags: ParsableArguments {
             "served-model-name": server.servedModelName,
             "tls-certificate": server.tlsCertificate, "tls-key": server.tlsKey,
             "api-key": server.apiKey, "shutdown-timeout": server.shutdownTimeout, "engines": engines.engines,
-            "threads": engines.threads, "device": engines.device, "cpu-compute": engines.cpuCompute,
+            "threads": engines.threads, "device": engines.device,
+            "simulated-model": engines.simulatedModel, "cpu-compute": engines.cpuCompute,
+            "gpu-memory-fraction": engines.gpuMemoryFraction,
+            "deterministic": engines.deterministic ? "true" : nil,
             "mps": engines.mps, "mps-directory": engines.mpsDirectory,
             "fault-port": engines.faultPort ? "true" : nil, "mps-time-scale": engines.mpsTimeScale,
             "async-scheduling": engines.asyncScheduling.map { "\($0)" },
@@ -122,11 +125,28 @@ struct EngineFlags: ParsableArguments {
     @Option(help: ArgumentHelp("Compute threads an engine. (default: its share of the cores)", valueName: "number"))
     var threads: String?
 
-    @Option(help: ArgumentHelp("auto or cpu. (default: auto)", valueName: "device"))
+    @Option(
+        help: ArgumentHelp(
+            "auto, cpu, cuda:INDEX, cuda:UUID, or simulated:NAME, a GPU that is simulated (h100, h200, a100, b200, l40s, l4) and whose tokens mean nothing. (default: auto)",
+            valueName: "device"))
     var device: String?
 
-    @Option(help: ArgumentHelp("Number format: auto, f32, bf16 or int8. (default: auto)", valueName: "format"))
+    @Option(
+        help: ArgumentHelp(
+            "Model whose times and memory are simulated, by a name that tandem advise knows. (default: the one that is served)",
+            valueName: "name"))
+    var simulatedModel: String?
+
+    @Option(
+        help: ArgumentHelp("Number format on a CPU: auto, f32, bf16 or int8. (default: auto)", valueName: "format"))
     var cpuCompute: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Part of a GPU's memory that the engines take together. (default: 0.9)", valueName: "share"))
+    var gpuMemoryFraction: String?
+
+    @Flag(help: "On a GPU: the same bits for a request in any company; slower.") var deterministic = false
 
     @Option(
         help: ArgumentHelp("Sharing of an NVIDIA GPU: auto, on, off or external. (default: auto)", valueName: "mode"))

@@ -17,6 +17,7 @@ public enum Diagnosis {
                 computeMode(facts), namespaces(facts),
             ]
         }
+        findings += cuda(facts)
         findings += environment(facts)
         findings += [
             sharedMemory(facts), openFiles(facts), runDirectory(facts), port(facts), model(facts), cores(facts),
@@ -201,5 +202,5 @@ public enum Diagnosis {
         return Finding("memory", .ok, "\(mebibytes(bytes)) MiB available")
     }
 
-    private static func mebibytes(_ bytes: UInt64) -> UInt64 { bytes >> 20 }
+    static func mebibytes(_ bytes: UInt64) -> UInt64 { bytes >> 20 }
 }

@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+public import CUDADriver
 public import MPS
 
 /// What the machine says of itself, gathered before it is judged.
@@ -46,12 +47,23 @@ public struct MachineFacts: Sendable, Equatable {
         public var directoryExists: Bool?
     }
 
+    /// What became of looking for CUDA.
+    public enum CUDAAnswer: Sendable, Equatable {
+        /// There is no sign of an NVIDIA driver.
+        case notAsked
+        /// The driver did not answer in time.
+        case silence
+        case facts(CUDAFacts)
+    }
+
     /// Number of the driver, such as 580.65.06.
     public var driver: String?
     /// Null if `nvidia-smi` could not be asked.
     public var gpus: [GPU]?
     /// Errno of opening `/dev/nvidiactl`; 0 if it can be opened.
     public var deviceError: Int32?
+    /// What of CUDA is here.
+    public var cuda = CUDAAnswer.notAsked
     public var mpsControl: String?
     public var mpsServer: String?
     public var daemon: Daemon?

@@ -1,11 +1,13 @@
 // Tandem — Apache-2.0
 
 internal import CTandemSystem
+internal import CUDADriver
 internal import Glibc
 internal import MPS
 
 extension MachineFacts {
-    /// Looks at this machine. Changes nothing, and waits a few seconds at most.
+    /// Looks at this machine. Changes nothing, and waits a few seconds, for a
+    /// driver that does not answer half a minute.
     ///
     /// - Parameters:
     ///   - host, port: where a server would listen.
@@ -46,7 +48,15 @@ extension MachineFacts {
         facts.pidNamespace = ProcessTable().namespace("pid", of: "self")
         facts.ipcNamespace = ProcessTable().namespace("ipc", of: "self")
         facts.kernelIsWSL = (text("/proc/version") ?? "").contains("microsoft")
+        facts.cuda = cuda(facts)
         return facts
+    }
+
+    /// What the driver says, if there is a sign of one.
+    private static func cuda(_ facts: MachineFacts) -> CUDAAnswer {
+        let isNamed = !(facts.environment["TANDEM_CUDA_DRIVER"] ?? "").isEmpty
+        guard facts.driver != nil || facts.deviceError != nil || facts.kernelIsWSL || isNamed else { return .notAsked }
+        return CUDAFacts.gather(environment: facts.environment, limit: .seconds(30)).map { .facts($0) } ?? .silence
     }
 
     /// The machine's GPUs; null if `nvidia-smi` cannot be asked.

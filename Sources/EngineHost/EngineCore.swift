@@ -211,8 +211,7 @@ final class EngineCore {
     }
 
     func deviceFailed(_ error: ExecutorError) {
-        log("the device failed: \(error.message)")
-        finish(.deviceFailed)
+        deviceFaulted("the device failed: \(error.message)", concernsAll: error.concernsAll)
     }
 
     func deviceFaulted(_ message: String, concernsAll: Bool) {

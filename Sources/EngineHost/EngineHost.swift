@@ -11,7 +11,7 @@ import NIOPosix
 public import Requests
 import Weights
 
-/// One engine process that computes on CPU cores.
+/// One engine process.
 public struct EngineHostOptions: Sendable {
     /// Which of its group's engines this is.
     public var index: UInt32 = 0
@@ -23,6 +23,7 @@ public struct EngineHostOptions: Sendable {
     public var tokenizerPath: String?
     /// What the model is called; `nil` takes the name in the file.
     public var modelName: String?
+    public var device = EngineDevice.cpu
     public var compute: CPUCompute = .int8
     public var threads = 1
     /// Cores for the threads; `nil` leaves it to the system.
@@ -126,7 +127,7 @@ public enum EngineHost {
         guard isWatched else { throw EngineHostError(message: "a thread for the fault port could not be started") }
     }
 
-    /// Opens the model, loads it into a CPU executor and serves it; see ``EngineService``.
+    /// Opens the model, loads it into an executor of its device and serves it; see ``EngineService``.
     ///
     /// Blocks while the weights are packed.
     public static func start(
@@ -151,21 +152,7 @@ public enum EngineHost {
             throw EngineHostError(message: "\(error)", isPermanent: true)
         }
         let model = checkpoint.description
-        var settings = CPUExecutor.Options(
-            compute: options.compute,
-            threads: options.threads,
-            weightsDescriptor: options.weightsDescriptor,
-            cpus: options.cpus,
-            niceIncrement: options.niceIncrement,
-            instructionSet: options.instructionSet
-        )
-        if let spin = options.spinNanoseconds { settings.spinNanoseconds = spin }
-        let executor: CPUExecutor
-        do {
-            executor = try CPUExecutor(model: model, file: checkpoint.tensors, options: settings)
-        } catch {
-            throw EngineHostError(message: error.message, isPermanent: error.kind == .unsupported)
-        }
+        let (executor, traits) = try ExecutorFactory.make(options, for: checkpoint, log: log)
         var serviceOptions = EngineServiceOptions(
             index: options.index,
             modelName: options.modelName ?? model.name,
@@ -179,11 +166,11 @@ public enum EngineHost {
                 vocabularySize: model.vocabularySize,
                 asynchronous: options.asynchronous,
                 draftTokens: options.draftTokens,
-                modelFingerprint: executor.modelFingerprint,
+                modelFingerprint: traits.modelFingerprint,
                 hashSeed: options.hashSeed
             ),
             keyValueBytes: options.keyValueBytes,
-            groups: model.kvGroups,
+            groups: traits.groups,
             address: options.address,
             statusDescriptor: options.statusDescriptor,
             drainTimeout: options.drainTimeout
@@ -191,7 +178,7 @@ public enum EngineHost {
         serviceOptions.vocabulary = options.vocabulary
         serviceOptions.stalls = options.stalls
         serviceOptions.probesDevice = true
-        serviceOptions.attachProof = attachProof
+        serviceOptions.attachProof = attachProof.isEmpty ? traits.attachProof : attachProof
         return try EngineService.start(
             executor: executor,
             options: serviceOptions,

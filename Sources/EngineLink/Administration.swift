@@ -42,12 +42,14 @@ public struct SupervisorStatus: Sendable, Equatable {
     public var rollingRestart: RollingRestartStatus?
     /// Of a GPU that the engines share by MPS.
     public var sharing: SharingStatus?
+    /// Of a GPU that is simulated for the engines.
+    public var simulatedDevice: SimulatedDeviceStatus?
 
     public init(
-        version: String, pid: Int32, uptime: UInt64 = 0, host: String, port: UInt16,
-        isSecure: Bool = false, runDirectory: String, isStopping: Bool = false, gateway: ChildStatus,
-        engines: [EngineStatus] = [],
-        rollingRestart: RollingRestartStatus? = nil, sharing: SharingStatus? = nil
+        version: String, pid: Int32, uptime: UInt64 = 0, host: String, port: UInt16, isSecure: Bool = false,
+        runDirectory: String, isStopping: Bool = false, gateway: ChildStatus, engines: [EngineStatus] = [],
+        rollingRestart: RollingRestartStatus? = nil, sharing: SharingStatus? = nil,
+        simulatedDevice: SimulatedDeviceStatus? = nil
     ) {
         self.version = version
         self.pid = pid
@@ -61,6 +63,7 @@ public struct SupervisorStatus: Sendable, Equatable {
         self.engines = engines
         self.rollingRestart = rollingRestart
         self.sharing = sharing
+        self.simulatedDevice = simulatedDevice
     }
 }
 
@@ -185,6 +188,46 @@ public struct RollingRestartStatus: Sendable, Equatable {
         self.current = current
         self.pending = pending
         self.detail = detail
+    }
+}
+
+/// A GPU that one process simulates for all engines.
+public struct SimulatedDeviceStatus: Sendable, Equatable {
+    /// `h100`.
+    public var name: String
+    /// How engines share it: `MPS`, `time slices`.
+    public var sharing: String
+    /// What it is doing, for people.
+    public var phase: String
+    /// 0 if its process does not run.
+    public var pid: Int32
+    public var restarts: UInt32
+    public var clients: UInt32
+    public var memoryBytes: UInt64
+    public var usedBytes: UInt64
+    /// Since its process was started.
+    public var steps: UInt64
+    /// How late steps were reported of late, in millionths of what they took.
+    public var lagMillionths: UInt32
+    /// Whether that is so much that speeds are not those of the simulated GPU.
+    public var isLate: Bool
+
+    public init(
+        name: String, sharing: String, phase: String, pid: Int32 = 0, restarts: UInt32 = 0, clients: UInt32 = 0,
+        memoryBytes: UInt64 = 0, usedBytes: UInt64 = 0, steps: UInt64 = 0, lagMillionths: UInt32 = 0,
+        isLate: Bool = false
+    ) {
+        self.name = name
+        self.sharing = sharing
+        self.phase = phase
+        self.pid = pid
+        self.restarts = restarts
+        self.clients = clients
+        self.memoryBytes = memoryBytes
+        self.usedBytes = usedBytes
+        self.steps = steps
+        self.lagMillionths = lagMillionths
+        self.isLate = isLate
     }
 }
 

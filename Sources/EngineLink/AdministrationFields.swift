@@ -97,6 +97,8 @@ extension ByteBuffer {
         if let rollingRestart = status.rollingRestart { write(rollingRestart) }
         write(status.sharing != nil)
         if let sharing = status.sharing { write(sharing) }
+        write(status.simulatedDevice != nil)
+        if let device = status.simulatedDevice { write(device) }
     }
 
     private mutating func write(_ child: ChildStatus) {
@@ -140,6 +142,16 @@ extension ByteBuffer {
         }
     }
 
+    private mutating func write(_ device: SimulatedDeviceStatus) {
+        write(device.name)
+        write(device.sharing)
+        write(device.phase)
+        writeMultipleIntegers(device.pid, device.restarts, device.clients, endianness: .little)
+        writeMultipleIntegers(device.memoryBytes, device.usedBytes, device.steps, endianness: .little)
+        writeInteger(device.lagMillionths, endianness: .little)
+        write(device.isLate)
+    }
+
     private mutating func write(_ value: Bool) { writeInteger(UInt8(value ? 1 : 0)) }
 
     private mutating func write(_ value: (some FixedWidthInteger)?) {
@@ -174,7 +186,8 @@ extension FieldReader {
                 try reader.engine()
             },
             rollingRestart: try flag("rollingRestart") ? try rollingRestart() : nil,
-            sharing: try flag("sharing") ? try sharing() : nil
+            sharing: try flag("sharing") ? try sharing() : nil,
+            simulatedDevice: try flag("simulatedDevice") ? try simulatedDevice() : nil
         )
     }
 
@@ -225,6 +238,22 @@ extension FieldReader {
             rungs: try array("rungs", elementBytes: 4 + 4) { reader throws(LinkError) in
                 SharingStatus.Rung(name: try reader.string("name"), count: try reader.integer("count"))
             }
+        )
+    }
+
+    private mutating func simulatedDevice() throws(LinkError) -> SimulatedDeviceStatus {
+        SimulatedDeviceStatus(
+            name: try string("name"),
+            sharing: try string("sharing"),
+            phase: try string("phase"),
+            pid: try integer("pid"),
+            restarts: try integer("restarts"),
+            clients: try integer("clients"),
+            memoryBytes: try integer("memoryBytes"),
+            usedBytes: try integer("usedBytes"),
+            steps: try integer("steps"),
+            lagMillionths: try integer("lagMillionths"),
+            isLate: try flag("isLate")
         )
     }
 

@@ -119,6 +119,9 @@ public struct SharedDevice: Sendable {
         return ticket
     }
 
+    /// Whether any client has work that is not done.
+    public var hasWork: Bool { !active.isEmpty }
+
     /// Whether the client has work that is not done.
     public func isBusy(_ client: Int) -> Bool { !clients[client].queue.isEmpty }
 

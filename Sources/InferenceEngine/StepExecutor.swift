@@ -172,10 +172,13 @@ public struct ExecutorError: Error, Sendable, Equatable, CustomStringConvertible
     public var kind: Kind
     /// What failed and what to do about it.
     public var message: String
+    /// Of a fatal one: whether all engines on the device have it, as those under MPS have one client's fault.
+    public var concernsAll: Bool
 
-    public init(kind: Kind, message: String) {
+    public init(kind: Kind, message: String, concernsAll: Bool = false) {
         self.kind = kind
         self.message = message
+        self.concernsAll = concernsAll
     }
 
     public var description: String { message }

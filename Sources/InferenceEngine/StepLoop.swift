@@ -23,7 +23,8 @@ public enum StepCommand: Sendable {
 public struct StepLoopHandlers: Sendable {
     /// All outputs of a step in one call. It should return soon: the device may wait meanwhile.
     public var report: @Sendable (StepReport) -> Void
-    /// The device is gone. All sequences were reported as failed before, and new ones will be.
+    /// The device is gone. All sequences were reported as failed before, and new ones will be; none if the error concerns
+    /// all engines, which end at once.
     public var fatal: @Sendable (ExecutorError) -> Void
 
     public init(

@@ -102,6 +102,7 @@ final class StepWorker {
     private func apply(_ command: StepCommand) {
         switch command {
         case .submit(let request, let grammar):
+            if case .dead(let error) = state, error.concernsAll { break }
             if let failure = refusal(of: request, grammar) {
                 outputs.append(SequenceOutput(id: request.id, finish: .failed, failure: failure))
             }
@@ -275,9 +276,12 @@ final class StepWorker {
         unsampled = nil
         timer.update()
         timer.setDevice(busy: false)
-        // No fault of theirs: they may go on elsewhere, or here when the engine is back.
-        scheduler.failAll(RequestFailure(kind: .draining, message: error.message))
-        reportReady()
+        // No fault of theirs: they may go on elsewhere, or here when the engine is back. If all engines have the error, to
+        // be sent on would be in vain: what is silent until the process has ended is held, and sent once.
+        if !error.concernsAll {
+            scheduler.failAll(RequestFailure(kind: .draining, message: error.message))
+            reportReady()
+        }
         handlers.fatal(error)
     }
 

@@ -48,6 +48,12 @@ struct ChildProcess {
         kill(-pid, SIGKILL)
     }
 
+    /// The same at any time, for a child that may still run.
+    func reapIfEnded() -> ChildExit? {
+        var entry = pollfd(fd: pidfd, events: Int16(POLLIN), revents: 0)
+        return poll(&entry, 1, 0) > 0 ? reap() : nil
+    }
+
     /// How the child ended; null if it still runs. To be called when ``pidfd`` is readable; afterwards the value must
     /// not be used any more.
     func reap() -> ChildExit? {

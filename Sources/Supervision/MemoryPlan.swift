@@ -100,9 +100,13 @@ public struct MemoryPlan: Sendable, Equatable {
         guard availableBytes >= margin, totalBytes <= availableBytes - margin else { throw .planDoesNotFit(self) }
     }
 
+    /// A byte count for people.
+    public static func text(_ bytes: UInt64) -> String { ByteCountText.text(bytes) }
+
     // MARK: - Sums that stay at the largest number
 
-    static func sum(_ first: UInt64, _ second: UInt64) -> UInt64 {
+    /// A sum, or the largest number.
+    public static func sum(_ first: UInt64, _ second: UInt64) -> UInt64 {
         let (value, overflow) = first.addingReportingOverflow(second)
         return overflow ? .max : value
     }

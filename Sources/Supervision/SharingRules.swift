@@ -5,4 +5,6 @@ struct SharingRules: Sendable, Equatable {
     /// One after the other: engines that start together measure and take memory at the same time, and one of them may
     /// come to nothing.
     var isSequential = true
+    /// What makes the sharing work, for people.
+    var title = "MPS"
 }

@@ -130,6 +130,7 @@ public struct StatusText {
         }
         if let rolling = status.rollingRestart { notes.append(note(of: rolling)) }
         if let sharing = status.sharing { notes += self.notes(of: sharing) }
+        if let device = status.simulatedDevice { notes += self.notes(of: device) }
         return notes
     }
 
@@ -168,6 +169,23 @@ public struct StatusText {
         }
         return ["mps: " + parts.joined(separator: ", ")]
             + (rungs.isEmpty ? [] : ["mps recovery: " + rungs.joined(separator: ", ")])
+    }
+
+    private func notes(of device: SimulatedDeviceStatus) -> [String] {
+        let name = "simulated \(Self.plain(device.name))"
+        var parts = [Self.plain(device.phase), "engines share it by \(Self.plain(device.sharing))"]
+        if device.pid != 0 { parts.append("process \(device.pid)") }
+        if device.restarts > 0 { parts.append("restarts \(device.restarts)") }
+        parts.append("\(device.clients) \(device.clients == 1 ? "client" : "clients")")
+        if device.memoryBytes > 0 {
+            parts.append("\(ByteCountText.text(device.usedBytes)) of \(ByteCountText.text(device.memoryBytes)) taken")
+        }
+        let lag = UInt64(device.lagMillionths) / 1000
+        parts.append("lag \(lag / 10).\(lag % 10) %")
+        return ["\(name): " + parts.joined(separator: ", ")]
+            + (device.isLate
+                ? ["\(name): error: this machine does not keep up with it, speeds are not those of the simulated GPU"]
+                : [])
     }
 
     /// Broken between words where a line would be too long.

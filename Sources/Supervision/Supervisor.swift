@@ -54,7 +54,7 @@ private final class SupervisorLoop {
     /// Of single engines; empty if they have none.
     private var engineListeners: [ListeningSocket]
     private var state: SupervisorState
-    private let sharing: DeviceSharing?
+    private let sharing: (any CommonDevice)?
     private let serviceManager: ServiceManager
     private var running: [Child: Running] = [:]
     private var events: [SupervisorEvent] = [.begin]
@@ -92,7 +92,7 @@ private final class SupervisorLoop {
             throw error
         }
         do {
-            sharing = try configuration.sharing.map { (sharing) throws(SupervisionError) in try DeviceSharing(sharing) }
+            sharing = try Self.commonDevice(configuration, directory: directory.path)
             weights = try Self.memoryFiles(configuration.models.count)
         } catch {
             admin.close()
@@ -131,7 +131,7 @@ private final class SupervisorLoop {
             external: ExternalRules(
                 engines: Set(external.flatMap { groups[$0].engines }),
                 startTimeout: configuration.externalStartTimeout),
-            sharing: configuration.sharing == nil ? nil : SharingRules(),
+            sharing: Self.rules(configuration),
             memory: MemoryWatch(
                 plans: modelOfEngine.map { configuration.models[$0].plannedBytes },
                 settings: configuration.memoryWatch))
@@ -169,6 +169,24 @@ private final class SupervisorLoop {
             throw error
         }
         return listeners
+    }
+
+    private static func commonDevice(
+        _ configuration: SupervisorConfiguration, directory: String
+    ) throws(SupervisionError) -> (any CommonDevice)? {
+        if let sharing = configuration.sharing { return try DeviceSharing(sharing) }
+        guard let simulated = configuration.simulatedDevice else { return nil }
+        var launch = ChildLaunch(
+            executable: configuration.executable, arguments: [configuration.processName],
+            environment: configuration.environment, descriptors: [])
+        launch.environment[ProcessMark.runDirectory] = directory
+        let start = configuration.startedAt
+        return SimulatedDevice(simulated, directory: directory, launch: launch) { ContinuousClock.now - start }
+    }
+
+    private static func rules(_ configuration: SupervisorConfiguration) -> SharingRules? {
+        if configuration.sharing != nil { return SharingRules() }
+        return configuration.simulatedDevice.map { SharingRules(title: "the simulated \($0.name)") }
     }
 
     private static func memoryFiles(_ count: Int) throws(SupervisionError) -> [Int32] {
@@ -323,7 +341,10 @@ private final class SupervisorLoop {
             launch.arguments += ["--weights-fd", "\(Self.sharedDescriptor)"]
             launch.descriptors.append((weights[model], Self.sharedDescriptor))
             launch.cores = cores.cores[index]
-            if let sharing { launch.environment = sharing.environment(ofEngine: index, over: launch.environment) }
+            if let sharing {
+                launch.environment = sharing.environment(ofEngine: index, over: launch.environment)
+                launch.arguments += sharing.arguments(ofEngine: index)
+            }
         }
         launch.arguments += ["--status-fd", "\(Self.statusDescriptor)"]
         // Looking the crashed process over takes the run-time some two seconds, in which its requests could go on
@@ -344,7 +365,9 @@ private final class SupervisorLoop {
             // A closed channel is -1, which poll skips.
             entries.append(pollfd(fd: entry.channel.descriptor, events: Int16(POLLIN) | output, revents: 0))
         }
-        if let sharing { entries.append(pollfd(fd: sharing.descriptor, events: Int16(POLLIN), revents: 0)) }
+        for descriptor in sharing?.descriptors ?? [] {
+            entries.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0))
+        }
         let firstOfAdmin = entries.count
         entries += admin.pollEntries(at: now)
         let count = poll(&entries, nfds_t(entries.count), timeoutMilliseconds())
@@ -377,12 +400,12 @@ private final class SupervisorLoop {
     /// What children of ours left behind has become our child, and may have ended.
     private func reapAdopted() {
         guard configuration.adoptsOrphans else { return }
-        let known = running.values.map(\.process.pid)
+        let known = running.values.map(\.process.pid) + (sharing?.children ?? [])
         while tandem_reap_adopted(known, Int32(known.count)) > 0 {}
     }
 
     private func timeoutMilliseconds() -> Int32 {
-        let deadlines = [state.nextDeadline, admin.nextDeadline, nextMemoryRead]
+        let deadlines = [state.nextDeadline, admin.nextDeadline, nextMemoryRead, sharing?.nextDeadline]
         guard let deadline = deadlines.compactMap({ $0 }).min() else { return -1 }
         let left = deadline - now
         guard left > .zero else { return 0 }
@@ -448,10 +471,11 @@ private final class SupervisorLoop {
     }
 
     private var facts: SupervisorFacts {
-        SupervisorFacts(
+        var facts = SupervisorFacts(
             version: configuration.version, pid: getpid(), host: configuration.host, port: listener.port,
-            isSecure: configuration.certificate != nil, runDirectory: directory.path, cores: cores.cores,
-            sharing: sharing.map { SharingStatus($0.status) })
+            isSecure: configuration.certificate != nil, runDirectory: directory.path, cores: cores.cores)
+        sharing?.describe(in: &facts)
+        return facts
     }
 
     private func readMemory() {

@@ -57,6 +57,8 @@ public struct SupervisorConfiguration: Sendable {
     public var adoptsOrphans = false
     /// How engines share a GPU; null if they do not.
     public var sharing: SharingConfiguration?
+    /// The GPU that is simulated for Tandem's own engines; null if none is. There is no other sharing then.
+    public var simulatedDevice: SimulatedDeviceConfiguration?
     public var requiresKey = false
     /// The file with the certificate that clients are shown, as the gateway's arguments have it, if they have to speak
     /// TLS.

@@ -31,7 +31,8 @@ extension SupervisorState {
             actions.append(.kill(.engine(index)))
         case .failed:
             guard !wasAnnounced, phase == .serving else { return }
-            giveUp("cannot start: MPS does not work, see above; tandem doctor looks for the cause", &actions)
+            let title = sharing?.title ?? ""
+            giveUp("cannot start: \(title) does not work, see above; tandem doctor looks for the cause", &actions)
         case .ended: sharingHasEnded = true
         }
     }

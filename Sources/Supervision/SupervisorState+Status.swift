@@ -14,6 +14,7 @@ struct SupervisorFacts {
     var cores: [[Int32]]
     /// Of a GPU that engines share.
     var sharing: SharingStatus?
+    var simulatedDevice: SimulatedDeviceStatus?
 }
 
 extension SupervisorState {
@@ -30,7 +31,8 @@ extension SupervisorState {
                     cores: facts.cores.indices.contains(index) ? facts.cores[index] : [],
                     device: engines[index].detail, memory: memoryStatus(of: index))
             },
-            rollingRestart: rollingStatus, sharing: facts.sharing)
+            rollingRestart: rollingStatus, sharing: facts.sharing,
+            simulatedDevice: facts.simulatedDevice)
     }
 
     private func status(of child: Child, at now: Duration) -> ChildStatus {

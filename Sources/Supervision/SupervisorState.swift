@@ -341,7 +341,9 @@ struct SupervisorState {
         phaseDeadline = nil
         switch phase {
         case .endingSharing:
-            actions.append(.log(.warning, "MPS did not end in time; what is left of it is ended at the next start"))
+            let title = sharing?.title ?? ""
+            actions.append(
+                .log(.warning, "\(title) did not end in time; what is left of it is ended at the next start"))
             sharingHasEnded = true
         case .drainingGateway where gateway.isAlive:
             actions.append(.log(.warning, "the gateway did not finish in time and is killed"))

@@ -9,7 +9,7 @@ import Supervision
 struct AdminCommands: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "admin",
-        abstract: "Drain, resume or restart engines of a running server. No request is lost.",
+        abstract: "Drain, resume or restart engines of a running server (no request is lost); its simulated GPU.",
         discussion: """
             Example:
               tandem admin drain 1
@@ -17,7 +17,7 @@ struct AdminCommands: ParsableCommand {
               tandem admin restart 0
               tandem admin restart --all
             """,
-        subcommands: [Drain.self, Resume.self, Restart.self])
+        subcommands: [Drain.self, Resume.self, Restart.self, Device.self])
 
     struct Drain: ParsableCommand {
         static let configuration = CommandConfiguration(

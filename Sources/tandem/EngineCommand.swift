@@ -35,6 +35,12 @@ struct EngineCommand: ParsableCommand {
     @Option var promptLookup: Int = 0
     @Option var statusFd: Int32?
     @Option var weightsFd: Int32?
+    @Option(help: "Socket of the virtual device that simulates a GPU.") var simulatedDevice: String?
+    @Option(help: "Built-in model whose times are simulated.") var simulatedModel: String?
+    @Option(help: "An NVIDIA GPU, by index or UUID.") var gpu: String?
+    @Flag(help: "The same bits for a row in any batch, on a GPU.") var deterministic = false
+    @Option(help: "Engines on the GPU.") var gpuEngines = 1
+    @Option(help: "Part of the GPU's memory for all of them.") var gpuMemoryFraction = 0.9
     @Option var logLevel: LogLevel = .info
     @Flag(help: "For tests: fail as a client of MPS does.") var faultPort = false
     @Option(help: "Nanoseconds.") var hostStallPerStep: UInt64 = 0
@@ -64,6 +70,21 @@ struct EngineCommand: ParsableCommand {
         options.niceIncrement = Self.computeNice
         options.weightsDescriptor = weightsFd
         options.statusDescriptor = statusFd
+        if let simulatedDevice {
+            options.device = .simulated(
+                socket: simulatedDevice, timedModel: try simulatedModel.map { try SimulatedGPU.model(named: $0) })
+        }
+        if let gpu {
+            let environment = Process.environment()
+            // As a client of our MPS daemon the engine sees that one GPU, whatever its index is elsewhere.
+            let sees = environment["CUDA_VISIBLE_DEVICES"] ?? ""
+            let isAlone = environment["CUDA_MPS_PIPE_DIRECTORY"] != nil && sees.hasPrefix("GPU-") && !sees.contains(",")
+            var device = EngineGPU(selector: isAlone ? "0" : gpu, environment: environment)
+            device.isDeterministic = deterministic
+            device.engines = gpuEngines
+            device.memoryFraction = gpuMemoryFraction
+            options.device = .cuda(device)
+        }
         options.maximumSequences = maxNumSeqs
         options.maximumTokensPerStep = maxNumBatchedTokens
         options.contextLength = maxModelLen

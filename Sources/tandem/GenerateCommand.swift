@@ -2,6 +2,8 @@
 
 import ArgumentParser
 import CPUExecutor
+import CUDADriver
+import CUDAExecutor
 import Configuration
 import Glibc
 import InferenceEngine
@@ -58,6 +60,11 @@ struct GenerateCommand: ParsableCommand {
 
     @Option(help: ArgumentHelp("Repeats a choice at a temperature above 0.", valueName: "number"))
     var seed: UInt64?
+
+    @Option(help: ArgumentHelp("auto, cpu, cuda:INDEX or cuda:UUID. (default: auto)", valueName: "device"))
+    var device = "auto"
+
+    @Flag(help: "On a GPU: the same bits for a request in any company; slower.") var deterministic = false
 
     @Option(help: ArgumentHelp("Compute threads. (default: all usable cores)", valueName: "number"))
     var threads: Int?
@@ -126,13 +133,16 @@ struct GenerateCommand: ParsableCommand {
     private static let tokensPerStep = 512
 
     private func startLoop(_ file: ModelFile, request: EngineRequest, outputs: OutputPipe) throws -> StepLoop {
+        // Room for this one sequence, and a block to spare.
+        let length = request.tokens.count + request.maximumNewTokens + 16
+        if let selector = try gpu() {
+            return try startGPULoop(file, selector, length: length, request: request, outputs: outputs)
+        }
         let compute = cpuCompute.compute(for: file)
         let cores = Process.usableCores()
         let executor = try CPUExecutor(
             model: file.description, file: file.tensors,
             options: CPUExecutor.Options(compute: compute, threads: threads ?? max(1, cores.count)))
-        // Room for this one sequence, and a block to spare.
-        let length = request.tokens.count + request.maximumNewTokens + 16
         let bytes = UInt64(
             file.description.kvBytes(
                 forSequenceOf: length, tokensPerStep: Self.tokensPerStep, elementBytes: compute.keyValueElementBytes))
@@ -141,14 +151,56 @@ struct GenerateCommand: ParsableCommand {
             throw SupervisionError.notEnoughMemory(
                 neededBytes: bytes, availableBytes: available, contextLength: length)
         }
-        return try StepLoop(
+        return try loop(executor, keyValueBytes: Int(bytes), file, request: request, outputs: outputs)
+    }
+
+    /// The GPU that is asked for, or the first that can be used; null for none.
+    private func gpu() throws -> CUDADeviceSelector? {
+        switch device {
+        case "cpu": return nil
+        case "auto":
+            do throws(CUDAError) {
+                let driver = try CUDADriver(environment: Process.environment())
+                try driver.device(.index(0)).requireSupport()
+                return .index(0)
+            } catch {
+                // Most machines have none; what is there and fails is worth a line.
+                if error.kind != .missing { Process.log("computing on the CPU: \(error)") }
+                return nil
+            }
+        default:
+            guard device.hasPrefix("cuda:"), let selector = CUDADeviceSelector(String(device.dropFirst(5))) else {
+                throw ValidationError("\(device) is no device; use auto, cpu, cuda:0 or cuda:GPU-…")
+            }
+            return selector
+        }
+    }
+
+    private func startGPULoop(
+        _ file: ModelFile, _ selector: CUDADeviceSelector, length: Int, request: EngineRequest, outputs: OutputPipe
+    ) throws -> StepLoop {
+        var options = CUDAExecutor.Options(device: selector, environment: Process.environment())
+        options.isDeterministic = deterministic
+        options.report = { Process.log($0) }
+        let executor = try CUDAExecutor(model: file.description, file: file.tensors, options: options)
+        let bytes = try DeviceMemoryPlan.keyValueBytes(
+            model: file.description, forSequenceOf: length, tokensPerStep: Self.tokensPerStep)
+        return try loop(executor, keyValueBytes: bytes, file, request: request, outputs: outputs)
+    }
+
+    private func loop(
+        _ executor: sending any StepExecutor, keyValueBytes: Int, _ file: ModelFile, request: EngineRequest,
+        outputs: OutputPipe
+    ) throws -> StepLoop {
+        try StepLoop(
             executor: executor,
             configuration: SchedulerConfiguration(
                 slots: 1, tokensPerStep: Self.tokensPerStep,
                 contextLength: request.tokens.count + request.maximumNewTokens,
                 vocabularySize: file.description.vocabularySize, asynchronous: false, prefixCaching: false,
-                modelFingerprint: executor.modelFingerprint),
-            keyValueBytes: Int(bytes),
+                // Of no consequence without a cache of prefixes.
+                modelFingerprint: Digest128(high: 0, low: 0)),
+            keyValueBytes: keyValueBytes,
             groups: file.description.kvGroups,
             now: Process.nanoseconds,
             handlers: StepLoopHandlers { report in

@@ -27,7 +27,8 @@ struct RunningServer: ParsableArguments {
         var description: String
     }
 
-    private func directory() throws -> String {
+    /// Of the server that is meant.
+    func directory() throws -> String {
         if let run { return run }
         let servers = RunningSupervisor.all(environment: Process.environment())
         guard let first = servers.first else {

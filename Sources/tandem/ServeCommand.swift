@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Configuration
+import GPUModel
 import HTTPCore
 import Supervision
 
@@ -17,6 +18,7 @@ struct ServeCommand: ParsableCommand {
               tandem serve ./model.gguf --engines 4 --threads 2 --port 8080
               tandem serve ./Qwen2.5-0.5B-Instruct --threads 1
               tandem serve Qwen/Qwen2.5-0.5B-Instruct
+              tandem serve Qwen/Qwen2.5-0.5B-Instruct --device cuda:0 --engines 2
               tandem serve Qwen/Qwen2.5-0.5B-Instruct --engine vllm --device cuda:0
 
             A model of a Hugging Face hub (ORG/NAME, ORG/NAME:Q4_K_M) is fetched once; see tandem pull --help.
@@ -31,7 +33,8 @@ struct ServeCommand: ParsableCommand {
     func run() throws {
         let startedAt = ContinuousClock.now
         let environment = Process.environment()
-        let settings = try flags.configuration(environment: environment)
+        var settings = try flags.configuration(environment: environment)
+        settings.device = ServeDevice.chosen(settings, environment: environment)
         throw ExitCode(try Supervisor.run(try configuration(settings, environment, startedAt)))
     }
 
@@ -57,14 +60,25 @@ struct ServeCommand: ParsableCommand {
         }
         try ModelSettings.checkNames(
             models.map { ($0.settings, $0.names) } + external.map { ($0.settings, [$0.name]) })
-        let memory = models.isEmpty ? nil : try ServeMemory(models)
+        // The memory of the simulated GPU is divided, and that of this machine only looked at.
+        let simulated = try settings.simulatedGPU.map { try ServeSimulatedMemory(models, gpu: $0, settings) }
+        var usesGPU = false
+        if case .cuda = settings.device { usesGPU = true }
+        // Engines on a GPU divide its memory among themselves: the supervisor does not open it.
+        let memory = models.isEmpty || simulated != nil || usesGPU ? nil : try ServeMemory(models)
         let common = ["--log-level", settings.logLevel.rawValue]
-        var own = zip(models, memory?.plan.models ?? []).map { model, plan in
+        let caches =
+            simulated?.keyValueBytes ?? memory?.plan.models.map(\.keyValueBytes)
+            ?? models.map { $0.settings.keyValueBytes ?? 0 }
+        var own = zip(models, caches).enumerated().map { index, pair in
             SupervisedModel(
-                name: model.names[0],
-                engineArguments: model.engineArguments(keyValueBytes: plan.keyValueBytes) + common
+                name: pair.0.names[0],
+                engineArguments: pair.0.engineArguments(
+                    keyValueBytes: pair.1, simulatedModel: settings.simulatedModel) + common
+                    + settings.gpuArguments
                     + Self.stalls(settings.hostStalls),
-                engines: model.settings.engines, threads: model.settings.threads, plannedBytes: plan.ownBytes)
+                engines: pair.0.settings.engines, threads: pair.0.settings.threads,
+                plannedBytes: memory?.plan.models[index].ownBytes)
         }[...]
         var others = external.map { model in
             var supervised = SupervisedModel(
@@ -109,7 +123,13 @@ struct ServeCommand: ParsableCommand {
         configuration.output = { if $0.isPrinted(from: least) { $0.print() } }
         configuration.sharing = try ServeSharing.configuration(
             settings, environment: environment, output: configuration.output)
-        if configuration.sharing != nil {
+        configuration.simulatedDevice = simulated.map { memory in
+            // One engine alone is slower under MPS and shares with nobody.
+            let shares = settings.models.reduce(0) { $0 + $1.engines } > 1
+            return SimulatedDeviceConfiguration(
+                name: memory.device.name, usesMPS: settings.mps == .on || (settings.mps == .auto && shares))
+        }
+        if configuration.sharing != nil || configuration.simulatedDevice != nil {
             // A fault of the GPU takes all engines along, and the way back may have many steps.
             configuration.gatewayArguments += ["--hold-timeout", "\(Self.milliseconds(Self.holdWhileSharing))ms"]
         }
@@ -118,7 +138,9 @@ struct ServeCommand: ParsableCommand {
                 configuration.models[index].engineArguments.append("--fault-port")
             }
         }
-        if least == .info, let memory { SupervisorOutput.announcement(memory.table).print() }
+        if least == .info, let table = simulated?.table ?? memory?.table {
+            SupervisorOutput.announcement(table).print()
+        }
         return configuration
     }
 

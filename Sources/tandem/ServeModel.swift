@@ -44,14 +44,17 @@ struct ServeModel {
 
     /// Arguments of its engines, but those that are the same for all models.
     ///
-    /// - Parameter keyValueBytes: of each engine.
-    func engineArguments(keyValueBytes: UInt64) -> [String] {
+    /// - Parameters:
+    ///   - keyValueBytes: of each engine.
+    ///   - simulatedModel: whose times a simulated GPU shows; null for its own.
+    func engineArguments(keyValueBytes: UInt64, simulatedModel: String? = nil) -> [String] {
         choice.arguments + [
             "--served-model-name", names[0], "--max-model-len", "\(file.contextLength)",
             "--cpu-compute", compute.rawValue, "--max-num-seqs", "\(settings.maximumSequences)",
             "--max-num-batched-tokens", "\(settings.maximumBatchedTokens)",
             "--kv-cache-memory", "\(keyValueBytes)", "--prompt-lookup", "\(settings.promptLookup)",
         ] + (settings.asynchronousScheduling ? ["--async-scheduling"] : [])
+            + (simulatedModel.map { ["--simulated-model", $0] } ?? [])
     }
 
     /// What the gateway is told of it.

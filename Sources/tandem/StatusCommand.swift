@@ -86,6 +86,8 @@ extension SupervisorStatus {
         writer.write(rollingRestart)
         writer.key("mps")
         writer.write(sharing)
+        writer.key("simulated_device")
+        writer.write(simulatedDevice)
         writer.endObject()
         return String(decoding: writer.bytes, as: UTF8.self)
     }
@@ -151,6 +153,25 @@ extension JSONWriter {
         member("current", rolling.current)
         member("pending", rolling.pending)
         member("detail", rolling.detail)
+        endObject()
+    }
+
+    fileprivate mutating func write(_ device: SimulatedDeviceStatus?) {
+        guard let device else { return null() }
+        beginObject()
+        member("name", device.name)
+        member("sharing", device.sharing)
+        member("phase", device.phase)
+        member("pid", device.pid == 0 ? nil : device.pid)
+        member("restarts", device.restarts)
+        member("clients", device.clients)
+        member("memory_bytes", device.memoryBytes)
+        member("used_bytes", device.usedBytes)
+        member("steps", device.steps)
+        key("lag")
+        number(Double(device.lagMillionths) / 1e6)
+        key("late")
+        bool(device.isLate)
         endObject()
     }
 

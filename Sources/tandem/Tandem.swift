@@ -21,7 +21,7 @@ struct Tandem: ParsableCommand {
         subcommands: [
             ServeCommand.self, AdviseCommand.self, StatusCommand.self, AdminCommands.self, TopCommand.self,
             DoctorCommand.self, BenchCommand.self, StudyCommand.self, GenerateCommand.self, PullCommand.self,
-            EngineCommand.self, GatewayCommand.self,
+            GPUCommand.self, EngineCommand.self, GatewayCommand.self, VirtualDeviceCommand.self,
         ]
     )
 }

@@ -5,6 +5,15 @@ import Glibc
 import Testing
 
 @Suite struct SystemCallTests {
+    @Test func waitsAsShortAsWanted() {
+        #expect(tandem_set_timer_slack(1) == 0)
+        #expect(tandem_poll(nil, 0, 0) == 0)
+        #expect(tandem_poll(nil, 0, 1000) == 0)
+        var entry = pollfd(fd: 1_000_000, events: Int16(POLLIN), revents: 0)
+        #expect(tandem_poll(&entry, 1, -1) == 1)
+        #expect(entry.revents == Int16(POLLNVAL))
+    }
+
     @Test func futexTimesOutAndNoticesAChangedWord() {
         var word: UInt32 = 1
         #expect(tandem_futex_wait(&word, 2, -1, false) == -EAGAIN)

@@ -132,8 +132,9 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         (["--shutdown-timeout", "soon"], "--shutdown-timeout", "30s"),
         (["--host-stall-per-step", "2s"], "--host-stall-per-step", "at most a second"),
         (["--log-level", "loud"], "--log-level", "debug, info"),
-        (["--device", "cuda:0"], "--device", "CPU only"), (["--device", "simulated:h100"], "--device", "CPU only"),
-        (["--device", "tpu"], "--device", "auto or cpu"), (["--mps", "on"], "--mps", "NVIDIA GPU"),
+        (["--device", "cuda:0"], "--device", "CPU only"), (["--device", "simulated:"], "--device", "simulated:h100"),
+        (["--simulated-model", "qwen2.5-3b"], "--simulated-model", "only with --device simulated:NAME"),
+        (["--device", "tpu"], "--device", "auto, cpu or simulated:NAME"), (["--mps", "on"], "--mps", "NVIDIA GPU"),
         (["--mps", "maybe"], "--mps", "external"),
         (["--config", "/nonexistent.yaml"], "/nonexistent.yaml", "No such file"),
     ])

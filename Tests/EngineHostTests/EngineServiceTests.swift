@@ -416,6 +416,19 @@ import Testing
         }
     }
 
+    @Test func aFaultOfAllEnginesEndsTheEngineWithAStatusOfItsOwn() async throws {
+        let fault = MockExecutor.Fault(
+            call: .result, number: 3, error: ExecutorError(kind: .fatal, message: "CUDA error 700", concernsAll: true))
+        try await EngineFixture.run(faults: [fault]) { engine in
+            let gateway = TestGateway(engine.service.address)
+            _ = try await gateway.opened()
+            gateway.client.send(.submit(testRequest(1, new: 50)))
+            // Nobody is told to go elsewhere, where the same has happened: the end of the link says it all.
+            let exit = try await engine.service.ended.get()
+            #expect(exit == .deviceFault)
+        }
+    }
+
     @Test func executorThatCannotBePreparedIsAnError() throws {
         let fault = MockExecutor.Fault(
             call: .prepare,

@@ -42,6 +42,12 @@ extension SeededGenerator {
                     phase: $0.string(), daemonPid: $0.integer(), serverPids: $0.array { $0.integer() },
                     clients: $0.optional { $0.integer() },
                     rungs: $0.array { SharingStatus.Rung(name: $0.string(), count: $0.integer()) })
+            },
+            simulatedDevice: optional {
+                SimulatedDeviceStatus(
+                    name: $0.string(), sharing: $0.string(), phase: $0.string(), pid: $0.integer(),
+                    restarts: $0.integer(), clients: $0.integer(), memoryBytes: $0.integer(), usedBytes: $0.integer(),
+                    steps: $0.integer(), lagMillionths: $0.integer(), isLate: $0.flag())
             })
     }
 

@@ -47,6 +47,8 @@ class Plan:
     external: bool = False
     # Whether the engines share a device by MPS, whose programs are stand-ins.
     mps: bool = False
+    # Whether the engines have a simulated GPU.
+    simulated: bool = False
     gateway_options: tuple = ()
     sabotage: str = None
 
@@ -197,10 +199,11 @@ class Run:
         kinds = plan.kinds
         if not chaos_faults.can_cut_links():
             self.say("links cannot be cut here: reaching into another process's sockets is not permitted")
-            kinds = [kind for kind in kinds or [*chaos_faults.MPS_KINDS, "gateway"] if kind not in chaos_faults.CUTTING]
+            kinds = [kind for kind in kinds or [*chaos_faults.MPS_KINDS, *chaos_faults.SIMULATED_KINDS, "gateway"] if kind not in chaos_faults.CUTTING]
         self.faults = chaos_faults.faults(
             plan.seed, plan.faults, plan.requests, plan.engines, plan.gap, plan.longest_freeze, kinds,
-            chaos_external.KINDS if plan.external else chaos_faults.MPS_KINDS if plan.mps else chaos_faults.KINDS)
+            chaos_external.KINDS if plan.external else chaos_faults.MPS_KINDS if plan.mps
+            else chaos_faults.SIMULATED_KINDS if plan.simulated else chaos_faults.KINDS)
         injector = chaos_external.FleetInjector if plan.external else chaos_faults.Injector
         self.injector = injector(self.server, self.say)
         self.watch = chaos_watch.Watch(self.server)

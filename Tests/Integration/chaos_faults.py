@@ -22,6 +22,12 @@ KINDS = {
 }
 # What can happen to a GPU that engines share, beside all that.
 MPS_KINDS = {**KINDS, "device fault": 16, "mps server": 8, "mps daemon": 6}
+# What can happen to a GPU that is simulated, beside all that.
+SIMULATED_KINDS = {**KINDS, "gpu fault": 14, "gpu memory": 6, "gpu hang": 4, "gpu killed": 8, "gpu slow": 4}
+# Lines that the virtual device's control socket is told; {} is an engine.
+GPU_COMMANDS = {
+    "gpu fault": "fault fatal {}", "gpu memory": "fault oom {}", "gpu hang": "fault hang {}", "gpu slow": "fault slow 3 {}",
+}
 # Those that reach into the sockets of other processes.
 CUTTING = {"cut", "cut in a frame", "stall", "delay", "two at once"}
 GATEWAY_SHARE = 0.25
@@ -55,7 +61,7 @@ def faults(seed, count, requests, engines, gap, longest_freeze=8.0, kinds=None, 
         kind = draw.choices(list(weights), list(weights.values()))[0]
         # Drawn in any case, so that a choice of kinds changes nothing else.
         gateway = draw.random() < GATEWAY_SHARE and place < GATEWAY_PART
-        if gateway and table in (KINDS, MPS_KINDS) and (kinds is None or "gateway" in kinds):
+        if gateway and table in (KINDS, MPS_KINDS, SIMULATED_KINDS) and (kinds is None or "gateway" in kinds):
             kind = "gateway"
         victims = draw.sample(range(engines), min(2, engines))
         fault = Fault(number, kind, int(place * requests), draw.expovariate(1 / gap), victims)
@@ -205,6 +211,15 @@ class Injector:
             self._mark(fault)
             for pid in pids:
                 self._signal(pid, signal.SIGKILL)
+        elif kind in GPU_COMMANDS:
+            await self.living(first)
+            self._mark(fault)
+            fault.note = await asyncio.to_thread(self._tell_device, GPU_COMMANDS[kind].format(first))
+        elif kind == "gpu killed":
+            pid = self.server.children().get("device")
+            self._mark(fault)
+            if pid:
+                self._signal(pid, signal.SIGKILL)
         elif kind == "device fault":
             self._mark(fault)
             self.server.fake.fault()
@@ -225,6 +240,15 @@ class Injector:
     def _signal(pid, number):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+
+    def _tell_device(self, line):
+        """The answer of a virtual device; none while it is started again."""
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(5)
+            control.connect(str(self.run_directory / "device-control.sock"))
+            control.sendall(line.encode() + b"\n")
+            return control.recv(4096).decode().strip()
+        return "missed"
 
     def _later(self, coroutine):
         task = asyncio.ensure_future(coroutine)

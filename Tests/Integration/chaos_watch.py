@@ -25,6 +25,8 @@ def children(supervisor):
                 role = words[1].decode()
                 if role == "gateway":
                     found[role] = int(pid)
+                elif role == "virtual-device":
+                    found["device"] = int(pid)
                 elif role == "engine":
                     found[f"engine {words[words.index(b'--index') + 1].decode()}"] = int(pid)
     return found

@@ -19,7 +19,7 @@ from serving import Server, ServerTestCase, wait_until
 
 COMPLETIONS = "/v1/completions"
 FIELDS = dict(prompt="Once upon a time,", max_tokens=300, temperature=0, ignore_eos=True)
-VERSION, ADMIN_COMMAND, ADMIN_REPLY, ERROR = 6, 14, 15, 9
+VERSION, ADMIN_COMMAND, ADMIN_REPLY, ERROR = 7, 14, 15, 9
 
 
 def tandem(runtime, *arguments, environment=None, seconds=120):
@@ -178,7 +178,7 @@ class AdminTests(ServerTestCase):
         self.assertEqual(
             list(status),
             ["version", "pid", "uptime_seconds", "host", "port", "tls", "run_directory", "state", "gateway",
-             "engines", "rolling_restart", "mps"])
+             "engines", "rolling_restart", "mps", "simulated_device"])
         self.assertIs(status["tls"], False)
         self.assertEqual((status["pid"], status["port"]), (self.server.process.pid, self.server.port))
         self.assertEqual((status["state"], status["mps"]), ("serving", None))

@@ -104,6 +104,19 @@ import Testing
                 "rolling restart: stopped, 1 of 3 engines restarted: engine 1 did not come back\n"))
     }
 
+    @Test func aSimulatedDeviceSaysSoAndHowLateItIs() {
+        var status = Self.status()
+        status.simulatedDevice = SimulatedDeviceStatus(
+            name: "h100", sharing: "MPS", phase: "active", pid: 12, clients: 2, memoryBytes: 80 << 30,
+            usedBytes: 3 << 30, steps: 9, lagMillionths: 4321)
+        let line =
+            "simulated h100: active, engines share it by MPS, process 12, 2 clients, 3 GiB of 80 GiB taken, "
+            + "lag 0.4 %\n"
+        #expect(StatusText(status, width: 200).text.hasSuffix(line))
+        status.simulatedDevice?.isLate = true
+        #expect(StatusText(status, width: 200).text.contains("simulated h100: error: this machine does not keep up"))
+    }
+
     @Test func foreignTextCommandsNoTerminal() {
         var status = Self.status()
         status.engines[0].device = "a\u{1B}[2Jb\n"

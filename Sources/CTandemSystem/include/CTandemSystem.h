@@ -8,9 +8,12 @@
 #ifndef CTANDEMSYSTEM_H
 #define CTANDEMSYSTEM_H
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+#include "CUDALayouts.h"
 
 // MARK: - Children
 
@@ -120,6 +123,11 @@ int32_t tandem_signal_read(int32_t descriptor);
 /// Whether this process ignores a signal (as under `nohup`).
 bool tandem_signal_is_ignored(int32_t number);
 
+// MARK: - Waiting
+
+/// `poll` with a timeout in nanoseconds; negative: no limit. Returns how many entries have something, or -EINTR and such.
+int32_t tandem_poll(struct pollfd *entries, uint32_t count, int64_t timeout_nanoseconds);
+
 // MARK: - Futex
 
 /// Sleeps while `*word == expected`, at most `timeout_nanoseconds` (negative: no limit). `shared` is for memory mapped
@@ -156,6 +164,11 @@ static inline void tandem_spin_hint(void) {
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ __volatile__("yield");
+// MARK: - Libraries opened at run time
+
+/// The file of the library that holds an address; null if there is none. Lives as long as the library is open.
+const char *tandem_library_file(const void *address);
+
 #endif
 }
 
@@ -173,6 +186,10 @@ int32_t tandem_affinity_set(int32_t tid, const int32_t *cpus, int32_t count);
 
 /// Sets the nice value of thread `tid` (0: the caller), -20 to 19; on Linux each thread has its own.
 int32_t tandem_thread_set_nice(int32_t tid, int32_t nice);
+
+/// How much later than asked for the kernel may wake the calling thread from a timed wait, in nanoseconds; 50000 by
+/// default.
+int32_t tandem_set_timer_slack(uint64_t nanoseconds);
 
 /// The nice value of thread `tid` (0: the caller). Returns 0 and fills in `nice`.
 int32_t tandem_thread_get_nice(int32_t tid, int32_t *nice);
@@ -197,5 +214,10 @@ int32_t tandem_memfd_add_seals(int32_t descriptor, int32_t seals);
 
 /// The seals of a memory file.
 int32_t tandem_memfd_get_seals(int32_t descriptor);
+
+// MARK: - Libraries opened at run time
+
+/// The file of the library that holds an address; null if there is none. Lives as long as the library is open.
+const char *tandem_library_file(const void *address);
 
 #endif

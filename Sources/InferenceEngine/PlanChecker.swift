@@ -1,11 +1,10 @@
 // Tandem — Apache-2.0
 
-import InferenceEngine
-import LanguageModel
+public import LanguageModel
 
-/// Checks plans before anything of them reaches memory, and remembers what slots hold. A plan that is refused changes
-/// nothing.
-struct PlanChecker {
+/// Checks plans before anything of them reaches a device's memory, and remembers what slots hold. A plan that is
+/// refused changes nothing.
+public struct PlanChecker: Sendable {
     private let limits: ExecutorLimits
     private let vocabularySize: Int
     private let blockCount: Int
@@ -22,15 +21,19 @@ struct PlanChecker {
     private var undoSlots: [(Int, Slot)] = []
     private var undoRanges: [(Int, Range<Int32>)] = []
 
-    private struct Slot {
+    private struct Slot: Sendable {
         var isActive = false
         /// The last step in which the slot sampled.
         var sampledStep: UInt64?
     }
 
-    static let mostLikeliest = 64
+    /// How many of the likeliest tokens a row may ask for.
+    public static let mostLikeliest = 64
 
-    init(limits: ExecutorLimits, vocabularySize: Int, groups: [KeyValueGroup], blockCount: Int) {
+    /// - Parameters:
+    ///   - limits: what the executor was prepared for.
+    ///   - blockCount: what it answered.
+    public init(limits: ExecutorLimits, vocabularySize: Int, groups: [KeyValueGroup], blockCount: Int) {
         self.limits = limits
         self.vocabularySize = vocabularySize
         self.blockCount = blockCount
@@ -42,7 +45,9 @@ struct PlanChecker {
     }
 
     /// Accepts a plan or says what is wrong with it.
-    mutating func accept(_ plan: StepPlan) throws(ExecutorError) {
+    ///
+    /// - Throws: ``ExecutorError`` of kind `unsupported`.
+    public mutating func accept(_ plan: StepPlan) throws(ExecutorError) {
         undoSlots.removeAll(keepingCapacity: true)
         undoRanges.removeAll(keepingCapacity: true)
         do {
@@ -67,7 +72,7 @@ struct PlanChecker {
     private mutating func apply(_ plan: StepPlan) throws(ExecutorError) {
         check += 1
         guard plan.embeddingSpans.isEmpty, plan.bidirectionalSpans.isEmpty else {
-            throw refused(plan, "embedding and bidirectional spans are not supported on the CPU")
+            throw refused(plan, "embedding and bidirectional spans are not supported")
         }
         for slot in plan.removedSlots {
             try requireSlot(slot, plan)

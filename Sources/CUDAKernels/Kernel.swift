@@ -1,0 +1,97 @@
+// Tandem — Apache-2.0
+
+/// A kernel of ``KernelSource``; the raw value is its name there.
+public enum Kernel: String, CaseIterable, Sendable {
+    case embedTokens = "embed_tokens"
+    case addNorm = "add_rms_norm"
+    case headNorm = "head_norm"
+    case headNormFloat = "head_norm_f32"
+    case rotateAndStore = "rotate_and_store"
+    case attentionDecode64 = "attention_decode_h64"
+    case attentionDecode64Two = "attention_decode_h64_w2"
+    case attentionDecode64One = "attention_decode_h64_w1"
+    case attentionDecode128 = "attention_decode_h128"
+    case attentionDecode128Two = "attention_decode_h128_w2"
+    case attentionDecode128One = "attention_decode_h128_w1"
+    case attentionDecode256 = "attention_decode_h256"
+    case attentionDecode256Two = "attention_decode_h256_w2"
+    case attentionDecode256One = "attention_decode_h256_w1"
+    case attentionCombine = "attention_combine"
+    case attentionPrefill64 = "attention_prefill_h64"
+    case attentionPrefill64Narrow = "attention_prefill_h64_r64"
+    case attentionPrefill128 = "attention_prefill_h128"
+    case attentionPrefill128Narrow = "attention_prefill_h128_r64"
+    case attentionPrefill256 = "attention_prefill_h256"
+    case gatedSiLU = "gated_silu"
+    case gatedGELU = "gated_gelu_tanh"
+    case gemm = "gemm_bf16"
+    case gemmFloat = "gemm_bf16_f32out"
+    case adjustLogits = "adjust_logits"
+    case restoreLogits = "restore_logits"
+    case noteTokens = "note_tokens"
+    case logitStatistics = "logit_statistics"
+    case gatherLogProbabilities = "gather_log_probabilities"
+    case topLogProbabilities = "top_log_probabilities"
+    case sampleRows = "sample_rows"
+    case scatterTables = "scatter_tables"
+    case copyBlocks = "copy_blocks"
+    case fillRandom = "fill_random"
+    case fillRandomFloat = "fill_random_f32"
+    case fillBytes = "fill_bytes"
+
+    /// Dynamic shared memory of a block, in bytes. Above 48 KiB a function must be permitted to have it before its first
+    /// launch (`CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES`).
+    public var dynamicSharedBytes: Int {
+        switch self {
+        case .attentionPrefill64: PrefillTiling(.d64).sharedBytes
+        case .attentionPrefill64Narrow: PrefillTiling(.d64, isNarrow: true).sharedBytes
+        case .attentionPrefill128: PrefillTiling(.d128).sharedBytes
+        case .attentionPrefill128Narrow: PrefillTiling(.d128, isNarrow: true).sharedBytes
+        case .attentionPrefill256: PrefillTiling(.d256).sharedBytes
+        case .gemm, .gemmFloat: GEMMTiling.sharedBytes
+        default: 0
+        }
+    }
+}
+
+/// Elements of an attention head for which there are kernels.
+public enum HeadDimension: Int, CaseIterable, Sendable {
+    case d64 = 64
+    case d128 = 128
+    case d256 = 256
+}
+
+/// How `gemm_bf16` and `gemm_bf16_f32out` cut their work.
+public enum GEMMTiling {
+    /// Rows and columns of a block's tile, and of a step along the inner dimension.
+    public static let tile = 64
+    /// Steps that are in shared memory at once.
+    public static let turns = 3
+    static let sharedBytes = 2 * turns * tile * tile * MemoryLayout<BFloat16>.stride
+}
+
+/// How the prefill attention cuts its work: a row is one token of one of the query heads that share a key head.
+public struct PrefillTiling: Sendable, Equatable {
+    public let kernel: Kernel
+    /// Rows that a block of threads takes.
+    public let tileRows: Int
+    let sharedBytes: Int
+
+    /// - Parameter isNarrow: tiles of 64 rows where there are two forms: they waste less on short chunks, and read keys and
+    ///   values more often.
+    public init(_ dimension: HeadDimension, isNarrow: Bool = false) {
+        let keyTile: Int
+        (kernel, tileRows, keyTile) =
+            switch (dimension, isNarrow) {
+            case (.d64, false): (.attentionPrefill64, 128, 64)
+            case (.d64, true): (.attentionPrefill64Narrow, 64, 64)
+            case (.d128, false): (.attentionPrefill128, 128, 32)
+            case (.d128, true): (.attentionPrefill128Narrow, 64, 64)
+            case (.d256, _): (.attentionPrefill256, 64, 32)
+            }
+        sharedBytes = (tileRows + 4 * keyTile) * dimension.rawValue * MemoryLayout<BFloat16>.stride
+    }
+
+    /// Tiles of a chunk of `tokens` whose key heads serve `group` query heads each. Tile `i` starts at `i * tileRows`.
+    public func tileCount(tokens: Int, group: Int) -> Int { (tokens * group + tileRows - 1) / tileRows }
+}
