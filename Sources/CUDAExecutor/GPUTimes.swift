@@ -151,12 +151,15 @@ public final class GPUTimes {
     }
 
     /// Attention of whole prompts.
-    public func prefillAttention(_ model: DecoderDescription, prompts: Int, tokens: Int) throws -> Row {
-        let bench = try AttentionBench(session, model, sequences: prompts, tokens: tokens, chunk: tokens)
+    public func prefillAttention(
+        _ model: DecoderDescription, prompts: Int, tokens: Int, isNarrow: Bool = false
+    ) throws -> Row {
+        let bench = try AttentionBench(
+            session, model, sequences: prompts, tokens: tokens, chunk: tokens, isNarrow: isNarrow)
         let seconds = try time { () throws(CUDAError) in try bench.prefill() }
         let pairs = Double(prompts) * Double(tokens) * Double(tokens + 1) / 2
         return Row(
-            name: "attention_prefill",
+            name: isNarrow ? "attention_prefill_narrow" : "attention_prefill",
             sizes: [
                 ("prompts", prompts), ("tokens", tokens), ("head", bench.heads.dimension.rawValue),
                 ("query_heads", bench.heads.queryHeads), ("key_heads", bench.heads.keyHeads),
@@ -258,13 +261,15 @@ private final class AttentionBench {
     private let cache: PagedCache
     private let decodeRows: DecodeRows
     private let prefillRows: PrefillRows
+    private let isNarrow: Bool
     private let out: DevicePointer<BFloat16>
     private let partial: PartialAttention
     private let scale: Float
     private let memories: [DeviceMemory]
 
     init(
-        _ session: GPUSession, _ model: DecoderDescription, sequences: Int, tokens: Int, chunk: Int
+        _ session: GPUSession, _ model: DecoderDescription, sequences: Int, tokens: Int, chunk: Int,
+        isNarrow: Bool = false
     ) throws {
         self.session = session
         let shape = try DeviceShape(model)
@@ -302,7 +307,8 @@ private final class AttentionBench {
         decodeRows = DecodeRows(
             tokens: try words(all), slots: try words(all),
             positions: try words(Array(repeating: Int32(tokens - 1), count: sequences)), count: sequences)
-        let tiling = PrefillTiling(dimension)
+        self.isNarrow = isNarrow
+        let tiling = PrefillTiling(dimension, isNarrow: isNarrow)
         let tiles = tiling.tileCount(tokens: chunk, group: shape.group)
         prefillRows = PrefillRows(
             tileRows: try words(all.flatMap { Array(repeating: $0, count: tiles) }),
@@ -334,6 +340,7 @@ private final class AttentionBench {
 
     func prefill() throws(CUDAError) {
         try session.launch(
-            .attentionPrefill(heads, cache: cache, rows: prefillRows, out: out, scale: scale, window: 0))
+            .attentionPrefill(
+                heads, cache: cache, rows: prefillRows, out: out, scale: scale, window: 0, isNarrow: isNarrow))
     }
 }

@@ -112,7 +112,8 @@ extension KernelChecks {
         for choice in choices {
             for temperature in [Float(0), 1, 8] {
                 var request = SampleRow(
-                    seed: UInt64(requests.count), row: 0, slot: 0, position: 4, temperature: temperature,
+                    seed: UInt64(requests.count), row: 0, slot: Int32(requests.count), position: 4,
+                    temperature: temperature,
                     maskOffset: Int32(masks.count))
                 if temperature == 8 { (request.topK, request.topP) = (2, 0.9) }
                 requests.append(request)
@@ -123,7 +124,8 @@ extension KernelChecks {
             masks += mask
         }
         let (sampled, _) = try sample(
-            run, logits: logits, stride: stride, vocabulary: vocabulary, rows: requests, masks: masks, slots: 1)
+            run, logits: logits, stride: stride, vocabulary: vocabulary, rows: requests, masks: masks,
+            slots: requests.count)
         for (index, token) in sampled.enumerated() {
             if permitted[index].isEmpty {
                 try run.require(token == 0, "row \(index): \(token) where nothing is permitted")
@@ -145,17 +147,22 @@ extension KernelChecks {
         let logits = (0..<rowStride).map { ($0 - 7) % 30 == 0 && $0 < 3001 ? Float(1) : 0 }
         let likely = (0..<100).map { 7 + 30 * $0 }
         var requests: [SampleRow] = []
+        // A slot for each: which of several rows writes the last token of one is chance.
         for seed in 0..<40 {
             requests.append(
-                SampleRow(seed: UInt64(seed), row: 0, slot: 0, position: 1, temperature: 1, topK: 10))
+                SampleRow(
+                    seed: UInt64(seed), row: 0, slot: Int32(requests.count), position: 1, temperature: 1, topK: 10))
             requests.append(
-                SampleRow(seed: UInt64(seed), row: 0, slot: 0, position: 2, temperature: 1, topK: 105))
+                SampleRow(
+                    seed: UInt64(seed), row: 0, slot: Int32(requests.count), position: 2, temperature: 1, topK: 105))
             // 100 e of 100 e + 2901, of which half are kept: a twentieth or so.
             requests.append(
-                SampleRow(seed: UInt64(seed), row: 0, slot: 0, position: 3, temperature: 1, topP: 0.04))
+                SampleRow(
+                    seed: UInt64(seed), row: 0, slot: Int32(requests.count), position: 3, temperature: 1, topP: 0.04))
         }
         let (sampled, _) = try sample(
-            run, logits: logits, stride: rowStride, vocabulary: vocabulary, rows: requests, masks: nil, slots: 1)
+            run, logits: logits, stride: rowStride, vocabulary: vocabulary, rows: requests, masks: nil,
+            slots: requests.count)
         let total = 100 * exp(1.0) + 2901
         let rest = (0..<vocabulary).filter { !likely.contains($0) }
         let kept = [

@@ -91,7 +91,9 @@ struct GPUKernelsCommand: ParsableCommand {
             for row in try times.decodeAttention(model, batch: batch, context: context) { tell(row) }
         }
         for (prompts, tokens) in quick ? [(1, 64)] : [(64, 128), (8, 1024), (4, 2048), (1, 8192)] {
-            tell(try times.prefillAttention(model, prompts: prompts, tokens: tokens))
+            for isNarrow in model.headDimension > 128 ? [false] : [false, true] {
+                tell(try times.prefillAttention(model, prompts: prompts, tokens: tokens, isNarrow: isNarrow))
+            }
         }
     }
 }
