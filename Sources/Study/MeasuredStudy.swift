@@ -40,7 +40,8 @@ public final class MeasuredStudy: @unchecked Sendable {
     private let models: [String: StudyModel]
     private let cores: Int
     private let environment: [String: String]
-    private let eventLoop: any EventLoop
+    private lazy var eventLoop = makeEventLoop()
+    private let makeEventLoop: @Sendable () -> any EventLoop
     private var directory: String?
     private var servers: [ServerKey: StudyServer] = [:]
     /// Why servers did not start: they are not tried again.
@@ -66,17 +67,18 @@ public final class MeasuredStudy: @unchecked Sendable {
     /// - Parameters:
     ///   - cores: CPU cores that all engines of an arm have together.
     ///   - environment: of the servers.
-    ///   - eventLoop: for the load.
+    ///   - makeEventLoop: for the load; called when the first cell is measured, so that its thread knows which signals
+    ///     are blocked by then.
     /// - Throws: ``StudyError`` if the definition cannot be measured here.
     public init(
         definition: StudyDefinition, models: [String: StudyModel], cores: Int, environment: [String: String],
-        eventLoop: any EventLoop
+        makeEventLoop: @escaping @Sendable () -> any EventLoop
     ) throws(StudyError) {
         self.definition = definition
         self.models = models
         self.cores = cores
         self.environment = environment
-        self.eventLoop = eventLoop
+        self.makeEventLoop = makeEventLoop
         try Self.check(definition, cores: cores)
         func wrong(_ reason: String) -> StudyError { StudyError(subject: definition.figure, reason: reason) }
         for name in definition.models {
@@ -413,9 +415,12 @@ public final class MeasuredStudy: @unchecked Sendable {
 
     private func privateDirectory() throws(StudyError) -> String {
         if let directory { return directory }
-        var template = Array("/tmp/tandem-study-XXXXXX".utf8CString)
+        // Sockets' paths are short.
+        var base = environment["XDG_RUNTIME_DIR"] ?? ""
+        if !base.hasPrefix("/") || base.utf8.count > 40 || access(base, W_OK | X_OK) != 0 { base = "/tmp" }
+        var template = Array("\(base)/tandem-study-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else {
-            throw StudyError(subject: "/tmp", reason: "takes no directory: \(String(cString: strerror(errno)))")
+            throw StudyError(subject: base, reason: "takes no directory: \(String(cString: strerror(errno)))")
         }
         let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
         directory = path

@@ -199,7 +199,7 @@ struct StudyDriver {
         }
         let study = try MeasuredStudy(
             definition: definition, models: models, cores: cores, environment: Process.environment(),
-            eventLoop: MultiThreadedEventLoopGroup.singleton.next())
+            makeEventLoop: { MultiThreadedEventLoopGroup.singleton.next() })
         let header = StudyHeader(
             kind: .measured, device: definition.device, deviceTitle: Self.title(definition.device, cores: cores),
             machine: StudyMachine.description, date: StudyMachine.date, version: Tandem.version,

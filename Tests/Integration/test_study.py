@@ -102,11 +102,19 @@ class StudyTests(unittest.TestCase):
         self.assertEqual(path.read_bytes(), before)
 
     def test_an_interruption_leaves_whole_lines(self):
+        self.interrupt("F6", self.out / "F6.jsonl")
+
+    def test_an_interruption_ends_engines(self):
+        runtime = self.directory / "run"
+        runtime.mkdir()
+        self.interrupt(self.definition(repetitions=1000), self.out / "small.jsonl", XDG_RUNTIME_DIR=str(runtime))
+        self.assertEqual(list(runtime.iterdir()), [])
+
+    def interrupt(self, name, path, **more):
         process = subprocess.Popen(
-            [BINARY, "study", "F6", "--out", self.out], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, env=environment())
+            [BINARY, "study", name, "--out", self.out], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, env=environment() | more)
         self.addCleanup(process.kill)
-        path = self.out / "F6.jsonl"
         wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") > 1, 120, "no measurement was written")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=120 * serving.PATIENCE)
