@@ -155,18 +155,19 @@ public final class MatrixProduct {
         try library.check(status, in: stream, "cublasLtMatmul", shape)
     }
 
-    /// Runs each suggestion some times and uses the fastest. Not during a capture; the output is overwritten.
+    /// Runs algorithms some times and uses the fastest. Not during a capture; the output is overwritten.
     ///
+    /// - Parameter candidates: `nil` for all suggestions.
     /// - Returns: seconds of one run with it.
     @discardableResult
     public func useFastest(
-        weight: DeviceAddress, input: DeviceAddress, output: DeviceAddress, bias: DeviceAddress? = nil,
-        workspace: DeviceAddress, on stream: CUDAStream, repetitions: Int = 5
+        of candidates: [MatrixAlgorithm]? = nil, weight: DeviceAddress, input: DeviceAddress, output: DeviceAddress,
+        bias: DeviceAddress? = nil, workspace: DeviceAddress, on stream: CUDAStream, repetitions: Int = 5
     ) throws(CUDAError) -> Double {
         let begin = try CUDAEvent(library.context, measuresTime: true)
         let end = try CUDAEvent(library.context, measuresTime: true)
         var best: (algorithm: MatrixAlgorithm, seconds: Double)?
-        for suggestion in suggestions {
+        for suggestion in candidates ?? suggestions {
             do throws(CUDAError) {
                 try use(suggestion)
                 try run(weight: weight, input: input, output: output, bias: bias, workspace: workspace, on: stream)

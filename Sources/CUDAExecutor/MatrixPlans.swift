@@ -91,26 +91,56 @@ final class MatrixPlans {
         try session.launch(launch)
     }
 
+    /// From so many rows on the library's suggestions are timed. Below, weights come from memory, which a measurement
+    /// that repeats a product on one matrix does not show.
+    private static let fewestTimedRows = 193
+
     private func choose(_ operands: Operands, _ shape: MatrixShape) throws(CUDAError) -> Plan {
         guard let library, let workspace else { return .own }
+        let isTimed = shape.rows >= Self.fewestTimedRows
         let product: MatrixProduct
         do throws(CUDAError) {
             product = try MatrixProduct(
-                library, shape, workspaceBytes: workspace.byteCount, count: isChecked ? 8 : 1)
+                library, shape, workspaceBytes: workspace.byteCount, count: isChecked ? 8 : isTimed ? 4 : 1)
         } catch {
             guard error.kind == .unsupported else { throw error }
             return .own
         }
-        guard isChecked else { return .library(product) }
-        for algorithm in product.suggestions {
-            try product.use(algorithm)
-            if try isRight(product, operands, shape, workspace) { return .library(product) }
+        var candidates = product.suggestions
+        if isChecked {
+            candidates = try rightOnes(product, operands, shape, workspace, atMost: isTimed ? 4 : 1)
+            guard let first = candidates.first else {
+                refusedCount += 1
+                report(
+                    "cuBLASLt computes \(shape) wrongly on \(session.device.multiprocessors) multiprocessors with each "
+                        + "of \(product.suggestions.count) algorithms; a slower kernel of our own takes its place")
+                return .own
+            }
+            try product.use(first)
         }
-        refusedCount += 1
-        report(
-            "cuBLASLt computes \(shape) wrongly on \(session.device.multiprocessors) multiprocessors with each of "
-                + "\(product.suggestions.count) algorithms; a slower kernel of our own takes its place")
-        return .own
+        guard isTimed, candidates.count > 1 else { return .library(product) }
+        do throws(CUDAError) {
+            _ = try product.useFastest(
+                of: candidates, weight: operands.weight, input: operands.input, output: operands.output,
+                bias: operands.bias, workspace: workspace.address, on: session.stream, repetitions: 2)
+        } catch {
+            guard error.kind == .unsupported else { throw error }
+            return .own
+        }
+        return .library(product)
+    }
+
+    /// The first of the library's suggestions that compute a product rightly.
+    private func rightOnes(
+        _ product: MatrixProduct, _ operands: Operands, _ shape: MatrixShape, _ workspace: DeviceMemory,
+        atMost most: Int
+    ) throws(CUDAError) -> [MatrixAlgorithm] {
+        var right: [MatrixAlgorithm] = []
+        for algorithm in product.suggestions where right.count < most {
+            try product.use(algorithm)
+            if try isRight(product, operands, shape, workspace) { right.append(algorithm) }
+        }
+        return right
     }
 
     /// Compares a product with our own kernel's, on inputs of our own: known wrong under limits of MPS
