@@ -55,7 +55,7 @@ public final class MeasuredStudy: @unchecked Sendable {
     }
 
     /// Tokens that a step computes at most.
-    static let tokensPerStep = 512
+    private var tokensPerStep: Int { isOnGPU ? 2048 : 512 }
     /// Tokens that sequences of decode get where the definition says nothing.
     static let outputTokens = 32
     /// Sequences of all engines of an arm together, when serving.
@@ -102,7 +102,7 @@ public final class MeasuredStudy: @unchecked Sendable {
                         + "must be \"serving\"")
             }
             if definition.device.hasPrefix("cuda:") {
-                try checkOnGPU(arm, definition, wrong)
+                try checkOnGPU(arm, wrong)
                 continue
             }
             guard arm.sharing == .alone || arm.sharing == .cores else {
@@ -118,20 +118,16 @@ public final class MeasuredStudy: @unchecked Sendable {
         if !definition.hosts.isEmpty {
             throw wrong("\"hosts\" are assumed in simulations; engines that are measured have their own")
         }
-        if definition.caches != [.equal] {
-            throw wrong("measured arms have equal caches; give \"caches\": [\"equal\"]")
+        let cache = StudyDefinition.Cache.measured(on: definition.device)
+        if definition.caches != [cache] {
+            throw wrong("what is measured there has \"caches\": [\"\(cache.rawValue)\"]")
         }
     }
 
     private static func checkOnGPU(
-        _ arm: StudyArm, _ definition: StudyDefinition, _ wrong: (String) -> StudyError
+        _ arm: StudyArm, _ wrong: (String) -> StudyError
     ) throws(StudyError) {
-        guard arm.command != nil else {
-            throw wrong(
-                "arm \"\(arm.id)\" has engines of Tandem's own, and this executable has no CUDA; on \(definition.device) "
-                    + "it measures load on arms with a \"command\", such as vllm. simulated:h100 computes the others")
-        }
-        guard [.alone, .timeSliced, .mps].contains(arm.sharing) else {
+        guard [.alone, .timeSliced, .mps, .inProcess].contains(arm.sharing) else {
             throw wrong(
                 "arm \"\(arm.id)\" (\(arm.sharing.rawValue)) cannot run on a GPU; engines there are \"alone\", "
                     + "\"time-sliced\" or under \"mps\"")
@@ -158,7 +154,7 @@ public final class MeasuredStudy: @unchecked Sendable {
         }
         return [
             "cores": "\(cores) for all engines of an arm together",
-            "tokens per step": "\(Self.tokensPerStep)",
+            "tokens per step": "\(tokensPerStep)",
             "tokens generated": "\(output) of each sequence",
             "tokens of prompts": "random ids, no cached prefixes, nothing guessed ahead",
             "servers": "one tandem serve an arm, all running, one of them under load",
@@ -287,6 +283,11 @@ public final class MeasuredStudy: @unchecked Sendable {
         measurement.interTokenLatency = .init(outcome.records.flatMap(\.gaps).map { Double($0) / 1e9 })
         measurement.sequencesPerEngine = Double(size) / Double(arm.engines)
         measurement.cacheTokensPerEngine = samples.compactMap(\.last).map { Int($0.statistics.totalBlocks) * 16 }.min()
+        let length = measurement.cell.context + output
+        if isOnGPU, let cache = measurement.cacheTokensPerEngine, cache < size / arm.engines * length {
+            measurement.notes.append(
+                "the cache holds \(cache / length) of \(size / arm.engines) sequences, others waited")
+        }
         let prefill = seconds(batch.submitted, batch.prefilled)
         if prefill > 0 { measurement.promptTokensPerSecond = Double(size * measurement.cell.context) / prefill }
         let decode = seconds(batch.prefilled, batch.ended)
@@ -351,6 +352,10 @@ public final class MeasuredStudy: @unchecked Sendable {
             close(cell)
         }
         if let error = failedStarts[key] { throw error }
+        guard arm.sharing != .inProcess else {
+            throw StudyError(
+                subject: "arm \"\(arm.id)\"", reason: "tandem serve puts each engine in a process of its own")
+        }
         // A GPU's memory holds one arm at a time.
         if isOnGPU {
             for server in servers.values { server.stop() }
@@ -362,14 +367,18 @@ public final class MeasuredStudy: @unchecked Sendable {
         let all = definition.conventions.contains(.perEngine) ? most * mostEngines : most
         // All arms have as much in all; a step's worth of blocks beside it, so that nothing is preempted.
         let bytesOfSequence = model.description.kvBytes(
-            forSequenceOf: length + 16, tokensPerStep: Self.tokensPerStep, elementBytes: Self.cacheElementBytes)
+            forSequenceOf: length + 16, tokensPerStep: tokensPerStep, elementBytes: Self.cacheElementBytes)
         let bytes = (all / arm.engines + 1) * bytesOfSequence
-        var arguments = ["serve", model.path]
-        arguments += ["--engines", "\(arm.engines)", "--threads", "\(arm.cores ?? max(1, cores / arm.engines))"]
-        arguments += ["--device", "cpu", "--prompt-lookup", "0", "--ablation", cell.ablation.rawValue]
-        arguments += ["--max-model-len", "\(length + 1)", "--max-num-seqs", "\(all)"]
-        arguments += ["--max-num-batched-tokens", "\(Self.tokensPerStep)", "--kv-cache-memory", "\(bytes)"]
+        var arguments = ["serve", model.path, "--engines", "\(arm.engines)", "--prompt-lookup", "0"]
+        arguments += ["--ablation", cell.ablation.rawValue, "--max-model-len", "\(length + 1)"]
+        arguments += ["--max-num-seqs", "\(isOnGPU ? most : all)", "--max-num-batched-tokens", "\(tokensPerStep)"]
         arguments.append(arm.isAsynchronous ? "--async-scheduling" : "--no-async-scheduling")
+        if isOnGPU {
+            arguments += gpuArguments(arm)
+        } else {
+            arguments += ["--device", "cpu", "--threads", "\(arm.cores ?? max(1, cores / arm.engines))"]
+            arguments += ["--kv-cache-memory", "\(bytes)"]
+        }
         if let command = arm.command { arguments = externalArguments(command, model, arm) }
         let launch = StudyServer.Launch(
             arguments: arguments + ["--port", "0", "--served-model-name", Self.servedName, "--log-level", "warning"],
@@ -403,8 +412,11 @@ public final class MeasuredStudy: @unchecked Sendable {
     private func externalArguments(_ command: String, _ model: StudyModel, _ arm: StudyArm) -> [String] {
         var arguments = ["serve", model.path, command.contains(" ") ? "--engine-command" : "--engine", command]
         arguments += ["--engines", "\(arm.engines)"]
-        if isOnGPU { arguments += ["--device", definition.device, "--mps", arm.sharing == .mps ? "on" : "off"] }
-        return arguments
+        return isOnGPU ? arguments + gpuArguments(arm) : arguments
+    }
+
+    private func gpuArguments(_ arm: StudyArm) -> [String] {
+        ["--device", definition.device, "--mps", arm.sharing == .mps ? "on" : "off"]
     }
 
     private var isOnGPU: Bool { definition.device.hasPrefix("cuda:") }

@@ -13,8 +13,8 @@ extension StudyDefinition {
         if let repetitions { copy.repetitions = repetitions }
         if let device {
             copy.device = device
-            // What is measured has a host of its own, and equal caches.
-            if !device.hasPrefix("simulated:") { (copy.hosts, copy.caches) = ([], [.equal]) }
+            // What is measured has a host of its own.
+            if !device.hasPrefix("simulated:") { (copy.hosts, copy.caches) = ([], [.measured(on: device)]) }
         }
         if copy.models.isEmpty { throw StudyError(subject: "--models", reason: "names no model") }
         if copy.contexts.isEmpty { throw StudyError(subject: "--contexts", reason: "names no context") }
@@ -42,4 +42,10 @@ extension StudyDefinition {
         guard values.count > count, count > 1 else { return values }
         return (0..<count).map { values[$0 * (values.count - 1) / (count - 1)] }
     }
+}
+
+extension StudyDefinition.Cache {
+    /// What arms have that are measured on a device: a GPU's memory is theirs, on a CPU all get what the largest cell
+    /// needs.
+    static func measured(on device: String) -> Self { device.hasPrefix("cuda:") ? .memory : .equal }
 }

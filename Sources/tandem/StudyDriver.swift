@@ -128,7 +128,7 @@ struct StudyDriver {
         default:
             throw StudyError(
                 subject: "--device \(definition.device.prefix(40))",
-                reason: "is unknown; give simulated:GPU, such as simulated:h100, cpu, or cuda:0 for engines of others")
+                reason: "is unknown; give simulated:GPU, such as simulated:h100, cpu, or cuda:0")
         }
     }
 
@@ -169,6 +169,15 @@ struct StudyDriver {
         return Device(header: header, counts: counts, measure: { study.measure($0) })
     }
 
+    /// Where a model of a figure is published, if it is known by its name alone.
+    private static func repository(_ name: String) -> String? {
+        let host = "huggingface.co/"
+        guard !name.contains("/"), access(name, F_OK) != 0, !name.hasPrefix("smollm2"),
+            let source = BuiltInModel.named(name)?.source, let range = source.firstRange(of: host)
+        else { return nil }
+        return String(source[range.upperBound...])
+    }
+
     private static func title(_ device: String, cores: Int) -> String {
         guard device.hasPrefix("cuda:") else { return "CPU, \(cores) cores" }
         let gpu = String(device.dropFirst("cuda:".count))
@@ -186,7 +195,7 @@ struct StudyDriver {
         try MeasuredStudy.check(definition, cores: cores)
         for name in definition.models {
             do {
-                let path = try ModelFile.resolve(name).path
+                let path = try ModelFile.resolve(Self.repository(name) ?? name).path
                 let file = try ModelFile(ModelChoice(path: path), maximumContextLength: nil)
                 let tokenizer = try file.tokenizer()
                 models[name] = StudyModel(

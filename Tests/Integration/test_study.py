@@ -80,7 +80,7 @@ class StudyTests(unittest.TestCase):
         for arguments, words in [
             (["F9"], "neither a figure nor a file"), ([], "name a figure"),
             (["F1", "--device", "simulated:h1000"], "known: h100"), (["F1", "--device", "tpu"], "simulated:h100"),
-            (["F1", "--device", "cuda:0"], "no CUDA"), (["F1", "--device", "cpu"], "tandem study cpu"),
+            (["CPU1", "--device", "cuda:0"], "cannot run on a GPU"), (["F1", "--device", "cpu"], "tandem study cpu"),
             (["F1", "--device", "simulated:l4"], "do not fit"), (["F1", "--models", "nosuch"], "known: qwen2.5-0.5b"),
             (["F1", "--models", ","], "names no model"), (["F1", "--contexts", "x"], "is no number"),
             (["F1", "--contexts", "100000"], "exceed"), (["F1", "--repetitions", "0"], "1 to 1000"),

@@ -71,7 +71,8 @@ import Testing
 
         #expect(try definition.selecting(device: "simulated:l4").hosts == definition.hosts)
         let measured = try definition.selecting(device: "cuda:0")
-        #expect(measured.hosts.isEmpty && measured.caches == [.equal] && measured.device == "cuda:0")
+        #expect(try definition.selecting(device: "cpu").caches == [.equal])
+        #expect(measured.hosts.isEmpty && measured.caches == [.memory] && measured.device == "cuda:0")
     }
 
     @Test func `an empty choice is refused`() {

@@ -151,12 +151,16 @@ import Testing
         #expect(error(good).contains("needs 4 cores, and there are 2"))
         #expect(error(good, cores: 4) == "none")
         good.device = "cuda:0"
-        #expect(error(good).contains("no CUDA"))
+        #expect(error(good).contains("cannot run on a GPU"))
         good.arms[0].command = "vllm"
         #expect(error(good).contains("\"serving\""))
         good.phase = .serving
         #expect(error(good).contains("\"mps\""))
         good.arms[0].sharing = .mps
+        #expect(error(good).contains("\"caches\": [\"memory\"]"))
+        good.caches = [.memory]
+        #expect(error(good) == "none")
+        (good.phase, good.arms[0].command) = (.decode, nil)
         #expect(error(good) == "none")
         good = StudyFixture.definition(hosts: [], arms: [StudyFixture.one])
         good.caches = [.equal]
