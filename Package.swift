@@ -151,7 +151,8 @@ let package = Package(
     traits: [
         .trait(
             name: "TLS",
-            description: "TLS for clients and towards servers. Off by default: its cryptography takes minutes to build.")
+            description: "TLS for clients and towards servers. Off by default: its cryptography takes minutes to build."
+        )
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
