@@ -128,7 +128,7 @@ let rooms: [[Target]] = [
     room(
         "Study",
         [
-            "EngineLink", "GPUModel", "HTTPCore", "InferenceEngine", "JSON", "LanguageModel", "LoadGenerator",
+            "EngineLink", "GPUModel", "HTTPCore", "InferenceEngine", "JSON", "LanguageModel", "LoadGenerator", "MPS",
             "Processes", "Requests", "Supervision", product("NIOCore", "swift-nio"),
         ], numeric: true),
     room("Configuration", [product("ArgumentParser", "swift-argument-parser"), product("Yams", "Yams")]),

@@ -101,7 +101,7 @@ public final class GPULoop {
         }
     }
 
-    private func submit() throws(ExecutorError) {
+    func submit() throws(ExecutorError) {
         step += 1
         plan.step = step
         plan.rows.removeAll(keepingCapacity: true)
@@ -125,8 +125,20 @@ public final class GPULoop {
         plan.blockIDs.removeAll(keepingCapacity: true)
     }
 
-    private func take() throws(ExecutorError) {
+    func take() throws(ExecutorError) {
         try executor.result(of: pending.removeFirst(), into: &result)
+    }
+
+    /// Whether as many steps are in flight as may be.
+    var hasFullPipeline: Bool { pending.count >= (settings.isAsynchronous ? 2 : 1) }
+
+    var hasStepInFlight: Bool { !pending.isEmpty }
+
+    /// Host work that does nothing: the clock is read until it has passed.
+    func pause(_ nanoseconds: UInt64) {
+        guard nanoseconds > 0 else { return }
+        let until = now() &+ nanoseconds
+        while now() < until {}
     }
 
     /// Runs some steps that do not count: they choose algorithms and capture graphs.
@@ -153,10 +165,7 @@ public final class GPULoop {
                 waited &+= now() &- before
                 window.steps += 1
             }
-            if settings.pauseNanoseconds > 0 {
-                let until = now() &+ settings.pauseNanoseconds
-                while now() < until {}
-            }
+            pause(settings.pauseNanoseconds)
         }
         while !pending.isEmpty {
             let before = now()

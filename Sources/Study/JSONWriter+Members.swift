@@ -13,6 +13,11 @@ extension JSONWriter {
         integer(value)
     }
 
+    mutating func member(_ key: String, _ value: Bool) {
+        self.key(key)
+        bool(value)
+    }
+
     /// Nothing for null.
     mutating func member(_ key: String, _ value: Double?) {
         guard let value else { return }

@@ -25,7 +25,7 @@ struct GPUCommand: ParsableCommand {
             """,
         subcommands: [
             GPUProbeCommand.self, GPUDoctorCommand.self, GPUParityCommand.self, GPUKernelsCommand.self,
-            GPULoopCommand.self,
+            GPULoopCommand.self, GPUWorkerCommand.self,
         ])
 }
 

@@ -69,6 +69,11 @@ struct StudyCommand: ParsableCommand {
             valueName: "path"))
     var probe: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Begin no further measurement after so long; the same command goes on later.", valueName: "seconds"))
+    var timeLimit: Double?
+
     @Flag(help: "A coarser grid between the same ends.")
     var quick = false
 
@@ -95,8 +100,10 @@ struct StudyCommand: ParsableCommand {
             guard !names.isEmpty else {
                 throw ValidationError("name a figure, or a definition file; tandem study --list shows the figures")
             }
-            try StudyDriver(definitions: try definitions(), out: out ?? "study-results", resumes: resume, probe: probe)
-                .run()
+            try StudyDriver(
+                definitions: try definitions(), out: out ?? "study-results", resumes: resume, probe: probe,
+                timeLimit: timeLimit
+            ).run()
         } catch let error as StudyError {
             throw ValidationError("\(error)")
         } catch let error as GPUModelError {

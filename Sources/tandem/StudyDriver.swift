@@ -18,6 +18,8 @@ struct StudyDriver {
     var out: String
     var resumes: Bool
     var probe: String?
+    /// Seconds after which no further measurement begins.
+    var timeLimit: Double?
 
     /// A figure that is to be made.
     private struct Figure {
@@ -49,6 +51,15 @@ struct StudyDriver {
             Process.log("study: \(kept.count) measurements are there already, \(pending.count) are left")
         }
         let run = StudyRun(pending)
+        let begin = Process.nanoseconds()
+        let next: @Sendable (StudyRun) -> StudyTask? = { [timeLimit] run in
+            if let timeLimit, Double(Process.nanoseconds() - begin) / 1e9 > timeLimit,
+                run.progress.done < run.progress.total
+            {
+                run.stop()
+            }
+            return run.next()
+        }
         // What is measured has the machine to itself.
         let isMeasured = prepared.contains { $0.1.header.kind == .measured }
         let threads = isMeasured ? 1 : min(max(1, Process.usableCores().count), max(1, pending.count))
@@ -57,7 +68,7 @@ struct StudyDriver {
         let left = Countdown(threads)
         for _ in 0..<threads {
             pool.submit { [figures] _ in
-                while let task = run.next(), let figure = figures[task.cell.figure] {
+                while let task = next(run), let figure = figures[task.cell.figure] {
                     let begin = Process.nanoseconds()
                     guard var measurement = figure.device.measure(task) else { break }
                     measurement.seconds = Double(Process.nanoseconds() - begin) / 1e9
@@ -124,7 +135,9 @@ struct StudyDriver {
         switch parts.first {
         case "simulated" where parts.count == 2: return try simulated(definition, gpu: parts[1])
         case "cpu" where parts.count == 1: return try measured(definition)
-        case "cuda" where parts.count == 2: return try measured(definition)
+        case "cuda" where parts.count == 2:
+            let isLoad = definition.phase == .serving || definition.phase == .resources
+            return isLoad ? try measured(definition) : try steps(definition)
         default:
             throw StudyError(
                 subject: "--device \(definition.device.prefix(40))",
@@ -167,6 +180,20 @@ struct StudyDriver {
             parameters: study.parameters, definition: definition)
         let counts = definition.phase == .resources ? try definition.counts(models: models) : []
         return Device(header: header, counts: counts, measure: { study.measure($0) })
+    }
+
+    /// Steps on a real GPU, with made-up weights.
+    private func steps(_ definition: StudyDefinition) throws -> Device {
+        if probe != nil { throw StudyError(subject: "--probe", reason: "is for simulations") }
+        var models: [String: DecoderDescription] = [:]
+        for name in definition.models { models[name] = BuiltInModel.named(name)?.description }
+        let study = try GPUStudy(definition: definition, models: models, environment: Process.environment())
+        let header = StudyHeader(
+            kind: .measured, device: definition.device, deviceTitle: Self.title(definition.device, cores: 0),
+            machine: StudyMachine.description, date: StudyMachine.date, version: Tandem.version,
+            revision: StudyMachine.revision, parameters: study.parameters, definition: definition)
+        return Device(
+            header: header, measure: { study.measure($0) }, end: { study.end() }, stop: { study.stop() })
     }
 
     /// Where a model of a figure is published, if it is known by its name alone.
