@@ -68,7 +68,7 @@ public final class GPUStudy: @unchecked Sendable {
             "hosts": "assumed host times are spent waiting after each step",
             "in-process": "one thread puts a step of each engine into the GPU and takes them in turn",
             "memory":
-                "\(Self.usableShare) of the GPU, less \(Self.processBytes / 1e9) GB and the weights of each process",
+                "\(Self.usableShare) of the GPU, less \(Self.processBytes / 1e9) GB a process and the weights of each engine",
         ]
     }
 
@@ -109,15 +109,16 @@ public final class GPUStudy: @unchecked Sendable {
         // Engines that share memory have equal parts; `equal` gives all arms the part of the arm that has least.
         let mostEngines = cell.cache == .equal ? (definition.arms.map(\.engines).max() ?? 1) : arm.engines
         let mostProcesses = cell.cache == .equal ? mostEngines : processes
+        // Executors of one process have weights of their own, too.
         let free =
-            Self.usableShare * Double(facts.memory)
-            - Double(mostProcesses) * (2 * Double(model.parameterCount) + Self.processBytes)
+            Self.usableShare * Double(facts.memory) - 2 * Double(mostEngines * model.parameterCount)
+            - Double(mostProcesses) * Self.processBytes
         let bytesPerEngine = free / Double(arm.engines)
         let bytesOfToken = Double(model.kvBytesPerToken(elementBytes: 2))
         let room = Int(bytesPerEngine / (bytesOfToken * Double((cell.context + 15) / 16 * 16)))
         guard facts.isDouble || room > 0 else {
             throw StudyError(
-                subject: cell.model, reason: "\(mostProcesses) copies of the weights leave no memory for a sequence")
+                subject: cell.model, reason: "\(mostEngines) copies of the weights leave no memory for a sequence")
         }
         measurement.cacheTokensPerEngine = max(0, Int(bytesPerEngine / bytesOfToken))
         var batch = facts.isDouble ? wanted : min(wanted, room)
