@@ -97,6 +97,9 @@ struct StudyCommand: ParsableCommand {
                 let page = try StudyReportFolder.write(report, to: out)
                 return Process.write("the report is \(page)\n", to: STDOUT_FILENO)
             }
+            if let timeLimit, !(timeLimit > 0 && timeLimit < 1e9) {
+                throw ValidationError("--time-limit \(timeLimit): give seconds, more than 0")
+            }
             guard !names.isEmpty else {
                 throw ValidationError("name a figure, or a definition file; tandem study --list shows the figures")
             }
