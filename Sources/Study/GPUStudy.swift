@@ -42,7 +42,7 @@ public final class GPUStudy: @unchecked Sendable {
         func wrong(_ reason: String) -> StudyError { StudyError(subject: definition.figure, reason: reason) }
         for arm in definition.arms where arm.command != nil || arm.sharing == .cores {
             throw wrong(
-                "arm \"\(arm.id)\" does not run in steps on a GPU; give \"alone\", \"time-sliced\", \"mps\" or \"in-process\""
+                "arm \"\(arm.id)\" cannot run on a GPU; engines there are \"alone\", \"time-sliced\", \"mps\" or \"in-process\""
             )
         }
         for host in definition.hosts where host.frontEndPerRequest > 0 || host.frontEndPerPromptToken > 0 {
