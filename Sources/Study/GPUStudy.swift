@@ -3,6 +3,7 @@
 internal import Glibc
 internal import JSON
 public import LanguageModel
+internal import MPS
 internal import Synchronization
 
 /// Measures decode and prefill on a real GPU: the steps of Tandem's own executor with made-up weights, without scheduler,
@@ -16,7 +17,7 @@ public final class GPUStudy: @unchecked Sendable {
     private let environment: [String: String]
     private var directory: String?
     private var facts: (device: String, memory: Int, isDouble: Bool)?
-    private var mps: StudyMPS?
+    private var daemon: TemporaryDaemon?
     /// Workers without MPS and under it, the first ones of each.
     private var workers: [Bool: [GPUWorkerProcess]] = [:]
     private let stopped = Atomic(false)
@@ -220,14 +221,7 @@ public final class GPUStudy: @unchecked Sendable {
     private func team(
         _ count: Int, underMPS: Bool, _ facts: (device: String, memory: Int, isDouble: Bool)
     ) throws(StudyError) -> [GPUWorkerProcess] {
-        var variables = environment
-        if underMPS {
-            if mps == nil {
-                mps = try StudyMPS(
-                    directory: try privateDirectory(), environment: environment, isDouble: facts.isDouble)
-            }
-            variables = mps?.environment ?? environment
-        }
+        let variables = underMPS ? try clientEnvironment(facts.isDouble) : environment
         while workers[underMPS, default: []].count < count {
             workers[underMPS, default: []].append(try worker(variables, underMPS ? "worker under MPS" : "worker"))
         }
@@ -238,6 +232,20 @@ public final class GPUStudy: @unchecked Sendable {
         try GPUWorkerProcess(
             device: definition.device, environment: variables, log: "\(try privateDirectory())/workers.log",
             subject: subject)
+    }
+
+    /// Of processes under MPS. On the double of the driver a setting stands in the place of a daemon.
+    private func clientEnvironment(_ isDouble: Bool) throws(StudyError) -> [String: String] {
+        if isDouble { return environment.merging(["TANDEM_DOUBLE_MPS": "1"]) { _, new in new } }
+        if let daemon { return daemon.environment }
+        let base = try privateDirectory()
+        do throws(MPSError) {
+            let daemon = try TemporaryDaemon(base: base, environment: environment)
+            self.daemon = daemon
+            return daemon.environment
+        } catch {
+            throw StudyError(subject: "MPS", reason: "\(error); see tandem doctor")
+        }
     }
 
     private func endWorkers() {
@@ -266,13 +274,13 @@ public final class GPUStudy: @unchecked Sendable {
     /// Ends all workers and the daemon. Called by the thread that measures.
     public func end() {
         endWorkers()
-        mps?.stop()
-        mps = nil
+        daemon?.end()
+        daemon = nil
         if let directory { Self.remove(directory) }
         directory = nil
     }
 
-    /// The files that workers and MPS leave: two levels, no more.
+    /// With the logs and sockets that workers and the daemon leave.
     private static func remove(_ directory: String) {
         guard let entries = opendir(directory) else { return }
         while let entry = readdir(entries) {

@@ -5,6 +5,7 @@ import subprocess
 import unittest
 
 import serving
+from serving import Server
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOUBLE = os.environ.get("TANDEM_CUDA_DOUBLE") or str(ROOT / ".build/debug/libtandem-cuda-double.so")
@@ -31,6 +32,12 @@ class StartTests(unittest.TestCase):
         code, text = self.generate("--device", "cuda:0", TANDEM_CUDA_DRIVER="/nonexistent/libcuda.so.1")
         self.assertNotEqual(code, 0)
         self.assertIn("/nonexistent/libcuda.so.1", text)
+        self.assertIn("--device cpu needs none", text)
+
+    def test_old_driver(self):
+        code, text = self.generate("--device", "cuda:0", TANDEM_CUDA_DRIVER=DOUBLE, TANDEM_DOUBLE_DRIVER="11080")
+        self.assertNotEqual(code, 0)
+        self.assertRegex(text, r"CUDA 11\.8, and 12\.0 is needed")
 
     def test_old_gpu(self):
         code, text = self.generate("--device", "cuda:0", TANDEM_CUDA_DRIVER=DOUBLE, TANDEM_DOUBLE_CAPABILITY="7.5")
@@ -42,9 +49,11 @@ class StartTests(unittest.TestCase):
         self.assertNotEqual(code, 0)
         self.assertRegex(text, r"MiB.*free")
 
-    def test_auto_takes_the_cpu(self):
-        code, text = self.generate("--device", "auto", TANDEM_CUDA_DRIVER="/nonexistent/libcuda.so.1")
-        self.assertEqual(code, 0, text)
+    def test_auto_takes_the_cpu_and_says_why(self):
+        server = Server(environment={"TANDEM_CUDA_DRIVER": "/nonexistent/libcuda.so.1"}).start()
+        self.addCleanup(server.stop)
+        self.assertRegex(server.output(), r"computing on the CPU: .*/nonexistent/libcuda\.so\.1")
+        self.assertIn("each cpu (", server.output())
 
     def test_auto_takes_the_gpu(self):
         # On the CPU there would be memory enough.
