@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+internal import CTandemSystem
 internal import Glibc
 
 /// A control daemon in a directory of its own for measurements: started, used, ended. Nobody watches it or brings it
