@@ -44,7 +44,7 @@ import Testing
         let checkpoint = try TinyCheckpoint(name)
         let size = checkpoint.model.vocabularySize
         var inspection = StepInspection()
-        inspection.rotaryRounding = TinyCheckpoint.rounded
+        inspection.rotaryRounding = checkpoint.rotaryRounding
         let runner = try SchedulerRunner(checkpoint, compute: .f32, inspection: inspection)
         let labels = [TokenID(3), TokenID(size - 1), 0]
         let requests = checkpoint.cases.enumerated().map { index, reference in
@@ -66,7 +66,7 @@ import Testing
         let checkpoint = try TinyCheckpoint(name)
         let size = checkpoint.model.vocabularySize
         var inspection = StepInspection()
-        inspection.rotaryRounding = TinyCheckpoint.rounded
+        inspection.rotaryRounding = checkpoint.rotaryRounding
         let runner = try SchedulerRunner(checkpoint, compute: .f32, tokensPerStep: 19, inspection: inspection)
         let reference = try #require(checkpoint.cases.max { $0.input_ids.count < $1.input_ids.count })
         let outputs = try runner.run([

@@ -15,7 +15,9 @@ struct TinyCheckpoint {
         var greedy16: [TokenID]
     }
 
-    static let names = ["llama-tied", "llama3-rope-untied", "qwen2-tied", "qwen2-untied", "gemma3-text"]
+    static let names = [
+        "llama-tied", "llama3-rope-untied", "qwen2-tied", "qwen2-untied", "qwen3-tied", "qwen3-untied", "gemma3-text",
+    ]
 
     let name: String
     let model: DecoderDescription
@@ -36,11 +38,15 @@ struct TinyCheckpoint {
         (model, tensors) = (checkpoint.description, checkpoint.tensors)
     }
 
-    /// The references were computed with whole models, buffers included, rounded to bfloat16 and widened again: the
-    /// rotary frequencies too, in all five. With exact frequencies, as the product has them, logits differ by 0.003
-    /// (Gemma) to 0.08.
-    static func rounded(_ frequency: Float) -> Float {
-        let bits = frequency.bitPattern
-        return Float(bitPattern: (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000)
+    /// What the references did to rotary frequencies; null for nothing, as the product has it.
+    ///
+    /// All but Qwen3's were computed with whole models, buffers included, rounded to bfloat16 and widened again. With
+    /// exact frequencies their logits differ by 0.003 (Gemma) to 0.08.
+    var rotaryRounding: (@Sendable (Float) -> Float)? {
+        if name.hasPrefix("qwen3") { return nil }
+        return { frequency in
+            let bits = frequency.bitPattern
+            return Float(bitPattern: (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000)
+        }
     }
 }

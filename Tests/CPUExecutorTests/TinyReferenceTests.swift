@@ -21,9 +21,9 @@ import Testing
         }
         let rows = Mutex(Rows())
 
-        var inspection: StepInspection {
+        func inspection(of checkpoint: TinyCheckpoint) -> StepInspection {
             var inspection = StepInspection()
-            inspection.rotaryRounding = TinyCheckpoint.rounded
+            inspection.rotaryRounding = checkpoint.rotaryRounding
             inspection.logits = { [self] position, row in
                 rows.withLock { $0.logits[position] = Array(row) }
             }
@@ -51,7 +51,7 @@ import Testing
         let model = checkpoint.model
         let recorder = Recorder()
         var options = CPUExecutor.Options(compute: .f32, threads: 2, instructionSet: instructionSet)
-        options.inspection = recorder.inspection
+        options.inspection = recorder.inspection(of: checkpoint)
         guard let harness = try? Harness(model: model, file: checkpoint.tensors, options: options) else {
             // Only an instruction set that the processor lacks may be refused.
             #expect(instructionSet > 0)

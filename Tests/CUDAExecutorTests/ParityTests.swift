@@ -13,7 +13,9 @@ import Testing
     /// What bfloat16 may change of a log-probability.
     static let tolerance: Float = 2e-2
 
-    static let families = ["llama-tied", "llama3-rope-untied", "qwen2-tied", "qwen2-untied", "gemma3-text"]
+    static let families = [
+        "llama-tied", "llama3-rope-untied", "qwen2-tied", "qwen2-untied", "qwen3-tied", "qwen3-untied", "gemma3-text",
+    ]
 
     /// Repeatable tokens.
     static func tokens(_ count: Int, seed: UInt64, vocabulary: Int) -> [TokenID] {

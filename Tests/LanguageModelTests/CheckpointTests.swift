@@ -8,7 +8,8 @@ import Weights
 
 @Suite struct CheckpointTests {
     static let fixtures = [
-        "gemma3-mm", "gemma3-text", "llama-tied", "llama3-rope-untied", "qwen2-tied", "qwen2-untied",
+        "gemma3-mm", "gemma3-text", "llama-tied", "llama3-rope-untied", "qwen2-tied", "qwen2-untied", "qwen3-tied",
+        "qwen3-untied",
     ]
 
     static func path(_ fixture: String) -> String { ModelFixture.fixturePath("tiny/\(fixture)") }

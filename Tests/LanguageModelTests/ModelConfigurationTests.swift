@@ -60,6 +60,17 @@ import Weights
         }
     }
 
+    @Test func qwen3() throws {
+        let layer = LayerDescription(queryKeyNorm: true, attentionScale: 1 / Float(32).squareRoot())
+        for (name, tied) in [("qwen3-tied", true), ("qwen3-untied", false)] {
+            #expect(
+                try Self.describe(fixture: name)
+                    == Self.expected(
+                        name, architecture: "qwen3", headDimension: 32, tied: tied, ropes: [Self.rope(1e6, 32)],
+                        layers: [layer, layer]))
+        }
+    }
+
     @Test func gemma3() throws {
         let global = LayerDescription(
             queryKeyNorm: true, postAttentionNorm: true, postFeedForwardNorm: true, activation: .geluTanh,

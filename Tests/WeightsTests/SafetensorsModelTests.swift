@@ -25,7 +25,7 @@ import Weights
 
     @Test(arguments: [
         ("qwen2-tied", 26, 320), ("qwen2-untied", 27, 320), ("llama-tied", 20, 320), ("llama3-rope-untied", 21, 320),
-        ("gemma3-text", 80, 320),
+        ("gemma3-text", 80, 320), ("qwen3-tied", 24, 320), ("qwen3-untied", 25, 320),
     ]) func tinyCheckpointsAreRead(name: String, count: Int, vocabulary: Int) throws {
         let directory = ModelFixture.fixturePath("tiny/\(name)")
         let model = try SafetensorsModel(directory: directory)
