@@ -60,7 +60,7 @@ struct Settings {
     int multiprocessors = 132;
     size_t memory_bytes = size_t(1) << 30;
     int driver_version = 13000;
-    bool uses_mps = false, has_virtual_memory = true, has_descriptors = true;
+    bool uses_mps = false, has_virtual_memory = true, has_descriptors = true, has_green_contexts = true;
     bool is_lazy = false;
     std::string fault_file, group;
 };
@@ -168,6 +168,8 @@ std::mutex &capture_mutex();
 /// The capture that the calling thread began, if any.
 std::shared_ptr<Graph> &capture_of_thread();
 
+/// Makes a stream; its handle is returned.
+uint64_t add_stream(int priority);
 /// The stream behind a handle; null if there is none of that name. Handle 0 is a stream like any other.
 std::shared_ptr<Stream> stream(uint64_t handle);
 /// Adds work to a stream, or to the graph that captures it.

@@ -62,6 +62,7 @@ static Settings read() {
     s.uses_mps = number("TANDEM_DOUBLE_MPS", 0) != 0;
     s.has_virtual_memory = number("TANDEM_DOUBLE_VIRTUAL_MEMORY", 1) != 0;
     s.has_descriptors = number("TANDEM_DOUBLE_DESCRIPTORS", 1) != 0;
+    s.has_green_contexts = number("TANDEM_DOUBLE_GREEN_CONTEXTS", 1) != 0;
     if (auto value = text("TANDEM_DOUBLE_ORDER")) s.is_lazy = strcmp(value, "lazy") == 0;
     if (auto value = text("TANDEM_DOUBLE_FAULT_FILE")) s.fault_file = value;
     if (auto value = text("TANDEM_DOUBLE_MPS_GROUP")) {

@@ -96,6 +96,8 @@ std::shared_ptr<Stream> &default_stream() {
 }
 }  // namespace
 
+uint64_t add_stream(int priority) { return streams().add(std::make_shared<Stream>(priority)); }
+
 std::shared_ptr<Stream> stream(uint64_t handle) { return handle == 0 ? default_stream() : streams().find(handle); }
 
 static std::vector<std::shared_ptr<Stream>> all_streams() {
@@ -179,7 +181,7 @@ using namespace cuda_double;
 EXPORTED int cuStreamCreateWithPriority(uint64_t *handle, unsigned flags, int priority) {
     if (int status = ready()) return status;
     if (flags > 1) return invalid_value;
-    *handle = streams().add(std::make_shared<Stream>(priority));
+    *handle = add_stream(priority);
     return success;
 }
 

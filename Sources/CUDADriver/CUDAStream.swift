@@ -6,17 +6,26 @@
 public final class CUDAStream: Sendable {
     public let context: CUDAContext
     let handle: DriverHandle
+    /// It lives as long as its stream.
+    private let part: GreenContext?
     private var functions: DriverFunctions { context.functions }
 
-    /// - Parameter priority: lower goes first, see ``CUDAContext/streamPriorities``; others are clamped.
-    public init(_ context: CUDAContext, priority: Int = 0) throws(CUDAError) {
+    /// - Parameters:
+    ///   - priority: lower goes first, see ``CUDAContext/streamPriorities``; others are clamped.
+    ///   - part: multiprocessors that its work stays on; null for all.
+    public init(_ context: CUDAContext, priority: Int = 0, part: GreenContext? = nil) throws(CUDAError) {
         let range = context.streamPriorities
+        self.context = context
+        self.part = part
+        if let part {
+            handle = try part.stream(priority: Int32(min(max(priority, range.lowerBound), range.upperBound)))
+            return
+        }
         var handle: DriverHandle = 0
         // 1: does not wait for the default stream.
         try context.check(
             context.functions.streamCreate(&handle, 1, Int32(min(max(priority, range.lowerBound), range.upperBound))),
             "cuStreamCreateWithPriority")
-        self.context = context
         self.handle = handle
     }
 

@@ -100,7 +100,11 @@ struct DriverFunctions: Sendable {
     let graphUpload: @convention(c) @Sendable (DriverHandle, DriverHandle) -> Status
     let graphLaunch: @convention(c) @Sendable (DriverHandle, DriverHandle) -> Status
 
+    /// Null with drivers that have none.
+    let greenContexts: GreenContextFunctions?
+
     init(_ library: DynamicLibrary) throws(CUDAError) {
+        greenContexts = GreenContextFunctions(library)
         initialize = try library.function("cuInit")
         driverVersion = try library.function("cuDriverGetVersion")
         errorName = try library.function("cuGetErrorName")

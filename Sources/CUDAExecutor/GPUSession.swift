@@ -8,13 +8,17 @@ public import CUDAKernels
 public final class GPUSession {
     public let context: CUDAContext
     public let stream: CUDAStream
+    /// Multiprocessors that the stream's work runs on.
+    public let multiprocessors: Int
     /// Where the kernels' code came from.
     public let kernelOrigin: KernelCache.Origin
     /// The compiler's report, if they were compiled just now.
     public let compilerLog: String?
-    private let functions: [CUDAFunction]
+    let functions: [CUDAFunction]
 
     public var device: CUDADevice { context.device }
+    /// Whether others have the rest of the multiprocessors.
+    var isPart: Bool { multiprocessors < context.device.multiprocessors }
 
     /// Finds the driver and the device, and loads the kernels: compiles them if nobody has.
     ///
@@ -25,15 +29,26 @@ public final class GPUSession {
     public convenience init(
         _ selector: CUDADeviceSelector, environment: [String: String], priority: Int = 0
     ) throws(CUDAError) {
+        try self.init(
+            try Self.context(selector, environment: environment), environment: environment, priority: priority)
+    }
+
+    /// Finds the driver and the device and makes its context current.
+    static func context(
+        _ selector: CUDADeviceSelector, environment: [String: String]
+    ) throws(CUDAError) -> CUDAContext {
         let driver = try CUDADriver(environment: environment)
         let device = try driver.device(selector)
         try device.requireSupport()
-        try self.init(try CUDAContext(device), environment: environment, priority: priority)
+        return try CUDAContext(device)
     }
 
-    public init(_ context: CUDAContext, environment: [String: String], priority: Int = 0) throws(CUDAError) {
+    public init(
+        _ context: CUDAContext, environment: [String: String], priority: Int = 0, part: GreenContext? = nil
+    ) throws(CUDAError) {
         self.context = context
-        stream = try CUDAStream(context, priority: priority)
+        multiprocessors = part?.multiprocessors ?? context.device.multiprocessors
+        stream = try CUDAStream(context, priority: priority, part: part)
         let source = KernelSource(name: KernelText.name, text: KernelText.text, options: KernelText.options)
         let loaded = try KernelCache(environment: environment).module(of: source, in: context) {
             () throws(CUDAError) in try KernelCompiler(environment: environment, driver: context.device.driver)
@@ -47,6 +62,17 @@ public final class GPUSession {
             functions.append(function)
         }
         self.functions = functions
+    }
+
+    /// A session beside another one of the process: the same context and kernels, a stream of its own. The context must
+    /// be current.
+    init(beside shared: SharedModel, priority: Int, part: GreenContext?) throws(CUDAError) {
+        context = shared.context
+        multiprocessors = part?.multiprocessors ?? context.device.multiprocessors
+        stream = try CUDAStream(context, priority: priority, part: part)
+        functions = shared.functions
+        kernelOrigin = shared.kernelOrigin
+        compilerLog = nil
     }
 
     /// Puts a kernel into the stream; one without work is left out.

@@ -72,7 +72,7 @@ final class LayerProgram {
             let context = max(128, batch.longestContext).nextPowerOfTwo
             cut = DecodeCut.chosen(
                 rows: batch.decodeTokens.count, heads: heads, context: context,
-                multiprocessors: session.device.multiprocessors)
+                multiprocessors: session.multiprocessors)
         }
         return Size(
             tokens: batch.tokens.count, decodeRows: batch.decodeTokens.count, tiles: batch.tileRows.count,

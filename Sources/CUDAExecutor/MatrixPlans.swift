@@ -101,7 +101,9 @@ final class MatrixPlans {
         let product: MatrixProduct
         do throws(CUDAError) {
             product = try MatrixProduct(
-                library, shape, workspaceBytes: workspace.byteCount, count: isChecked ? 8 : isTimed ? 4 : 1)
+                library, shape, workspaceBytes: workspace.byteCount,
+                multiprocessors: session.isPart ? session.multiprocessors : nil,
+                count: isChecked ? 8 : isTimed ? 4 : 1)
         } catch {
             guard error.kind == .unsupported else { throw error }
             return .own
@@ -112,7 +114,7 @@ final class MatrixPlans {
             guard let first = candidates.first else {
                 refusedCount += 1
                 report(
-                    "cuBLASLt computes \(shape) wrongly on \(session.device.multiprocessors) multiprocessors with each "
+                    "cuBLASLt computes \(shape) wrongly on \(session.multiprocessors) multiprocessors with each "
                         + "of \(product.suggestions.count) algorithms; a slower kernel of our own takes its place")
                 return .own
             }

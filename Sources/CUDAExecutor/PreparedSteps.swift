@@ -68,7 +68,7 @@ final class PreparedSteps {
             let buffers = try DeviceBuffers(session, weights, limits: limits, groups: groups, plan: plan)
             let products = try MatrixPlans(
                 session, library: library, workspaceBytes: DeviceMemoryPlan.workspaceBytes,
-                isChecked: options.checksProducts ?? sharesContext, report: options.report)
+                isChecked: options.checksProducts ?? (sharesContext || session.isPart), report: options.report)
             let capacity = min(limits.contextLength, deviceShape.vocabularySize)
             counts = try TokenCountMemory(session, slots: limits.slots, capacity: capacity)
             head = try HeadProgram(session, weights, buffers, products, counts: counts)

@@ -104,11 +104,13 @@ struct GPULoopCommand: ParsableCommand {
         commandName: "loop",
         abstract: "Run steps of one size with made-up weights and print their rate.",
         discussion: """
-            Start several with the same --start-at to measure what they cost each other.
+            Start several with the same --start-at to measure what they cost each other; --engines runs several in this
+            process, which share the weights and are served by one thread in turn.
 
             Example:
               tandem gpu loop --model qwen2.5-0.5b --batch 512 --context 128 --seconds 5 --windows 3
               tandem gpu loop --model qwen2.5-3b --prefill --batch 8 --context 1024
+              tandem gpu loop --engines 2 --gpu-partition green
             """)
 
     @OptionGroup var flags: GPUFlags
@@ -117,6 +119,8 @@ struct GPULoopCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Sequences of a step.", valueName: "number")) var batch = 256
     @Option(help: ArgumentHelp("Tokens that a sequence sees; length of a prompt.", valueName: "number"))
     var context = 512
+    @Option(help: ArgumentHelp("Engines of this process.", valueName: "number")) var engines = 1
+    @OptionGroup var division: GPUDivisionFlags
     @Flag(help: "Compute prompts in the place of single tokens.") var prefill = false
     @Option(help: ArgumentHelp("Length of a window.", valueName: "seconds")) var seconds = 5.0
     @Option(help: ArgumentHelp("How many windows.", valueName: "number")) var windows = 1
@@ -140,6 +144,14 @@ struct GPULoopCommand: ParsableCommand {
         guard batch > 0, context > 1, seconds > 0, windows > 0 else {
             throw ValidationError("--batch, --context, --seconds and --windows must be positive")
         }
+        guard (1...16).contains(engines) else { throw ValidationError("--engines is 1 to 16") }
+        let priorities = division.gpuEnginePriority.count
+        guard priorities == 0 || priorities == engines else {
+            throw ValidationError("--gpu-engine-priority has \(priorities) of them, and --engines is \(engines)")
+        }
+        guard engines > 1 || division.gpuPartition == .none else {
+            throw ValidationError("--gpu-partition is for several --engines")
+        }
         description.ablation = ablation.ablation
         if quick {
             description.layers = Array(description.layers.prefix(2))
@@ -158,29 +170,46 @@ struct GPULoopCommand: ParsableCommand {
         settings.isPrefill = prefill
         settings.isAsynchronous = !sync
         settings.pauseNanoseconds = pause * 1000
-        let executor = try CUDAExecutor(model: description, randomSeed: 1, options: options)
-        defer { executor.shutdown() }
-        let loop = try GPULoop(executor, model: description, settings: settings, now: Process.nanoseconds)
-        try loop.warmUp(steps: quick ? 2 : 20)
+        let loops = try GPULoop.loops(engines, model: description, randomSeed: 1, settings, now: Process.nanoseconds) {
+            options.process = division.share(engines: engines, place: $0)
+            return options
+        }
+        defer { for loop in loops { loop.executor.shutdown() } }
+        for loop in loops { try loop.warmUp(steps: quick ? 2 : 20) }
         if let startAt { Self.sleep(until: startAt) }
         var rows: [[String]] = [["window", "steps/s", "tokens/s", "ms a step", "GPU idle", "host us"]]
         for index in 0..<windows {
+            guard let loop = loops.first, loops.count == 1 else {
+                let several = try GPULoop.run(together: loops, seconds: seconds, now: Process.nanoseconds)
+                for (engine, (loop, window)) in zip(loops, several).enumerated() {
+                    rows.append(row("\(index), engine \(engine)", window, loop, hasHostTimes: false))
+                    tell(window, index, loop.executor, engine: engine)
+                }
+                continue
+            }
             let window = try loop.run(seconds: seconds)
-            let steps = Double(max(1, window.steps))
-            let idle = profile ? Double.nan : window.idleShare
-            rows.append([
-                "\(index)", TableText.number(window.stepsPerSecond, 2),
-                TableText.number(window.stepsPerSecond * Double(loop.tokensPerStep), 0),
-                TableText.number(window.seconds / steps * 1e3, 3),
-                profile ? "" : TableText.number(100 * idle, 1) + " %",
-                TableText.number(window.hostSeconds / steps * 1e6, 0),
-            ])
-            tell(window, index, executor)
+            rows.append(row("\(index)", window, loop))
+            tell(window, index, loop.executor)
         }
-        Process.write("\(executor.capabilities.device)\n" + TableText.table(rows), to: STDOUT_FILENO)
+        let device = loops.first?.executor.capabilities.device ?? ""
+        Process.write("\(device)\n" + TableText.table(rows), to: STDOUT_FILENO)
     }
 
-    private func tell(_ window: GPULoop.Window, _ index: Int, _ executor: CUDAExecutor) {
+    private func row(
+        _ name: String, _ window: GPULoop.Window, _ loop: GPULoop, hasHostTimes: Bool = true
+    ) -> [String] {
+        let steps = Double(max(1, window.steps))
+        let idle = profile ? Double.nan : window.idleShare
+        return [
+            name, TableText.number(window.stepsPerSecond, 2),
+            TableText.number(window.stepsPerSecond * Double(loop.tokensPerStep), 0),
+            TableText.number(window.seconds / steps * 1e3, 3),
+            profile ? "" : TableText.number(100 * idle, 1) + " %",
+            hasHostTimes ? TableText.number(window.hostSeconds / steps * 1e6, 0) : "",
+        ]
+    }
+
+    private func tell(_ window: GPULoop.Window, _ index: Int, _ executor: CUDAExecutor, engine: Int? = nil) {
         let steps = Double(max(1, window.steps))
         flags.add {
             $0.field("phase", "loop")
@@ -197,10 +226,17 @@ struct GPULoopCommand: ParsableCommand {
             $0.field("pause_us", Int(pause))
             $0.field("mps", executor.usesMPS)
             $0.field("window", index)
+            if let engine {
+                $0.field("engines", engines)
+                $0.field("engine", engine)
+                $0.field(
+                    "priority", division.gpuEnginePriority.isEmpty ? "" : division.gpuEnginePriority[engine].rawValue)
+                $0.field("partition", division.gpuPartition.rawValue)
+            }
             $0.field("steps", window.steps)
             $0.field("seconds", window.seconds)
             $0.field("steps_per_second", window.stepsPerSecond)
-            $0.field("host_us", window.hostSeconds / steps * 1e6)
+            if engine == nil { $0.field("host_us", window.hostSeconds / steps * 1e6) }
             guard profile else {
                 $0.field("gpu_busy_seconds", window.deviceSeconds)
                 $0.field("gpu_idle_share", window.idleShare)

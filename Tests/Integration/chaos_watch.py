@@ -28,7 +28,9 @@ def children(supervisor):
                 elif role == "virtual-device":
                     found["device"] = int(pid)
                 elif role == "engine":
-                    found[f"engine {words[words.index(b'--index') + 1].decode()}"] = int(pid)
+                    first = int(words[words.index(b"--index") + 1])
+                    for place in range(words.count(b"--link")):
+                        found[f"engine {first + place}"] = int(pid)
     return found
 
 

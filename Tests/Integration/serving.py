@@ -73,6 +73,11 @@ class Process:
                 return argument[len(name) + 1 :]
         return None
 
+    @property
+    def engines(self):
+        """Numbers of the engines that an engine process hosts, as texts."""
+        first = int(self.option("--index") or 0)
+        return [str(first + place) for place in range(self.arguments.count("--link"))]
 
     def threads(self):
         """Nice values and permitted cores of all threads, by thread id."""
@@ -472,10 +477,10 @@ class Server:
         return next((p for p in self.processes() if p.role == "gateway"), None)
 
     def engine(self, index):
-        return next((p for p in self.processes() if p.role == "engine" and p.option("--index") == str(index)), None)
+        return next((p for p in self.processes() if p.role == "engine" and str(index) in p.engines), None)
 
     def engine_pids(self):
-        return {p.option("--index"): p.pid for p in self.processes() if p.role == "engine"}
+        return {index: p.pid for p in self.processes() if p.role == "engine" for index in p.engines}
 
     def kill(self, process, number=signal.SIGKILL):
         os.kill(process.pid, number)

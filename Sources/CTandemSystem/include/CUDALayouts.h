@@ -40,6 +40,15 @@ typedef struct tandem_cuda_memory_access {
     int32_t flags;
 } tandem_cuda_memory_access;
 
+/// `CUdevResource`, of which only the number of multiprocessors is ours to read.
+typedef struct tandem_cuda_device_resource {
+    /// 1: multiprocessors.
+    int32_t type;
+    uint8_t internal[92];
+    uint32_t multiprocessors;
+    uint8_t rest[44];
+} tandem_cuda_device_resource;
+
 /// `cublasLtMatmulAlgo_t`: opaque; valid within the version of cuBLASLt that made it.
 typedef struct tandem_cublaslt_algorithm {
     uint64_t words[8];
@@ -59,6 +68,7 @@ typedef struct tandem_cublaslt_choice {
 _Static_assert(sizeof(tandem_cuda_ipc_handle) == 64, "CUipcMemHandle");
 _Static_assert(sizeof(tandem_cuda_allocation_properties) == 32, "CUmemAllocationProp");
 _Static_assert(sizeof(tandem_cuda_memory_access) == 12, "CUmemAccessDesc");
+_Static_assert(sizeof(tandem_cuda_device_resource) == 144, "CUdevResource");
 _Static_assert(sizeof(tandem_cublaslt_choice) == 96, "cublasLtMatmulHeuristicResult_t");
 
 #endif
