@@ -22,6 +22,8 @@ DEVICE void attention_decode(const u16 *__restrict__ qkv, int qkvStride, const u
                              const int *__restrict__ rowPositions, u16 *__restrict__ out, int outStride,
                              float *__restrict__ partial, float *__restrict__ partialStats, int queryHeads,
                              int keyHeads, float scale, int window, int splits, DecodeMerge<dimension, warps> &merge) {
+    RELEASE_NEXT_KERNEL();
+    AWAIT_EARLIER_KERNELS();
     const int lane = lane_index(), warp = warp_index(), group = lane >> 2, quad = lane & 3;
     const int row = blockIdx.x, split = blockIdx.z;
     const int heads = queryHeads / keyHeads, parts = divide_up(heads, 8);
@@ -214,6 +216,8 @@ ATTENTION_DECODE(attention_decode_h256_w1, 256, 1)
 // Makes one result of the splits of a row. One warp takes one head of a row; blocks of four warps.
 KERNEL(128, 1) attention_combine(const float *partial, const float *partialStats, const int *rowTokens, u16 *out,
                                  int outStride, int rows, int queryHeads, int headDimension, int splits) {
+    RELEASE_NEXT_KERNEL();
+    AWAIT_EARLIER_KERNELS();
     const int index = blockIdx.x * (blockDim.x >> 5) + warp_index();
     if (index >= rows * queryHeads) return;
     const float *stats = partialStats + (u64)index * splits * 2;
