@@ -13,6 +13,9 @@ public final class GPUSession {
     /// The compiler's report, if they were compiled just now.
     public let compilerLog: String?
     private let functions: [CUDAFunction]
+    /// Whether kernels may start while the one before them ends, and wait for it by themselves. It is off unless
+    /// `TANDEM_CUDA_PDL` is 1, because no GPU has shown yet what it gains.
+    public let overlapsKernels: Bool
 
     public var device: CUDADevice { context.device }
 
@@ -33,6 +36,7 @@ public final class GPUSession {
 
     public init(_ context: CUDAContext, environment: [String: String], priority: Int = 0) throws(CUDAError) {
         self.context = context
+        overlapsKernels = environment["TANDEM_CUDA_PDL"] == "1" && context.device.startsKernelsEarly
         stream = try CUDAStream(context, priority: priority)
         let source = KernelSource(name: KernelText.name, text: KernelText.text, options: KernelText.options)
         let loaded = try KernelCache(environment: environment).module(of: source, in: context) {
@@ -50,9 +54,14 @@ public final class GPUSession {
     }
 
     /// Puts a kernel into the stream; one without work is left out.
-    public func launch(_ launch: KernelLaunch) throws(CUDAError) {
+    ///
+    /// - Parameter followsKernel: that the last thing in the stream is a kernel, so that this one may start early if
+    ///   kernels overlap.
+    public func launch(_ launch: KernelLaunch, followsKernel: Bool = false) throws(CUDAError) {
         guard !launch.isEmpty else { return }
-        try launch.start(functions[launch.kernel.index], on: stream)
+        try launch.start(
+            functions[launch.kernel.index], on: stream,
+            startsEarly: followsKernel && overlapsKernels && launch.kernel.canStartEarly)
     }
 
     /// What the compiler made of each kernel.
