@@ -64,6 +64,14 @@ public final class GPUSession {
             startsEarly: followsKernel && overlapsKernels && launch.kernel.canStartEarly)
     }
 
+    /// Puts a kernel into the stream, behind another one, that starts before that one has ended; where the GPU can.
+    func launchEarly(_ launch: KernelLaunch) throws(CUDAError) {
+        guard !launch.isEmpty else { return }
+        try launch.start(
+            functions[launch.kernel.index], on: stream,
+            startsEarly: launch.kernel.canStartEarly && device.startsKernelsEarly)
+    }
+
     /// What the compiler made of each kernel.
     public func resources() throws(CUDAError) -> [(name: String, resources: CUDAFunction.Resources)] {
         var list: [(name: String, resources: CUDAFunction.Resources)] = []

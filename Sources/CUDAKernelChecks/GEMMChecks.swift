@@ -33,7 +33,8 @@ extension KernelChecks {
         let nothing = DevicePointer<BFloat16>(address: 0)
         return shape.isFloat
             ? .gemm(
-                a: nothing, aStride: 0, w: nothing, bias: nil, d: nothing.retyped(as: Float.self), dStride: 0, m: 1, n: 1,
+                a: nothing, aStride: 0, w: nothing, bias: nil, d: nothing.retyped(as: Float.self), dStride: 0, m: 1,
+                n: 1,
                 k: 8, tiling: shape.tiling)
             : .gemm(
                 a: nothing, aStride: 0, w: nothing, bias: nil, d: nothing, dStride: 0, m: 1, n: 1, k: 8,
