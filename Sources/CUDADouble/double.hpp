@@ -112,6 +112,9 @@ struct Event;
 /// A piece of work. Returns the error that it ends the context with, or `success`.
 using Work = std::function<int()>;
 
+/// Work that may start before the work before it has ended: it gets what is left of that, and runs it once.
+using EarlyWork = std::function<int(const Work &)>;
+
 /// A queue whose work a thread of its own runs in order.
 struct Stream {
     explicit Stream(int priority) : priority(priority) {}
@@ -140,9 +143,15 @@ private:
     std::thread thread;
 };
 
+/// What a capture took in. `early` is null for a node that starts when the one before it has ended.
+struct Node {
+    Work work;
+    EarlyWork early;
+};
+
 /// Nodes in the order in which they were captured, which keeps every dependency.
 struct Graph {
-    std::vector<Work> nodes;
+    std::vector<Node> nodes;
     /// The stream that began; the thread it began in; whether something forbidden was called.
     Stream *origin = nullptr;
     std::thread::id thread;
@@ -173,7 +182,10 @@ uint64_t add_stream(int priority);
 /// The stream behind a handle; null if there is none of that name. Handle 0 is a stream like any other.
 std::shared_ptr<Stream> stream(uint64_t handle);
 /// Adds work to a stream, or to the graph that captures it.
-int submit(Stream &stream, Work work);
+///
+/// `early` is the same work for a start before the node before it has ended, which only graphs make use of: in a stream the
+/// double's kernels run one after the other, which is permitted.
+int submit(Stream &stream, Work work, EarlyWork early = nullptr);
 /// Waits for everything. Returns the sticky error.
 int synchronize_all();
 int64_t now();

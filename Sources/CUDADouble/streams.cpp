@@ -111,12 +111,12 @@ int synchronize_all() {
     return sticky_error();
 }
 
-int submit(Stream &stream, Work work) {
+int submit(Stream &stream, Work work, EarlyWork early) {
     {
         std::lock_guard lock(capture_mutex());
         if (auto &graph = stream.capture) {
             if (graph->is_spoiled) return capture_invalidated;
-            graph->nodes.push_back(std::move(work));
+            graph->nodes.push_back({std::move(work), std::move(early)});
             if (&stream != graph->origin) graph->forked.insert(&stream);
             return success;
         }

@@ -24,6 +24,8 @@ public final class CUDAExecutor: StepExecutor {
         public var usesGraphs = true
         /// Compares each of cuBLASLt's products with our own kernel's before it is used; `nil` does so under MPS.
         public var checksProducts: Bool?
+        /// What computes matrix products, if rows need not be the same in any batch.
+        public var products = ProductSource.fastest
         /// Every so many steps one is timed by component; 0 for none.
         public var profileInterval = 0
         /// Bytes for keys and values; 0 takes what the GPU has to give to one of ``engines``.
@@ -155,8 +157,9 @@ public final class CUDAExecutor: StepExecutor {
             ? ", \(process.priorities[process.place].rawValue) priority" : ""
         return ExecutorCapabilities(
             device: "cuda:\(session.device.index) (\(session.device.name), bf16, \(products)"
-                + "\(options.isDeterministic ? ", deterministic" : "")\(session.device.usesMPS ? ", MPS" : "")"
-                + "\(part)\(priority))",
+                + "\(options.isDeterministic ? ", deterministic" : "")"
+                + "\(session.overlapsKernels ? ", overlapped kernels" : "")"
+                + "\(session.device.usesMPS ? ", MPS" : "")\(part)\(priority))",
             maximumStepsInFlight: 2, masks: true, pooling: true, rowInvariant: options.isDeterministic)
     }
 
@@ -263,6 +266,9 @@ public final class CUDAExecutor: StepExecutor {
 
     /// The memory that ``prepare(limits:groups:)`` planned.
     public var memoryPlan: DeviceMemoryPlan? { prepared?.plan }
+
+    /// What measurements chose for matrix products, in words; after steps of that size.
+    public var productChoices: [String] { prepared?.products.choices ?? [] }
 
     public func shutdown() {
         // Memory is freed with the objects; the device must not work on it any more.

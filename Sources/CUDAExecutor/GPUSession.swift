@@ -15,6 +15,9 @@ public final class GPUSession {
     /// The compiler's report, if they were compiled just now.
     public let compilerLog: String?
     let functions: [CUDAFunction]
+    /// Whether kernels may start while the one before them ends, and wait for it by themselves. It is off unless
+    /// `TANDEM_CUDA_PDL` is 1, because no GPU has shown yet what it gains.
+    public let overlapsKernels: Bool
 
     public var device: CUDADevice { context.device }
     /// Whether others have the rest of the multiprocessors.
@@ -48,6 +51,7 @@ public final class GPUSession {
     ) throws(CUDAError) {
         self.context = context
         multiprocessors = part?.multiprocessors ?? context.device.multiprocessors
+        overlapsKernels = environment["TANDEM_CUDA_PDL"] == "1" && context.device.startsKernelsEarly
         stream = try CUDAStream(context, priority: priority, part: part)
         let source = KernelSource(name: KernelText.name, text: KernelText.text, options: KernelText.options)
         let loaded = try KernelCache(environment: environment).module(of: source, in: context) {
@@ -71,14 +75,28 @@ public final class GPUSession {
         multiprocessors = part?.multiprocessors ?? context.device.multiprocessors
         stream = try CUDAStream(context, priority: priority, part: part)
         functions = shared.functions
+        overlapsKernels = shared.overlapsKernels
         kernelOrigin = shared.kernelOrigin
         compilerLog = nil
     }
 
     /// Puts a kernel into the stream; one without work is left out.
-    public func launch(_ launch: KernelLaunch) throws(CUDAError) {
+    ///
+    /// - Parameter followsKernel: that the last thing in the stream is a kernel, so that this one may start early if
+    ///   kernels overlap.
+    public func launch(_ launch: KernelLaunch, followsKernel: Bool = false) throws(CUDAError) {
         guard !launch.isEmpty else { return }
-        try launch.start(functions[launch.kernel.index], on: stream)
+        try launch.start(
+            functions[launch.kernel.index], on: stream,
+            startsEarly: followsKernel && overlapsKernels && launch.kernel.canStartEarly)
+    }
+
+    /// Puts a kernel into the stream, behind another one, that starts before that one has ended; where the GPU can.
+    func launchEarly(_ launch: KernelLaunch) throws(CUDAError) {
+        guard !launch.isEmpty else { return }
+        try launch.start(
+            functions[launch.kernel.index], on: stream,
+            startsEarly: launch.kernel.canStartEarly && device.startsKernelsEarly)
     }
 
     /// What the compiler made of each kernel.

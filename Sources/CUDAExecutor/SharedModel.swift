@@ -48,6 +48,7 @@ public struct ProcessShare: Sendable, Equatable {
 public final class SharedModel: Sendable {
     let context: CUDAContext
     let functions: [CUDAFunction]
+    let overlapsKernels: Bool
     let kernelOrigin: KernelCache.Origin
     let weights: DeviceModel
     /// A part for each engine; empty if nothing is divided.
@@ -56,6 +57,7 @@ public final class SharedModel: Sendable {
     init(_ session: GPUSession, _ weights: DeviceModel, parts: [GreenContext]) {
         context = session.context
         functions = session.functions
+        overlapsKernels = session.overlapsKernels
         kernelOrigin = session.kernelOrigin
         self.weights = weights
         self.parts = parts

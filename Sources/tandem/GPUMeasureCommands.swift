@@ -51,6 +51,15 @@ struct GPUKernelsCommand: ParsableCommand {
             }
         }
         tell(copy)
+        do {
+            for row in try times.nodes(count: quick ? 4 : 64) { tell(row) }
+        } catch {
+            Process.log("nodes of graphs: \(error)")
+            flags.add {
+                $0.field("phase", "kernels")
+                $0.field("failure", "nodes of graphs: \(error)")
+            }
+        }
         for name in models.split(separator: ",").map(String.init) {
             guard let model = BuiltInModel.named(name)?.description else {
                 throw ValidationError("\(name) is no built-in model; tandem advise --help lists them")
@@ -81,6 +90,9 @@ struct GPUKernelsCommand: ParsableCommand {
             for (outputs, inputs) in quick ? [(256, 128)] : shapes {
                 for row in try times.product(rows: rows, outputs: outputs, inputs: inputs) { tell(row) }
             }
+            for row in try times.gatedProduct(
+                rows: rows, intermediate: quick ? 128 : model.intermediateSize, inputs: quick ? 128 : model.hiddenSize)
+            { tell(row) }
             for row in try times.rowKernels(model, rows: rows) { tell(row) }
         }
         let grid =
@@ -134,6 +146,9 @@ struct GPULoopCommand: ParsableCommand {
     @Flag(help: "The same bits for a row in any batch.") var deterministic = false
     @Flag(help: "Time every eighth step by component, kernel by kernel.") var profile = false
     @Flag(help: "Compare each product with our own kernel's before it is used.") var checkProducts = false
+    @Option(help: "What computes products: fastest, library or own.") var products: ProductSetting = .fastest
+    @Flag(help: "Let kernels start before the ones before them have ended (as TANDEM_CUDA_PDL=1).")
+    var overlap = false
     @Flag(help: "Layers and heads of the model cut to two, as for a check on a machine without a GPU.")
     var quick = false
 
@@ -162,6 +177,8 @@ struct GPULoopCommand: ParsableCommand {
         options.isDeterministic = deterministic
         options.usesGraphs = !noGraphs
         options.report = { Process.log($0) }
+        options.products = products.source
+        if overlap { options.environment["TANDEM_CUDA_PDL"] = "1" }
         if profile { options.profileInterval = 8 }
         if checkProducts { options.checksProducts = true }
         var settings = GPULoop.Settings()
@@ -193,6 +210,9 @@ struct GPULoopCommand: ParsableCommand {
         }
         let device = loops.first?.executor.capabilities.device ?? ""
         Process.write("\(device)\n" + TableText.table(rows), to: STDOUT_FILENO)
+        for choice in loops.first?.executor.productChoices ?? [] {
+            Process.write("product \(choice)\n", to: STDOUT_FILENO)
+        }
     }
 
     private func row(
@@ -223,6 +243,11 @@ struct GPULoopCommand: ParsableCommand {
             $0.field("async", !sync)
             $0.field("graphs", !noGraphs)
             $0.field("deterministic", deterministic)
+            $0.field("products", products.rawValue)
+            $0.field("overlap", overlap)
+            if index == 0 {
+                for (number, choice) in executor.productChoices.enumerated() { $0.field("choice_\(number)", choice) }
+            }
             $0.field("pause_us", Int(pause))
             $0.field("mps", executor.usesMPS)
             $0.field("window", index)
@@ -264,6 +289,21 @@ struct GPULoopCommand: ParsableCommand {
             let now = UInt64(time.tv_sec) * 1000 + UInt64(time.tv_nsec) / 1_000_000
             guard now < milliseconds else { return }
             usleep(1000)
+        }
+    }
+}
+
+/// What computes matrix products.
+enum ProductSetting: String, CaseIterable, ExpressibleByArgument {
+    case fastest
+    case library
+    case own
+
+    var source: ProductSource {
+        switch self {
+        case .fastest: .fastest
+        case .library: .library
+        case .own: .own
         }
     }
 }

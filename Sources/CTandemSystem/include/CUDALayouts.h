@@ -65,10 +65,29 @@ typedef struct tandem_cublaslt_choice {
     int32_t reserved[4];
 } tandem_cublaslt_choice;
 
+/// `CUlaunchAttribute`: an id and up to 64 bytes of value.
+typedef struct tandem_cuda_launch_attribute {
+    int32_t id;
+    int32_t padding;
+    int32_t value[16];
+} tandem_cuda_launch_attribute;
+
+/// `CUlaunchConfig`.
+typedef struct tandem_cuda_launch_config {
+    uint32_t grid[3];
+    uint32_t block[3];
+    uint32_t shared_bytes;
+    uint64_t stream;
+    tandem_cuda_launch_attribute *attributes;
+    uint32_t attribute_count;
+} tandem_cuda_launch_config;
+
 _Static_assert(sizeof(tandem_cuda_ipc_handle) == 64, "CUipcMemHandle");
 _Static_assert(sizeof(tandem_cuda_allocation_properties) == 32, "CUmemAllocationProp");
 _Static_assert(sizeof(tandem_cuda_memory_access) == 12, "CUmemAccessDesc");
 _Static_assert(sizeof(tandem_cuda_device_resource) == 144, "CUdevResource");
+_Static_assert(sizeof(tandem_cuda_launch_attribute) == 72, "CUlaunchAttribute");
+_Static_assert(sizeof(tandem_cuda_launch_config) == 56, "CUlaunchConfig");
 _Static_assert(sizeof(tandem_cublaslt_choice) == 96, "cublasLtMatmulHeuristicResult_t");
 
 #endif
