@@ -48,6 +48,8 @@ enum Status : int {
     capture_unjoined = 904,
     captured_event = 907,
     capture_wrong_thread = 908,
+    /// No number of the driver's: work that is never done.
+    never_ends = -1,
 };
 
 // MARK: Settings
@@ -80,7 +82,7 @@ int join_group();
 /// The fault of another client.
 int group_error();
 void tell_group(int code);
-/// Whether a code ends the context.
+/// Whether a code ends the context, or the stream's work.
 bool loses_context(int code);
 /// Says on standard error what a GPU would not say.
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));

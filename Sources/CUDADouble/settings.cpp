@@ -121,8 +121,8 @@ std::optional<std::vector<Plan>> parsed(const char *text) {
             plan.what.resize(colon);
         }
         std::string code = item.substr(equals + 1);
-        plan.code = int(strtol(code.c_str(), &end, 10));
-        if (code.empty() || *end || !known.count(plan.what)) return std::nullopt;
+        plan.code = code == "hang" ? int(never_ends) : int(strtol(code.c_str(), &end, 10));
+        if (code.empty() || (plan.code != never_ends && *end) || !known.count(plan.what)) return std::nullopt;
         list.push_back(plan);
     }
     return list;
@@ -174,13 +174,14 @@ int sticky_error() {
 void set_sticky_error(int code) {
     int none = 0;
     sticky.compare_exchange_strong(none, code);
-    tell_group(code);
+    // The server ended this client only.
+    if (code != 810) tell_group(code);
 }
 
 bool loses_context(int code) {
     switch (code) {
     case 214: case 220: case 226: case 700: case 702: case 709: case 710: case 714: case 715: case 716: case 717:
-    case 718: case 719: case 721: case 806: case 810: case 999: return true;
+    case 718: case 719: case 721: case 806: case 810: case 999: case never_ends: return true;
     default: return false;
     }
 }

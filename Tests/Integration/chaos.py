@@ -14,6 +14,7 @@ import chaos_faults
 import chaos_noise
 import chaos_requests
 import chaos_watch
+import gpu_stand_in
 import serving
 from chaos_answers import Failed
 from chaos_client import Broken, Connection, Malformed, Reply
@@ -49,6 +50,8 @@ class Plan:
     mps: bool = False
     # Whether the engines have a simulated GPU.
     simulated: bool = False
+    # Whether the engines have a GPU whose driver is the stand-in; with `mps` they share it.
+    cuda: bool = False
     gateway_options: tuple = ()
     sabotage: str = None
 
@@ -82,9 +85,9 @@ class Run:
     # MARK: Preparing
 
     def start_server(self):
-        if self.plan.mps:
-            return chaos_watch.SharingServer(*self.plan.options, engines=self.plan.engines).start()
-        return chaos_watch.TandemServer(*self.plan.options, engines=self.plan.engines).start()
+        gpu = gpu_stand_in.StandInGPU(shared=self.plan.mps) if self.plan.cuda else None
+        kind = chaos_watch.SharingServer if self.plan.mps else chaos_watch.TandemServer
+        return kind(*self.plan.options, engines=self.plan.engines, gpu=gpu).start()
 
     def start_fleet(self):
         return chaos_external.Fleet(
@@ -199,11 +202,10 @@ class Run:
         kinds = plan.kinds
         if not chaos_faults.can_cut_links():
             self.say("links cannot be cut here: reaching into another process's sockets is not permitted")
-            kinds = [kind for kind in kinds or [*chaos_faults.MPS_KINDS, *chaos_faults.SIMULATED_KINDS, "gateway"] if kind not in chaos_faults.CUTTING]
+            every = [*chaos_faults.MPS_KINDS, *chaos_faults.SIMULATED_KINDS, *chaos_faults.CUDA_KINDS, "gateway"]
+            kinds = [kind for kind in kinds or every if kind not in chaos_faults.CUTTING]
         self.faults = chaos_faults.faults(
-            plan.seed, plan.faults, plan.requests, plan.engines, plan.gap, plan.longest_freeze, kinds,
-            chaos_external.KINDS if plan.external else chaos_faults.MPS_KINDS if plan.mps
-            else chaos_faults.SIMULATED_KINDS if plan.simulated else chaos_faults.KINDS)
+            plan.seed, plan.faults, plan.requests, plan.engines, plan.gap, plan.longest_freeze, kinds, self._kinds())
         injector = chaos_external.FleetInjector if plan.external else chaos_faults.Injector
         self.injector = injector(self.server, self.say)
         self.watch = chaos_watch.Watch(self.server)
@@ -222,6 +224,17 @@ class Run:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         self.seconds["load"] = time.monotonic() - self.began
+
+    def _kinds(self):
+        """What there is to break, with its weights."""
+        plan = self.plan
+        if plan.external:
+            return chaos_external.KINDS
+        if plan.cuda:
+            return chaos_faults.CUDA_MPS_KINDS if plan.mps else chaos_faults.CUDA_KINDS
+        if plan.simulated:
+            return chaos_faults.SIMULATED_KINDS
+        return chaos_faults.MPS_KINDS if plan.mps else chaos_faults.KINDS
 
     @property
     def is_over_time(self):

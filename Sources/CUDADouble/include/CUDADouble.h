@@ -47,7 +47,8 @@ void tandem_cuda_double_set(const char *name, const char *value);
 /// WHAT: init, context, allocate (device memory in any form), pin, launch (of a kernel, also in a graph), copy, load (a
 /// module), instantiate (a graph), manage (NVML), compile (NVRTC), algorithm (cuBLASLt's choice), multiply (cuBLASLt), export (descriptors).
 /// Codes of a launch, a copy or a product that lose a context (700, 719 …) are seen later, as on a GPU: by the next call
-/// that waits, and by every call after it. 1 if the text is understood; else 0, and nothing changes.
+/// that waits, and by every call after it. `hang` in the place of a code lets a launch, a copy or a product never end. 1 if
+/// the text is understood; else 0, and nothing changes.
 int32_t tandem_cuda_double_plan_faults(const char *text);
 
 /// Kernels that ran, also in graphs; copies and fills; products.
