@@ -72,8 +72,10 @@ const Settings &settings();
 
 // MARK: Faults
 
+/// Faults that a call can have: those that are seen later, which end the context, or those that it returns itself.
+enum class Seen { anytime, later, at_once };
 /// Whether the next call of that kind is to fail, and how; `success` if it is not.
-int planned_fault(const char *what);
+int planned_fault(const char *what, Seen seen = Seen::anytime);
 /// The error that ended the context, as all later calls return it; `success` as long as there is none.
 int sticky_error();
 void set_sticky_error(int code);

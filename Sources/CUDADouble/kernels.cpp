@@ -280,7 +280,7 @@ EXPORTED int cuLaunchKernel(uint64_t handle, unsigned gx, unsigned gy, unsigned 
         if (target->capture) {
             lock.unlock();
             return submit(*target, [launch] {
-                if (int code = planned_fault("launch")) return code;
+                if (int code = planned_fault("launch", Seen::later)) return code;
                 return run(launch);
             });
         }

@@ -137,10 +137,11 @@ void take_faults_from_outside() {
         }
     });
     const std::string &path = settings().fault_file;
-    if (path.empty() || access(path.c_str(), F_OK) != 0) return;
-    // Whoever renames it has it.
+    if (path.empty()) return;
     std::string own = path + "." + std::to_string(getpid());
-    if (rename(path.c_str(), own.c_str()) != 0) return;
+    // One without a number has who renames it.
+    if (access(own.c_str(), F_OK) != 0 && (access(path.c_str(), F_OK) != 0 || rename(path.c_str(), own.c_str()) != 0))
+        return;
     char content[512] = {};
     if (FILE *file = fopen(own.c_str(), "r")) {
         size_t count = fread(content, 1, sizeof content - 1, file);
@@ -152,13 +153,15 @@ void take_faults_from_outside() {
 }
 }  // namespace
 
-int planned_fault(const char *what) {
+int planned_fault(const char *what, Seen seen) {
     take_faults_from_outside();
     if (!has_plans.load(std::memory_order_acquire)) return success;
     std::lock_guard lock(plan_mutex);
     auto &list = plans();
     for (size_t i = 0; i < list.size(); i++) {
-        if (list[i].what != what || --list[i].countdown > 0) continue;
+        if (list[i].what != what) continue;
+        if (seen != Seen::anytime && loses_context(list[i].code) != (seen == Seen::later)) continue;
+        if (--list[i].countdown > 0) continue;
         int code = list[i].code;
         list.erase(list.begin() + long(i));
         return code;

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <ctime>
+#include <sys/resource.h>
 
 #include "double.hpp"
 
@@ -35,6 +36,8 @@ static void end_context(int code) {
 }
 
 void Stream::run() {
+    // A GPU's work takes no processor from the program.
+    setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + 5);
     std::unique_lock lock(mutex);
     while (true) {
         changed.wait(lock, [this] { return ends || done_count < permitted_count; });

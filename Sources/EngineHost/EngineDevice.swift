@@ -65,7 +65,8 @@ enum ExecutorFactory {
             case .cuda(let gpu): return try cuda(gpu, options, checkpoint, log)
             }
         } catch {
-            throw EngineHostError(message: error.message, isPermanent: error.kind == .unsupported)
+            throw EngineHostError(
+                message: error.message, isPermanent: error.kind == .unsupported, concernsAll: error.concernsAll)
         }
     }
 

@@ -94,7 +94,7 @@ public enum EngineHost {
             try SignalPipe.install([SIGTERM, SIGINT], on: eventLoop) { service.terminate() }
         } catch {
             log(error.message)
-            return error.isPermanent ? .misconfigured : .startFailed
+            return error.exit
         }
         let exit = (try? service.ended.wait()) ?? .abandoned
         switch exit {

@@ -225,9 +225,10 @@ class Injector:
                 self._signal(pid, signal.SIGKILL)
         elif kind in CUDA_FAULTS and self.server.gpu:
             self._mark(fault)
-            self.server.gpu.plan(fault.detail)
             fault.note = fault.detail
-            self._later(self._taken(fault))
+            # A start that hangs is given minutes: this is for one that serves.
+            pid = await self.living(first) if kind == "gpu hang" else None
+            self._later(self._taken(fault, self.server.gpu.plan(fault.detail, pid)))
         elif kind in GPU_COMMANDS:
             await self.living(first)
             self._mark(fault)
@@ -258,10 +259,10 @@ class Injector:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
-    async def _taken(self, fault):
+    async def _taken(self, fault, file):
         """Which of the engines gets it is chance: the first that computes."""
         for _ in range(500):
-            if self.server.gpu.is_taken:
+            if not file.exists():
                 fault.at = time.monotonic()
                 return
             await asyncio.sleep(0.01)

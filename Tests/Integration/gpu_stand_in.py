@@ -15,7 +15,7 @@ from serving import wait_until
 DOUBLE = os.path.abspath(
     os.environ.get("TANDEM_CUDA_DOUBLE") or serving.ROOT / ".build/debug/libtandem-cuda-double.so")
 # A step that the stand-in computes takes milliseconds, and much longer on a machine that has other work.
-STEP_TIMEOUT = "10s"
+STEP_TIMEOUT, STEP_TOKENS = "10s", "64"
 
 
 def needs_double(test):
@@ -47,25 +47,23 @@ class StandInGPU:
             self.environment["TANDEM_DOUBLE_MPS_GROUP"] = str(self.base / "group")
         self.environment.update({f"TANDEM_DOUBLE_{name}": str(value) for name, value in settings.items()})
 
-    def plan(self, text):
-        """Lays out faults for the next process that computes: `launch=700`, `copy:3=719`, `launch=hang`, …"""
-        hidden = self.base / "faults.new"
+    def plan(self, text, pid=None):
+        """Lays out faults for a process, or for the next one that computes: `launch=700`, `copy:3=719`, `launch=hang`,
+        … Gives the file, which is there until they are taken."""
+        hidden = self.base / "hidden"
         hidden.write_text(text)
-        hidden.rename(self.faults)
+        return hidden.rename(f"{self.faults}.{pid}" if pid else self.faults)
 
-    @property
-    def is_taken(self):
-        return not self.faults.exists()
-
-    def fail(self, text):
+    def fail(self, text, pid=None):
         """The same, and waits until a process has them."""
-        self.plan(text)
-        wait_until(lambda: self.is_taken, 30, f"nobody takes the fault {text}")
+        file = self.plan(text, pid)
+        wait_until(lambda: not file.exists(), 30, f"nobody takes the fault {text}")
 
     def take_back(self):
         """What nobody took is planned no more."""
-        with contextlib.suppress(FileNotFoundError):
-            self.faults.unlink()
+        for file in self.base.glob("faults*"):
+            with contextlib.suppress(FileNotFoundError):
+                file.unlink()
 
     def discard(self):
         shutil.rmtree(self.base, ignore_errors=True)

@@ -23,7 +23,7 @@ REQUESTS = [
     dict(prompt="The three laws of motion are", temperature=0, logprobs=2),
     dict(prompt="A story: " * 20, temperature=0.7, seed=9, frequency_penalty=0.5),
 ]
-REQUESTS = [dict(fields, max_tokens=150, ignore_eos=True) for fields in REQUESTS]
+REQUESTS = [dict(fields, max_tokens=250, ignore_eos=True) for fields in REQUESTS]
 
 
 def gpu_server(gpu, *options, fake=None, engines=2, **more):
@@ -34,6 +34,7 @@ def gpu_server(gpu, *options, fake=None, engines=2, **more):
         more["runtime"] = fake.run
     return Server(
         "--device", "cuda:0", "--max-model-len", "1024", "--kv-cache-memory", "16MiB", "--max-num-seqs", "16",
+        "--max-num-batched-tokens", gpu_stand_in.STEP_TOKENS,
         "--step-timeout", gpu_stand_in.STEP_TIMEOUT, *options, engines=engines, environment=environment,
         model=small_model(), **more)
 
@@ -171,15 +172,20 @@ class FaultTests(unittest.TestCase):
         self.server.wait_for_all_engines(60)
         self.addCleanup(self.gpu.take_back)
 
+    def moved(self):
+        """Sequences that were begun anew, or gone on with."""
+        metrics = self.server.metrics()
+        return metrics.total("tandem_router_migrations_total") + metrics.total("tandem_router_retries_total")
+
     def hurt(self, what, expected, restarted):
         """Streams run, something happens, and all end as if nothing had; `restarted` engines are others then."""
         before = self.server.engine_pids()
-        seen = len(self.server.output())
+        seen, moved = len(self.server.output()), self.moved()
         streams = [self.server.stream(COMPLETIONS, **fields) for fields in REQUESTS]
         for stream in streams:
             self.addCleanup(stream.close)
         for stream in streams:
-            stream.read(10)
+            stream.read(3)
         what()
         pause, last = 0, time.monotonic()
         while streams[0].next() is not None:
@@ -201,6 +207,7 @@ class FaultTests(unittest.TestCase):
         self.server.wait_for_all_engines(60)
         output = self.server.output()[seen:]
         self.assertEqual(len(changed()), restarted, output)
+        self.assertGreater(self.moved(), moved, "nothing ran where it happened")
         self.assertRegex(output, expected)
         name = self.id().rpartition(".")[2]
         print(f"{type(self).__name__}.{name}: longest pause of a stream {pause:.2f} s", file=sys.stderr)
@@ -226,17 +233,16 @@ class AloneTests(FaultTests):
         self.hurt(lambda: self.gpu.fail("launch:5=2"), r"CUDA_ERROR_OUT_OF_MEMORY \(2\)", 1)
 
     def test_memory_runs_out_when_a_step_needs_more(self):
-        def large():
-            self.gpu.fail("allocate=2")
-            # The results of these take more room than those of other steps.
-            self.large = [
-                self.server.stream(
-                    COMPLETIONS, prompt=list(range(3, 503)), max_tokens=4, temperature=0, logprobs=20, n=4, echo=True)
-                for _ in range(2)]
+        # Its results take more room than those of other steps, on the engine that has it first and then on the other.
+        large = dict(prompt=list(range(3, 483)), max_tokens=4, temperature=0, logprobs=20, echo=True)
 
-        self.hurt(large, r"CUDA_ERROR_OUT_OF_MEMORY \(2\)", 1)
-        for stream in self.large:
-            stream.finish()
+        def begin():
+            for pid in self.server.engine_pids().values():
+                self.gpu.fail("allocate=2", pid)
+            self.stream = self.server.stream(COMPLETIONS, **large)
+
+        self.hurt(begin, r"(?s)CUDA_ERROR_OUT_OF_MEMORY \(2\).*lower --gpu-memory-fraction.*\(2\)", 2)
+        self.assertEqual(self.stream.finish().text(), self.server.ask(COMPLETIONS, **large)["choices"][0]["text"])
 
     def test_a_step_that_never_ends(self):
         self.hurt(
@@ -287,6 +293,17 @@ class SharedTests(FaultTests):
             self.gpu.fail("launch:30=700")
 
         self.hurt(twice, r"(?s)\(700\).*\(700\)", 2)
+
+    def test_a_fatal_fault_of_one_that_starts(self):
+        """The others rest and would not notice; the server takes nobody as long as they live."""
+        before = set(self.server.engine_pids().values())
+        self.gpu.plan("launch=700")
+        self.server.kill(self.server.engine(1))
+        wait_until(
+            lambda: len(now := self.server.engine_pids()) == 2 and not before & set(now.values()), 60,
+            self.server.output)
+        self.server.wait_for_all_engines(60)
+        self.check_clients()
 
     def test_one_engine_is_killed(self):
         self.hurt(lambda: self.server.kill(self.server.engine(1)), "engine 1 was killed", 1)
@@ -341,6 +358,28 @@ class StartTests(unittest.TestCase):
         self.assertNotEqual(server.process.returncode, 0)
         server.check_nothing_is_left(directory=not mps)
         return server.output()
+
+    def test_what_cannot_be_helped_by_trying_again(self):
+        output = self.give_up("init=100")
+        self.assertRegex(output, r"CUDA_ERROR_NO_DEVICE \(100\); the driver shows no GPU: look at nvidia-smi")
+        self.assertIn("cannot start: engine 0 said why above", output)
+        self.assertEqual(output.count("CUDA_ERROR_NO_DEVICE"), 1)
+
+    def test_what_may_pass_is_tried_three_times(self):
+        for fault, expected in (
+            ("init=805", r"\(805\); is nvidia-cuda-mps-control running"),
+            ("context=2", r"CUDA_ERROR_OUT_OF_MEMORY \(2\); lower --gpu-memory-fraction or --engines"),
+            ("launch=700", r"the device does not compute: .*CUDA_ERROR_ILLEGAL_ADDRESS \(700\)"),
+        ):
+            with self.subTest(fault):
+                output = self.give_up(fault)
+                self.assertEqual(len(re.findall(expected, output)), 3, output)
+                self.assertIn("cannot start: engine 0 exited with code 10, 3 times in a row", output)
+
+    def test_under_mps_the_first_kernel_is_everybodys(self):
+        output = self.give_up("launch=700", engines=2, mps=True)
+        self.assertRegex(output, r"the device failed: .*CUDA_ERROR_ILLEGAL_ADDRESS \(700\)")
+        self.assertRegex(output, r"cannot start: the GPU had a fatal fault \d+ times before anything was served")
 
 
 if __name__ == "__main__":
