@@ -1,8 +1,7 @@
 // Tandem — Apache-2.0
 
-@testable import Weights
-
 @testable import CUDAExecutor
+@testable import Weights
 
 /// Another source's tensors with the numbers that the GPU has of them: matrices rounded to bfloat16, vectors as they are.
 ///

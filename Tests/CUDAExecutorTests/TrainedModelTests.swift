@@ -43,26 +43,46 @@ import Weights
         }
     }
 
-    static func text(_ differences: [Float]) -> String {
-        let mean = differences.reduce(0, +) / Float(max(1, differences.count))
-        let sorted = differences.sorted()
-        return "mean \(mean), median \(sorted[sorted.count / 2]), largest \(sorted.last ?? 0)"
+    static func mean(_ differences: [Float]) -> Float {
+        differences.reduce(0, +) / Float(max(1, differences.count))
     }
 
-    @Test func measure() throws {
+    static func text(_ differences: [Float]) -> String {
+        let sorted = differences.sorted()
+        return "mean \(mean(differences)), median \(sorted[sorted.count / 2]), largest \(sorted.last ?? 0)"
+    }
+
+    /// Teacher-forced. What is left to single precision has two causes: weights that are no bfloat16 numbers are rounded,
+    /// and so are the activations that are multiplied with them. The second is that of the CPU's bfloat16 mode.
+    @Test func errorsAreThoseOfBFloat16() throws {
         guard let path = try ModelFixture.path() else { return }
         let checkpoint = try Checkpoint(path: path)
-        let requests = Self.texts.map { Request(tokens: $0, promptTop: 4) }
+        let requests = Self.texts.map { Request(tokens: $0, promptTop: 2) }
         let exact = try Self.cpu(checkpoint, checkpoint.tensors, .f32).run(requests)
         let rounded = try Self.cpu(checkpoint, RoundedTensors(checkpoint.tensors), .f32).run(requests)
-        let bf16 = try Self.cpu(checkpoint, checkpoint.tensors, .bf16).run(requests)
+        let bfloat16 = try Self.cpu(checkpoint, checkpoint.tensors, .bf16).run(requests)
         let found = try DoubleGPU.harness(checkpoint, slots: 8, tokensPerStep: 160, contextLength: 64, blocks: 32).run(
             requests)
-        print("positions", Self.differences(found, exact).count)
-        print("all      ", Self.text(Self.differences(found, exact)))
-        print("weights  ", Self.text(Self.differences(rounded, exact)))
-        print("executor ", Self.text(Self.differences(found, rounded)))
-        print("cpu bf16 ", Self.text(Self.differences(bf16, exact)))
-        print("cpu bf16 over rounded", Self.text(Self.differences(bf16, rounded)))
+        let all = Self.differences(found, exact)
+        try #require(all.count == Self.texts.reduce(0) { $0 + $1.count - 1 })
+        let own = Self.differences(found, rounded)
+        let cpus = Self.differences(bfloat16, rounded)
+        print("SmolLM2-135M, \(all.count) positions: all \(Self.text(all))")
+        print("of which by weights \(Self.text(Self.differences(rounded, exact)))")
+        print("by arithmetic \(Self.text(own)), within 2e-2 \(own.count { $0 <= 2e-2 })")
+        print("by the CPU's arithmetic \(Self.text(cpus)), within 2e-2 \(cpus.count { $0 <= 2e-2 })")
+        #expect(Self.mean(all) <= ParityTests.tolerance)
+        #expect(Self.mean(own) <= ParityTests.tolerance)
+        #expect(Self.mean(own) <= 1.25 * Self.mean(cpus))
+        #expect(own.count { $0 <= ParityTests.tolerance } >= own.count * 3 / 4)
+        #expect(all.max() ?? .infinity <= 0.15)
+        // The likeliest token is single precision's wherever it is so by enough.
+        for (found, exact) in zip(found, exact) {
+            for (index, (found, exact)) in zip(found.prompt, exact.prompt).enumerated()
+            where found.top[0].token != exact.top[0].token {
+                print("position \(index): another token, by a margin of \(ParityTests.margin(exact))")
+                #expect(ParityTests.margin(exact) <= 2 * ParityTests.tolerance)
+            }
+        }
     }
 }

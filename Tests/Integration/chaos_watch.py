@@ -56,6 +56,9 @@ class Holdings:
     descriptors: int
     threads: int
 
+    def least(self, other):
+        return Holdings(min(self.descriptors, other.descriptors), min(self.threads, other.threads))
+
     @staticmethod
     def of(pid):
         return Holdings(len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task")))
