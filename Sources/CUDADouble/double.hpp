@@ -48,6 +48,8 @@ enum Status : int {
     capture_unjoined = 904,
     captured_event = 907,
     capture_wrong_thread = 908,
+    /// No number of the driver's: work that is never done.
+    never_ends = -1,
 };
 
 // MARK: Settings
@@ -70,8 +72,10 @@ const Settings &settings();
 
 // MARK: Faults
 
+/// Faults that a call can have: those that are seen later, which end the context, or those that it returns itself.
+enum class Seen { anytime, later, at_once };
 /// Whether the next call of that kind is to fail, and how; `success` if it is not.
-int planned_fault(const char *what);
+int planned_fault(const char *what, Seen seen = Seen::anytime);
 /// The error that ended the context, as all later calls return it; `success` as long as there is none.
 int sticky_error();
 void set_sticky_error(int code);
@@ -80,7 +84,7 @@ int join_group();
 /// The fault of another client.
 int group_error();
 void tell_group(int code);
-/// Whether a code ends the context.
+/// Whether a code ends the context, or the stream's work.
 bool loses_context(int code);
 /// Says on standard error what a GPU would not say.
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -84,5 +84,6 @@ EXPORTED int cuGraphLaunch(uint64_t handle, uint64_t stream_handle) {
     auto executable = executables().find(handle);
     auto target = stream(stream_handle);
     if (!executable || !target) return invalid_handle;
+    if (int code = planned_fault("launch", Seen::at_once)) return code;
     return submit(*target, [nodes = executable->nodes] { return run_nodes(*nodes); });
 }

@@ -311,13 +311,13 @@ int start(uint64_t handle, const unsigned (&grid)[3], const unsigned (&block)[3]
         if (target->capture) {
             lock.unlock();
             auto work = [launch, starts_early] {
-                if (int code = planned_fault("launch")) return code;
+                if (int code = planned_fault("launch", Seen::later)) return code;
                 return starts_early ? run_behind_nothing(launch) : run(launch);
             };
             EarlyWork early;
             if (starts_early) {
                 early = [launch](const Work &before) {
-                    if (int code = planned_fault("launch")) return code;
+                    if (int code = planned_fault("launch", Seen::later)) return code;
                     return run_early(launch, before);
                 };
             }

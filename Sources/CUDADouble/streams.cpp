@@ -2,7 +2,9 @@
 
 // Streams and events. Work of a stream runs in order on a thread of its own; nothing orders two streams but events.
 
+#include <chrono>
 #include <ctime>
+#include <sys/resource.h>
 
 #include "double.hpp"
 
@@ -26,7 +28,16 @@ uint64_t Stream::submit(Work work) {
     return submitted_count;
 }
 
+/// Sees to what work came to.
+static void end_context(int code) {
+    if (code != never_ends) return set_sticky_error(code);
+    // Until the process ends, or a fault of another client does.
+    while (group_error() == success) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
 void Stream::run() {
+    // A GPU's work takes no processor from the program.
+    setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + 5);
     std::unique_lock lock(mutex);
     while (true) {
         changed.wait(lock, [this] { return ends || done_count < permitted_count; });
@@ -37,7 +48,7 @@ void Stream::run() {
             lock.unlock();
             // After an error nothing runs any more.
             if (sticky_error() == success) {
-                if (int code = work()) set_sticky_error(code);
+                if (int code = work()) end_context(code);
             }
         }
         lock.lock();

@@ -78,7 +78,8 @@ struct ExecutorFactory {
             case .cuda(let gpu): return try cuda(engine, gpu, log)
             }
         } catch {
-            throw EngineHostError(message: error.message, isPermanent: error.kind == .unsupported)
+            throw EngineHostError(
+                message: error.message, isPermanent: error.kind == .unsupported, concernsAll: error.concernsAll)
         }
     }
 

@@ -99,7 +99,7 @@ public enum EngineHost {
             try SignalPipe.install([SIGTERM, SIGINT], on: group.next()) { process.terminate() }
         } catch {
             log(error.message)
-            return error.isPermanent ? .misconfigured : .startFailed
+            return error.exit
         }
         let exit = (try? process.ended.wait()) ?? .abandoned
         switch exit {

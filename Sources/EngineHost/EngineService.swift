@@ -116,7 +116,8 @@ public final class EngineService: Sendable {
         } catch {
             throw EngineHostError(
                 message: "cannot prepare the device: \(error.message)",
-                isPermanent: error.kind == .unsupported
+                isPermanent: error.kind == .unsupported,
+                concernsAll: error.concernsAll
             )
         }
         do {
@@ -124,8 +125,10 @@ public final class EngineService: Sendable {
             return try start(loop, probed, box, options, on: eventLoop, log: log)
         } catch {
             loop.stop()
-            loop.join()
-            throw EngineHostError(message: (error as? EngineHostError)?.message ?? "\(error)")
+            // A device that hangs lets nobody wait for its thread, which ends with the process.
+            if !probe.hasTimedOut { loop.join() }
+            let found = error as? EngineHostError
+            throw EngineHostError(message: found?.message ?? "\(error)", concernsAll: found?.concernsAll == true)
         }
     }
 

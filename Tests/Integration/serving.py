@@ -361,10 +361,11 @@ def _discard_unfinished():
 class Server:
     """One `tandem serve` with everything it starts."""
 
-    def __init__(self, *options, engines=2, port=None, runtime=None, environment=None):
+    def __init__(self, *options, engines=2, port=None, runtime=None, environment=None, model=None):
         if not os.access(BINARY, os.X_OK):
             raise AssertionError(f"no program at {BINARY}: build it, or name it by TANDEM_BINARY")
         self.options, self.engines, self.environment = options, engines, environment or {}
+        self.model = model
         self.port = port or free_port()
         self.mark = uuid.uuid4().hex
         # A short path: Unix socket addresses hold 107 bytes.
@@ -377,7 +378,7 @@ class Server:
     # Starting and stopping
 
     def command(self):
-        model = os.environ.get("TANDEM_INTEGRATION_MODEL")
+        model = self.model or os.environ.get("TANDEM_INTEGRATION_MODEL")
         command = [BINARY, "serve"] + ([model] if model else [])
         return command + ["--port", str(self.port), "--engines", str(self.engines), *self.options]
 
