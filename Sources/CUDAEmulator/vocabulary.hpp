@@ -113,6 +113,15 @@ DEVICE void store_floats(float *address, float4 value) {
     memcpy(address, &value, 16);
 }
 
+// Only looks whether the memory is there.
+DEVICE void prefetch(const unsigned char *address, u32 bytes) {
+    require_alignment(address);
+    if (bytes % 16) ::emulator::block.fail("a prefetch of no multiple of 16 bytes");
+    if (bytes == 0) return;
+    [[maybe_unused]] const volatile unsigned char first = address[0];
+    [[maybe_unused]] const volatile unsigned char last = address[bytes - 1];
+}
+
 // Places in dynamic memory are offsets from its start.
 DEVICE u32 shared_address(const void *pointer) {
     return (u32)((const unsigned char *)pointer - (const unsigned char *)::emulator::block.dynamicShared());

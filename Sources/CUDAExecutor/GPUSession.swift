@@ -18,6 +18,9 @@ public final class GPUSession {
     /// Whether kernels may start while the one before them ends, and wait for it by themselves. It is off unless
     /// `TANDEM_CUDA_PDL` is 1, because no GPU has shown yet what it gains.
     public let overlapsKernels: Bool
+    /// Whether small kernels bring weights to the level-2 cache for the product behind them. It is off unless
+    /// `TANDEM_CUDA_PREFETCH` is 1, for the same reason.
+    public let prefetchesWeights: Bool
 
     public var device: CUDADevice { context.device }
     /// Whether others have the rest of the multiprocessors.
@@ -52,6 +55,7 @@ public final class GPUSession {
         self.context = context
         multiprocessors = part?.multiprocessors ?? context.device.multiprocessors
         overlapsKernels = environment["TANDEM_CUDA_PDL"] == "1" && context.device.startsKernelsEarly
+        prefetchesWeights = environment["TANDEM_CUDA_PREFETCH"] == "1"
         stream = try CUDAStream(context, priority: priority, part: part)
         let source = KernelSource(name: KernelText.name, text: KernelText.text, options: KernelText.options)
         let loaded = try KernelCache(environment: environment).module(of: source, in: context) {
@@ -76,6 +80,7 @@ public final class GPUSession {
         stream = try CUDAStream(context, priority: priority, part: part)
         functions = shared.functions
         overlapsKernels = shared.overlapsKernels
+        prefetchesWeights = shared.prefetchesWeights
         kernelOrigin = shared.kernelOrigin
         compilerLog = nil
     }

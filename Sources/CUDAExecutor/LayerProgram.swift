@@ -111,7 +111,9 @@ final class LayerProgram {
         for (index, layer) in weights.layers.enumerated() {
             if let queryKeyValue = layer.queryKeyValue, let output = layer.attentionOutput {
                 try clock?.enter(.rest)
-                try normalise(pending, layer.attentionNorm, size.tokens, follows)
+                try normalise(
+                    pending, layer.attentionNorm, size.tokens, follows,
+                    next: prefetch(queryKeyValue, outputs: weights.shape.queryKeyValueWidth, inputs: hidden))
                 try products.run(
                     self.queryKeyValue(queryKeyValue, layer.queryKeyValueBias), rows: size.productRows,
                     followsKernel: follows)
@@ -123,7 +125,9 @@ final class LayerProgram {
             }
             if let gateUp = layer.gateUp, let down = layer.down {
                 try clock?.enter(.mlp)
-                try normalise(pending, layer.feedForwardNorm, size.tokens, follows)
+                try normalise(
+                    pending, layer.feedForwardNorm, size.tokens, follows,
+                    next: prefetch(gateUp, outputs: 2 * weights.shape.intermediateSize, inputs: hidden))
                 try products.run(
                     self.gateUp(gateUp, layer: index), rows: size.productRows, gatedRows: size.tokens,
                     followsKernel: follows)
@@ -143,13 +147,24 @@ final class LayerProgram {
     }
 
     private func normalise(
-        _ pending: Pending, _ weight: DevicePointer<Float>?, _ count: Int, _ followsKernel: Bool
+        _ pending: Pending, _ weight: DevicePointer<Float>?, _ count: Int, _ followsKernel: Bool, next: Prefetch?
     ) throws(CUDAError) {
         try session.launch(
             .addNorm(
                 residual: buffers.residual, x: pending.x, postWeight: pending.postWeight, weight: weight,
-                y: buffers.normed, hidden: weights.shape.hiddenSize, epsilon: weights.model.normEpsilon, count: count),
+                y: buffers.normed, hidden: weights.shape.hiddenSize, epsilon: weights.model.normEpsilon, count: count,
+                next: next),
             followsKernel: followsKernel)
+    }
+
+    /// Most bytes that a small kernel brings for the one behind it: what memory gives in the 2 or 3 µs that such a kernel
+    /// leaves it idle.
+    private static let mostPrefetchedBytes = 8 << 20
+
+    private func prefetch(_ weight: DeviceAddress, outputs: Int, inputs: Int) -> Prefetch? {
+        guard session.prefetchesWeights else { return nil }
+        return Prefetch(
+            memory: DevicePointer(address: weight), byteCount: min(outputs * inputs * 2, Self.mostPrefetchedBytes))
     }
 
     private func attend(
@@ -230,7 +245,10 @@ final class LayerProgram {
             weight, buffers.normed, weights.shape.hiddenSize, buffers.gateUp, 2 * weights.shape.intermediateSize)
         operands.gate = MatrixPlans.Gate(
             activation: weights.model.layers[index].activation == .silu ? .silu : .geluTanh,
-            output: buffers.gated.address, intermediate: weights.shape.intermediateSize)
+            output: buffers.gated.address, intermediate: weights.shape.intermediateSize,
+            next: weights.layers[index].down.flatMap {
+                prefetch($0, outputs: weights.shape.hiddenSize, inputs: weights.shape.intermediateSize)
+            })
         return operands
     }
 

@@ -41,6 +41,8 @@ final class MatrixPlans {
         var activation: GateActivation
         var output: DeviceAddress
         var intermediate: Int
+        /// What the product behind it reads.
+        var next: Prefetch?
     }
 
     private enum Plan {
@@ -120,7 +122,8 @@ final class MatrixPlans {
         try session.launch(
             .gate(
                 gate.activation, gateUp: DevicePointer(address: operands.output),
-                y: DevicePointer(address: gate.output), intermediate: gate.intermediate, count: gatedRows),
+                y: DevicePointer(address: gate.output), intermediate: gate.intermediate, count: gatedRows,
+                next: gate.next),
             followsKernel: followsKernel)
     }
 

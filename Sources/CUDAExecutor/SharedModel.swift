@@ -49,6 +49,7 @@ public final class SharedModel: Sendable {
     let context: CUDAContext
     let functions: [CUDAFunction]
     let overlapsKernels: Bool
+    let prefetchesWeights: Bool
     let kernelOrigin: KernelCache.Origin
     let weights: DeviceModel
     /// A part for each engine; empty if nothing is divided.
@@ -58,6 +59,7 @@ public final class SharedModel: Sendable {
         context = session.context
         functions = session.functions
         overlapsKernels = session.overlapsKernels
+        prefetchesWeights = session.prefetchesWeights
         kernelOrigin = session.kernelOrigin
         self.weights = weights
         self.parts = parts

@@ -22,7 +22,8 @@ extension KernelChecks {
                 try run.launch(
                     .gate(
                         activation, gateUp: try run.array(gateUp).pointer, y: y.pointer, intermediate: intermediate,
-                        count: rows))
+                        count: rows,
+                        next: Prefetch(memory: try run.poisoned(UInt8.self, count: 4096).pointer, byteCount: 4096)))
                 let found = try run.read(y)
                 for row in 0..<rows {
                     for index in 0..<intermediate {

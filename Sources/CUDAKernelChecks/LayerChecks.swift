@@ -59,7 +59,8 @@ extension KernelChecks {
                     residual: onDevice.pointer, x: try x.map { try run.array($0).pointer },
                     postWeight: try postWeight.map { try run.array($0).pointer },
                     weight: try weight.map { try run.array($0).pointer }, y: y.pointer, hidden: hidden,
-                    epsilon: epsilon, count: rows))
+                    epsilon: epsilon, count: rows,
+                    next: Prefetch(memory: try run.poisoned(UInt8.self, count: 1040).pointer, byteCount: 1047)))
             var sums: [Double] = []
             var norms: [Double] = []
             for row in 0..<rows {

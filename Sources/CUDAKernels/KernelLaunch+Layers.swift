@@ -79,9 +79,11 @@ extension KernelLaunch {
     ///   - x: what a block of the layer made; `nil` leaves the residual stream as it is.
     ///   - weight: `nil` leaves `y` as it is.
     ///   - hidden: a multiple of 8, at most ``hiddenLimit``.
+    ///   - next: what the next kernel will read.
     public static func addNorm(
         residual: DevicePointer<Float>, x: DevicePointer<BFloat16>?, postWeight: DevicePointer<Float>?,
-        weight: DevicePointer<Float>?, y: DevicePointer<BFloat16>, hidden: Int, epsilon: Float, count: Int
+        weight: DevicePointer<Float>?, y: DevicePointer<BFloat16>, hidden: Int, epsilon: Float, count: Int,
+        next: Prefetch? = nil
     ) -> KernelLaunch {
         var launch = KernelLaunch(.addNorm, grid: LaunchSize(count), threads: normThreads(hidden))
         launch.add(residual)
@@ -91,10 +93,11 @@ extension KernelLaunch {
         launch.add(y)
         launch.add(hidden)
         launch.add(epsilon)
+        launch.add(next)
         return launch
     }
 
-    /// As ``addNorm(residual:x:postWeight:weight:y:hidden:epsilon:count:)`` for chosen tokens, with the residual stream
+    /// As ``addNorm(residual:x:postWeight:weight:y:hidden:epsilon:count:next:)`` for chosen tokens, with the residual stream
     /// left as it is: row `i` of `y` is token `tokens[i]`. Negative tokens are padding.
     public static func headNorm(
         residual: DevicePointer<Float>, x: DevicePointer<BFloat16>?, postWeight: DevicePointer<Float>?,
@@ -165,10 +168,12 @@ extension KernelLaunch {
 
     /// `y = activation(gate) * up` for rows `[gate | up]`.
     ///
-    /// - Parameter intermediate: a multiple of 8.
+    /// - Parameters:
+    ///   - intermediate: a multiple of 8.
+    ///   - next: what the next kernel will read.
     public static func gate(
         _ activation: GateActivation, gateUp: DevicePointer<BFloat16>, y: DevicePointer<BFloat16>, intermediate: Int,
-        count: Int
+        count: Int, next: Prefetch? = nil
     ) -> KernelLaunch {
         let threads = 256
         // A thread takes 8 values; with few tokens a row is cut, so that more multiprocessors have work.
@@ -178,7 +183,26 @@ extension KernelLaunch {
         launch.add(gateUp)
         launch.add(y)
         launch.add(intermediate)
+        launch.add(next)
         return launch
+    }
+
+    private mutating func add(_ prefetch: Prefetch?) {
+        add(prefetch?.memory)
+        add(UInt32(clamping: prefetch.map { $0.byteCount / 16 * 16 } ?? 0))
+    }
+}
+
+/// Memory that a kernel brings to the level-2 cache for the one behind it: weights, which no step writes.
+public struct Prefetch: Sendable {
+    /// A multiple of 16.
+    public var memory: DevicePointer<UInt8>
+    /// Rounded down to a multiple of 16.
+    public var byteCount: Int
+
+    public init(memory: DevicePointer<UInt8>, byteCount: Int) {
+        self.memory = memory
+        self.byteCount = byteCount
     }
 }
 

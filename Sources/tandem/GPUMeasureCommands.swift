@@ -149,6 +149,8 @@ struct GPULoopCommand: ParsableCommand {
     @Option(help: "What computes products: fastest, library or own.") var products: ProductSetting = .fastest
     @Flag(help: "Let kernels start before the ones before them have ended (as TANDEM_CUDA_PDL=1).")
     var overlap = false
+    @Flag(help: "Bring weights to the level-2 cache for the next product (as TANDEM_CUDA_PREFETCH=1).")
+    var prefetch = false
     @Flag(help: "Layers and heads of the model cut to two, as for a check on a machine without a GPU.")
     var quick = false
 
@@ -178,6 +180,7 @@ struct GPULoopCommand: ParsableCommand {
         options.usesGraphs = !noGraphs
         options.report = { Process.log($0) }
         options.products = products.source
+        if prefetch { options.environment["TANDEM_CUDA_PREFETCH"] = "1" }
         if overlap { options.environment["TANDEM_CUDA_PDL"] = "1" }
         if profile { options.profileInterval = 8 }
         if checkProducts { options.checksProducts = true }
@@ -245,6 +248,7 @@ struct GPULoopCommand: ParsableCommand {
             $0.field("deterministic", deterministic)
             $0.field("products", products.rawValue)
             $0.field("overlap", overlap)
+            $0.field("prefetch", prefetch)
             if index == 0 {
                 for (number, choice) in executor.productChoices.enumerated() { $0.field("choice_\(number)", choice) }
             }

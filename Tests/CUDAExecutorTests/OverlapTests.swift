@@ -2,6 +2,7 @@
 
 import InferenceEngine
 import LanguageModel
+import TestSupport
 import Testing
 
 @testable import CUDAExecutor
@@ -34,6 +35,16 @@ import Testing
         #expect(try Self.bits("qwen2-tied", overlaps: true, isDeterministic: false) == one)
     }
 
+    /// A prefetch reads what is there and changes nothing.
+    @Test func prefetchedWeightsGiveTheSameBits() throws {
+        let checkpoint = try DoubleGPU.tiny("qwen2-tied")
+        let requests = ParityTests.requests(checkpoint, [30, 17, 3], newTokens: 4)
+        var options = DoubleGPU.options
+        let one = try DoubleGPU.harness(checkpoint, options: options).run(requests).map(\.bits)
+        options.environment["TANDEM_CUDA_PREFETCH"] = "1"
+        #expect(try DoubleGPU.harness(checkpoint, options: options).run(requests).map(\.bits) == one)
+    }
+
     @Test func theDeviceSaysThatKernelsOverlap() throws {
         let checkpoint = try DoubleGPU.tiny("llama-tied")
         var options = DoubleGPU.options
@@ -50,7 +61,7 @@ import Testing
     @Test func productsOfAllSourcesAgree() throws {
         let checkpoint = try DoubleGPU.tiny("llama-tied")
         let requests = ParityTests.requests(checkpoint, [200])
-        var exact: [Outcome] = []
+        var exact: [StepHarnessOutcome] = []
         for source in [ProductSource.library, .own, .fastest] {
             var options = DoubleGPU.options
             options.products = source
@@ -59,7 +70,7 @@ import Testing
             if exact.isEmpty { exact = found }
             let difference = ParityTests.Difference(found[0].prompt, exact[0].prompt)
             #expect(difference.largest <= 5 * ParityTests.tolerance, "\(source)")
-            let choices = (harness.executor as? CUDAExecutor)?.productChoices ?? []
+            let choices = harness.executor.productChoices
             #expect(choices.isEmpty == (source != .fastest))
             #expect(choices.contains { $0.contains(" with gate: ") } == (source == .fastest))
         }

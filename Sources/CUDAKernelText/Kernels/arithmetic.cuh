@@ -55,6 +55,15 @@ DEVICE float block_sum(float value, float *scratch) {
     return sum;
 }
 
+// One block's share of memory that the next kernel will read: weights, which no step writes, so that kernels need wait for
+// nothing before. `bytes` is a multiple of 16.
+DEVICE void prefetch_share(const unsigned char *memory, u32 bytes, u32 block, u32 blocks) {
+    const u32 share = ((bytes + blocks - 1) / blocks + 127) / 128 * 128;
+    if (threadIdx.x != 0 || block >= (bytes + share - 1) / (share > 0 ? share : 1)) return;
+    const u32 start = block * share;
+    prefetch(memory + start, bytes - start < share ? bytes - start : share);
+}
+
 // The finalizer of SplitMix64, as in StableHash.mix.
 DEVICE u64 mix(u64 word) {
     word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9ull;

@@ -62,6 +62,16 @@ DEVICE float4 load_floats(const float *address) { return *(const float4 *)addres
 DEVICE void store16(void *address, uint4 value) { *(uint4 *)address = value; }
 DEVICE void store_floats(float *address, float4 value) { *(float4 *)address = value; }
 
+// Brings memory to the level-2 cache; whoever reads it later need not wait for it then. Address and size are multiples of
+// 16. It changes nothing that a program can see.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+DEVICE void prefetch(const unsigned char *address, u32 bytes) {
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(address)), "r"(bytes));
+}
+#else
+DEVICE void prefetch(const unsigned char *, u32) {}
+#endif
+
 // A place in the block's dynamic memory as a number of 32 bits, which takes fewer registers than a pointer.
 DEVICE u32 shared_address(const void *pointer) { return (u32)__cvta_generic_to_shared(pointer); }
 // Copies 16 bytes to the block's memory, or zeros it there. They are there after a wait and a barrier.

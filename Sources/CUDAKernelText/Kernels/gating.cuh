@@ -1,7 +1,7 @@
 // Tandem — Apache-2.0
 //
 // The gates of feed-forward blocks: a row of gateUp is [gate | up], y = activation(gate) * up. Blocks are (token, part);
-// a thread takes 8 values at a time.
+// a thread takes 8 values at a time. The blocks share a prefetch of `nextBytes` of what the next kernel reads.
 
 DEVICE float silu(float x) { return divide_fast(x, 1.f + exp2_fast(-1.44269504f * x)); }
 
@@ -14,7 +14,8 @@ DEVICE float gelu_tanh(float x) {
 }
 
 template <bool isGELU>
-DEVICE void gate(const u16 *gateUp, u16 *y, int intermediate) {
+DEVICE void gate(const u16 *gateUp, u16 *y, int intermediate, const unsigned char *next, u32 nextBytes) {
+    prefetch_share(next, nextBytes, blockIdx.y * gridDim.x + blockIdx.x, gridDim.x * gridDim.y);
     RELEASE_NEXT_KERNEL();
     AWAIT_EARLIER_KERNELS();
     const u16 *gates = gateUp + (u64)blockIdx.x * 2 * intermediate, *ups = gates + intermediate;
@@ -29,5 +30,9 @@ DEVICE void gate(const u16 *gateUp, u16 *y, int intermediate) {
     }
 }
 
-KERNEL(256, 1) gated_silu(const u16 *gateUp, u16 *y, int intermediate) { gate<false>(gateUp, y, intermediate); }
-KERNEL(256, 1) gated_gelu_tanh(const u16 *gateUp, u16 *y, int intermediate) { gate<true>(gateUp, y, intermediate); }
+KERNEL(256, 1) gated_silu(const u16 *gateUp, u16 *y, int intermediate, const unsigned char *next, u32 nextBytes) {
+    gate<false>(gateUp, y, intermediate, next, nextBytes);
+}
+KERNEL(256, 1) gated_gelu_tanh(const u16 *gateUp, u16 *y, int intermediate, const unsigned char *next, u32 nextBytes) {
+    gate<true>(gateUp, y, intermediate, next, nextBytes);
+}

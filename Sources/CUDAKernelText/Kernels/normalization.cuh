@@ -67,10 +67,12 @@ DEVICE void normalize(float *residual, const u16 *x, const float *postWeight, co
     }
 }
 
-// One block a token, of hidden / 8 threads and at most 256.
+// One block a token, of hidden / 8 threads and at most 256. The blocks share a prefetch of `nextBytes` of what the next
+// kernel reads.
 KERNEL(256, 1) add_rms_norm(float *residual, const u16 *x, const float *postWeight, const float *weight, u16 *y,
-                            int hidden, float epsilon) {
+                            int hidden, float epsilon, const unsigned char *next, u32 nextBytes) {
     SHARED(float, scratch, [16]);
+    prefetch_share(next, nextBytes, blockIdx.x, gridDim.x);
     RELEASE_NEXT_KERNEL();
     AWAIT_EARLIER_KERNELS();
     const u64 row = (u64)blockIdx.x * hidden;
