@@ -12,7 +12,8 @@ public final class GPUSession {
     public let kernelOrigin: KernelCache.Origin
     /// The compiler's report, if they were compiled just now.
     public let compilerLog: String?
-    private let functions: [CUDAFunction]
+    /// By kernel; null if the GPU's architecture has not got it.
+    private let functions: [CUDAFunction?]
 
     public var device: CUDADevice { context.device }
 
@@ -40,8 +41,12 @@ public final class GPUSession {
         }
         kernelOrigin = loaded.entry.origin
         compilerLog = loaded.entry.log
-        var functions: [CUDAFunction] = []
+        var functions: [CUDAFunction?] = []
         for kernel in Kernel.allCases {
+            guard kernel.exists(onComputeCapability: context.device.computeCapability.major) else {
+                functions.append(nil)
+                continue
+            }
             let function = try loaded.module.function(kernel.rawValue)
             if kernel.dynamicSharedBytes > 48 << 10 { try function.allowSharedMemory(kernel.dynamicSharedBytes) }
             functions.append(function)
@@ -52,13 +57,21 @@ public final class GPUSession {
     /// Puts a kernel into the stream; one without work is left out.
     public func launch(_ launch: KernelLaunch) throws(CUDAError) {
         guard !launch.isEmpty else { return }
-        try launch.start(functions[launch.kernel.index], on: stream)
+        guard let function = functions[launch.kernel.index] else {
+            throw CUDAError(
+                kind: .unsupported, call: launch.kernel.rawValue,
+                detail: "GPUs of compute capability \(device.computeCapability) have no such kernel")
+        }
+        try launch.start(function, on: stream)
     }
+
+    /// Whether the GPU's architecture has a kernel.
+    public func has(_ kernel: Kernel) -> Bool { functions[kernel.index] != nil }
 
     /// What the compiler made of each kernel.
     public func resources() throws(CUDAError) -> [(name: String, resources: CUDAFunction.Resources)] {
         var list: [(name: String, resources: CUDAFunction.Resources)] = []
-        for function in functions { list.append((function.name, try function.resources())) }
+        for function in functions.compactMap(\.self) { list.append((function.name, try function.resources())) }
         return list
     }
 }

@@ -259,8 +259,10 @@ struct GPUParityCommand: ParsableCommand {
             }
         }
         if !steps {
-            let machine = GPUKernelMachine(try GPUSession(selector, environment: environment))
-            for check in KernelChecks.all {
+            let session = try GPUSession(selector, environment: environment)
+            let machine = GPUKernelMachine(session)
+            // Kernels of another architecture cannot be checked here.
+            for check in KernelChecks.all where check.kernels.allSatisfy(session.has) {
                 do {
                     let first = try check.run(on: machine)
                     let second = try check.run(on: machine)
