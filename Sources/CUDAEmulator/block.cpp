@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "faults.hpp"
@@ -53,6 +54,7 @@ bool Block::run(const Launch &launch) {
     static_ = align(staticMemory_.data(), 128);
     dynamicMemory_.resize(launch.sharedBytes + guardBytes + 128);
     dynamic_ = align(dynamicMemory_.data(), 128);
+    published_.resize(launch.sharedBytes);
     for (unsigned z = 0; z < launch.grid.z; z++)
         for (unsigned y = 0; y < launch.grid.y; y++)
             for (unsigned x = 0; x < launch.grid.x; x++) {
@@ -70,7 +72,8 @@ bool Block::runOne() {
     staticUsed_ = 0;
     memset(dynamic_, poison, launch_->sharedBytes);
     memset(dynamic_ + launch_->sharedBytes, guard, guardBytes);
-    for (Warp &warp : warps_) warp.alive = warp.arrived = 0, warp.ready = 0;
+    std::fill(published_.begin(), published_.end(), poison);
+    for (Warp &warp : warps_) warp.alive = warp.arrived = warp.products = 0, warp.ready = 0;
     for (size_t i = 0; i < threads_.size(); i++) {
         Thread &thread = threads_[i];
         const unsigned n = static_cast<unsigned>(i);
@@ -81,6 +84,10 @@ bool Block::runOne() {
         thread.hasEnded = false;
         thread.openCopies.clear();
         thread.committedCopies.clear();
+        thread.landedCopies.clear();
+        thread.openProducts.clear();
+        thread.committedProducts.clear();
+        thread.hasFencedProducts = false;
         thread.warp->alive++;
         makeReady(thread);
         // Tops of stacks lie apart in the cache.
@@ -90,10 +97,25 @@ bool Block::runOne() {
     change(outside_, current_->context);
     current_ = nullptr;
     if (hasFailed_) return false;
-    if (isMemoryIntact()) return true;
+    if (isMemoryIntact() && areProductsWhole()) return true;
     hasFailed_ = true;
-    fault_ = "the kernel wrote behind its dynamic shared memory" + place();
+    fault_ = std::string(isMemoryIntact() ? "warps of a warpgroup took part in different products"
+                                          : "the kernel wrote behind its dynamic shared memory") +
+             place();
     return false;
+}
+
+bool Block::areProductsWhole() const {
+    for (size_t i = 0; i < warps_.size(); i++)
+        if (warps_[i].products != warps_[i / 4 * 4].products) return false;
+    return true;
+}
+
+uint32_t Block::checkedOffset(uint32_t address) {
+    if (address & 15) fail("a 16-byte access to shared memory is not aligned");
+    if (address < dynamicBase || address - dynamicBase + 16 > launch_->sharedBytes)
+        fail("an access beyond the block's dynamic shared memory");
+    return address - dynamicBase;
 }
 
 bool Block::isMemoryIntact() {
@@ -106,6 +128,8 @@ void Block::entry() {
     Block &own = block;
     own.launch_->kernel(own.launch_->arguments);
     Thread &thread = *own.current_;
+    if (!thread.openProducts.empty() || !thread.committedProducts.empty())
+        own.fail("a thread ended before the wait for its products");
     thread.hasEnded = true;
     own.alive_--;
     thread.warp->alive--;

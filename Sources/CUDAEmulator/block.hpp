@@ -28,13 +28,33 @@ struct Warp {
     void (*operation)(Warp &) = nullptr;
     /// Lanes that can run.
     uint32_t ready = 0;
+    /// Products that it took part in.
+    int products = 0;
 };
 
 /// 16 bytes on their way into shared memory.
 struct AsynchronousCopy {
-    void *destination;
+    uint32_t destination;
     const void *source;
     bool exists;
+};
+
+/// 16 bytes of shared memory as a product read them.
+struct ProductPiece {
+    uint32_t address;
+    std::array<unsigned char, 16> bytes;
+};
+
+/// A matrix product of a warpgroup under way: what a lane gets at the wait for it.
+struct Product {
+    float *sums = nullptr;
+    int count = 0;
+    std::array<float, 64> values{};
+    /// The left operand if it is in registers, and what it was.
+    const uint32_t *left = nullptr;
+    std::array<uint32_t, 4> leftValues{};
+    /// What the warp read; with its first lane.
+    std::vector<ProductPiece> pieces;
 };
 
 struct Thread {
@@ -46,6 +66,12 @@ struct Thread {
     bool hasEnded = false;
     std::vector<AsynchronousCopy> openCopies;
     std::vector<std::vector<AsynchronousCopy>> committedCopies;
+    /// Where copies have arrived that products do not see yet.
+    std::vector<uint32_t> landedCopies;
+    std::vector<Product> openProducts;
+    std::vector<std::vector<Product>> committedProducts;
+    /// Whether registers were handed over to products since they were last used.
+    bool hasFencedProducts = false;
 };
 
 /// What a launch asks for.
@@ -67,6 +93,8 @@ class Block {
 public:
     static constexpr size_t staticLimit = 48 << 10;
     static constexpr size_t dynamicLimit = 227 << 10;
+    /// Where dynamic memory starts among the block's shared addresses: aligned as kernels ask, and no better.
+    static constexpr uint32_t dynamicBase = 1024 + 128;
 
     /// Runs all blocks of a grid; false after a fault.
     bool run(const Launch &launch);
@@ -96,6 +124,10 @@ public:
     void *shared(const void *declaration, size_t bytes);
 
     void *dynamicShared() { return dynamic_; }
+    /// 16 bytes at a shared address.
+    unsigned char *sharedPlace(uint32_t address) { return dynamic_ + checkedOffset(address); }
+    /// The same as matrix products of warpgroups see them.
+    unsigned char *publishedPlace(uint32_t address) { return published_.data() + checkedOffset(address); }
 
     /// Ends the launch: the kernel did what must not be done. Does not return.
     [[noreturn]] void fail(std::string message);
@@ -112,6 +144,9 @@ private:
     bool isMemoryIntact();
     void runEarlier();
     bool hasAwaited();
+    /// Whether all warps of each warpgroup took part in the same number of products.
+    bool areProductsWhole() const;
+    uint32_t checkedOffset(uint32_t address);
     std::string place() const;
 
     const Launch *launch_ = nullptr;
@@ -133,7 +168,7 @@ private:
     };
     std::vector<Declaration> declarations_;
     size_t staticUsed_ = 0;
-    std::vector<unsigned char> staticMemory_, dynamicMemory_;
+    std::vector<unsigned char> staticMemory_, dynamicMemory_, published_;
     unsigned char *static_ = nullptr, *dynamic_ = nullptr;
     unsigned char *stacks_ = nullptr;
     size_t stackCount_ = 0;

@@ -35,6 +35,8 @@ const std::vector<Kernel> &kernels() {
         LISTED(attention_prefill_h128, 128),
         LISTED(attention_prefill_h128_r64, 128),
         LISTED(attention_prefill_h256, 128),
+        LISTED(attention_prefill_h64_wgmma, 256),
+        LISTED(attention_prefill_h128_wgmma, 256),
         LISTED(gated_silu, 256),
         LISTED(gated_gelu_tanh, 256),
         LISTED(gemm_bf16, 128),

@@ -8,6 +8,7 @@
 
 #include "block.hpp"
 #include "sites.hpp"
+#include "warpgroups.hpp"
 #include "warps.hpp"
 
 #define TANDEM_EMULATOR 1
@@ -72,6 +73,7 @@ DEVICE float exp2_fast(float x) {
     // Subnormal results are zero on a GPU.
     return result < 0x1p-126f ? 0.f : result;
 }
+DEVICE float largest_of(float a, float b) { return fmaxf(a, b); }
 DEVICE float inverse_root(float x) { return 1.f / sqrtf(x); }
 DEVICE float divide_fast(float a, float b) { return a / b; }
 DEVICE float multiply_rounded(float a, float b) { return a * b; }
@@ -122,22 +124,18 @@ DEVICE void prefetch(const unsigned char *address, u32 bytes) {
     [[maybe_unused]] const volatile unsigned char last = address[bytes - 1];
 }
 
-// Places in dynamic memory are offsets from its start.
 DEVICE u32 shared_address(const void *pointer) {
-    return (u32)((const unsigned char *)pointer - (const unsigned char *)::emulator::block.dynamicShared());
+    return ::emulator::Block::dynamicBase +
+           (u32)((const unsigned char *)pointer - (const unsigned char *)::emulator::block.dynamicShared());
 }
-DEVICE unsigned char *shared_place(u32 address) {
-    if (address & 15) ::emulator::block.fail("a 16-byte access to shared memory is not aligned");
-    if (address + 16 > ::emulator::block.launch().sharedBytes)
-        ::emulator::block.fail("an access beyond the block's dynamic shared memory");
-    return static_cast<unsigned char *>(::emulator::block.dynamicShared()) + address;
-}
+DEVICE unsigned char *shared_place(u32 address) { return ::emulator::block.sharedPlace(address); }
 // Copies land when their group is waited for; until then their places are poisoned.
 DEVICE void copy16_async(u32 address, const void *source, bool exists) {
     unsigned char *destination = shared_place(address);
     require_alignment(source);
     memset(destination, 0xff, 16);
-    ::emulator::block.thread().openCopies.push_back({destination, source, exists});
+    memset(::emulator::block.publishedPlace(address), 0xff, 16);
+    ::emulator::block.thread().openCopies.push_back({address, source, exists});
 }
 DEVICE void commit_copies() {
     auto &thread = ::emulator::block.thread();
@@ -146,11 +144,13 @@ DEVICE void commit_copies() {
 }
 DEVICE void finish_copies(size_t groups, int32_t site) {
     if (::emulator::block.isDisturbed(site)) return;
-    auto &committed = ::emulator::block.thread().committedCopies;
+    auto &thread = ::emulator::block.thread();
+    auto &committed = thread.committedCopies;
     while (committed.size() > groups) {
         for (const auto &copy : committed.front()) {
-            if (copy.exists) memcpy(copy.destination, copy.source, 16);
-            else memset(copy.destination, 0, 16);
+            if (copy.exists) memcpy(shared_place(copy.destination), copy.source, 16);
+            else memset(shared_place(copy.destination), 0, 16);
+            thread.landedCopies.push_back(copy.destination);
         }
         committed.erase(committed.begin());
     }

@@ -14,7 +14,8 @@ public final class GPUSession {
     public let kernelOrigin: KernelCache.Origin
     /// The compiler's report, if they were compiled just now.
     public let compilerLog: String?
-    let functions: [CUDAFunction]
+    /// By kernel; null if the GPU's architecture has not got it.
+    let functions: [CUDAFunction?]
     /// Whether kernels may start while the one before them ends, and wait for it by themselves. It is off unless
     /// `TANDEM_CUDA_PDL` is 1, because no GPU has shown yet what it gains.
     public let overlapsKernels: Bool
@@ -63,8 +64,12 @@ public final class GPUSession {
         }
         kernelOrigin = loaded.entry.origin
         compilerLog = loaded.entry.log
-        var functions: [CUDAFunction] = []
+        var functions: [CUDAFunction?] = []
         for kernel in Kernel.allCases {
+            guard kernel.exists(onComputeCapability: context.device.computeCapability.major) else {
+                functions.append(nil)
+                continue
+            }
             let function = try loaded.module.function(kernel.rawValue)
             if kernel.dynamicSharedBytes > 48 << 10 { try function.allowSharedMemory(kernel.dynamicSharedBytes) }
             functions.append(function)
@@ -92,7 +97,7 @@ public final class GPUSession {
     public func launch(_ launch: KernelLaunch, followsKernel: Bool = false) throws(CUDAError) {
         guard !launch.isEmpty else { return }
         try launch.start(
-            functions[launch.kernel.index], on: stream,
+            try function(of: launch.kernel), on: stream,
             startsEarly: followsKernel && overlapsKernels && launch.kernel.canStartEarly)
     }
 
@@ -100,14 +105,24 @@ public final class GPUSession {
     func launchEarly(_ launch: KernelLaunch) throws(CUDAError) {
         guard !launch.isEmpty else { return }
         try launch.start(
-            functions[launch.kernel.index], on: stream,
+            try function(of: launch.kernel), on: stream,
             startsEarly: launch.kernel.canStartEarly && device.startsKernelsEarly)
     }
+
+    private func function(of kernel: Kernel) throws(CUDAError) -> CUDAFunction {
+        if let function = functions[kernel.index] { return function }
+        throw CUDAError(
+            kind: .unsupported, call: kernel.rawValue,
+            detail: "GPUs of compute capability \(device.computeCapability) have no such kernel")
+    }
+
+    /// Whether the GPU's architecture has a kernel.
+    public func has(_ kernel: Kernel) -> Bool { functions[kernel.index] != nil }
 
     /// What the compiler made of each kernel.
     public func resources() throws(CUDAError) -> [(name: String, resources: CUDAFunction.Resources)] {
         var list: [(name: String, resources: CUDAFunction.Resources)] = []
-        for function in functions { list.append((function.name, try function.resources())) }
+        for function in functions.compactMap(\.self) { list.append((function.name, try function.resources())) }
         return list
     }
 }

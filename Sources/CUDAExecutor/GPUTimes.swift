@@ -108,16 +108,31 @@ public final class GPUTimes {
         return list
     }
 
-    /// Attention of whole prompts.
-    public func prefillAttention(
-        _ model: DecoderDescription, prompts: Int, tokens: Int, isNarrow: Bool = false
+    /// Attention of whole prompts, by each kernel that the GPU has for it: the same chunks, one form after the other.
+    public func prefillAttention(_ model: DecoderDescription, prompts: Int, tokens: Int) throws -> [Row] {
+        var rows: [Row] = []
+        for (form, name) in [
+            (PrefillForm.wide, "attention_prefill"), (.narrow, "attention_prefill_narrow"),
+            (.warpgroups, "attention_prefill_wgmma"),
+        ] {
+            let tiling = PrefillTiling(HeadDimension(rawValue: try DeviceShape(model).paddedHead) ?? .d64, form)
+            let isAnother = form == .wide || tiling.kernel != .attentionPrefill256
+            if isAnother && session.has(tiling.kernel) {
+                rows.append(try prefillAttention(model, prompts: prompts, tokens: tokens, form, name: name))
+            }
+        }
+        return rows
+    }
+
+    private func prefillAttention(
+        _ model: DecoderDescription, prompts: Int, tokens: Int, _ form: PrefillForm, name: String
     ) throws -> Row {
         let bench = try AttentionBench(
-            session, model, sequences: prompts, tokens: tokens, chunk: tokens, isNarrow: isNarrow)
+            session, model, sequences: prompts, tokens: tokens, chunk: tokens, form: form)
         let seconds = try time { () throws(CUDAError) in try bench.prefill() }
         let pairs = Double(prompts) * Double(tokens) * Double(tokens + 1) / 2
         return Row(
-            name: isNarrow ? "attention_prefill_narrow" : "attention_prefill",
+            name: name,
             sizes: [
                 ("prompts", prompts), ("tokens", tokens), ("head", bench.heads.dimension.rawValue),
                 ("query_heads", bench.heads.queryHeads), ("key_heads", bench.heads.keyHeads),
@@ -219,7 +234,7 @@ private final class AttentionBench {
     private let cache: PagedCache
     private let decodeRows: DecodeRows
     private let prefillRows: PrefillRows
-    private let isNarrow: Bool
+    private let form: PrefillForm
     private let out: DevicePointer<BFloat16>
     private let partial: PartialAttention
     private let rotary: DevicePointer<Float>
@@ -228,7 +243,7 @@ private final class AttentionBench {
 
     init(
         _ session: GPUSession, _ model: DecoderDescription, sequences: Int, tokens: Int, chunk: Int,
-        isNarrow: Bool = false
+        form: PrefillForm = .wide
     ) throws {
         self.session = session
         let shape = try DeviceShape(model)
@@ -266,13 +281,17 @@ private final class AttentionBench {
         decodeRows = DecodeRows(
             tokens: try words(all), slots: try words(all),
             positions: try words(Array(repeating: Int32(tokens - 1), count: sequences)), count: sequences)
-        self.isNarrow = isNarrow
-        let tiling = PrefillTiling(dimension, isNarrow: isNarrow)
-        let tiles = tiling.tileCount(tokens: chunk, group: shape.group)
+        self.form = form
+        var tiles = PrefillTiles()
+        for row in all {
+            tiles.add(
+                row: row, tokens: chunk, past: tokens - chunk, group: shape.group,
+                tileRows: PrefillTiling(dimension, form).tileRows)
+        }
+        tiles.sort()
         prefillRows = PrefillRows(
-            tileRows: try words(all.flatMap { Array(repeating: $0, count: tiles) }),
-            tileStarts: try words(all.flatMap { _ in (0..<tiles).map { Int32($0 * tiling.tileRows) } }),
-            tileCount: sequences * tiles, tokens: try words(all.map { $0 * Int32(chunk) }),
+            tileRows: try words(tiles.rows), tileStarts: try words(tiles.starts), tileCount: tiles.rows.count,
+            tokens: try words(all.map { $0 * Int32(chunk) }),
             counts: try words(Array(repeating: Int32(chunk), count: sequences)), slots: try words(all),
             positions: try words(Array(repeating: Int32(tokens - chunk), count: sequences)))
         let blocks = 3 * session.device.multiprocessors + DecodeCut.mostSplits
@@ -311,6 +330,6 @@ private final class AttentionBench {
     func prefill() throws(CUDAError) {
         try session.launch(
             .attentionPrefill(
-                heads, cache: cache, rows: prefillRows, out: out, scale: scale, window: 0, isNarrow: isNarrow))
+                heads, cache: cache, rows: prefillRows, out: out, scale: scale, window: 0, form: form))
     }
 }

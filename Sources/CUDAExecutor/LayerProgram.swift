@@ -16,6 +16,8 @@ final class LayerProgram {
     private let heads: ProjectedHeads
     /// Rows for which all products have an algorithm.
     private var preparedRows: Set<Int> = []
+    /// Which kernel computes chunks; the batch's tiles are of its size.
+    private let prefillForm: PrefillForm
     let isDeterministic: Bool
 
     /// What a layer left in the buffer of block outputs, still to be added to the residual stream.
@@ -37,12 +39,13 @@ final class LayerProgram {
 
     init(
         _ session: GPUSession, _ weights: DeviceModel, _ buffers: DeviceBuffers, _ products: MatrixPlans,
-        groups: [KeyValueGroup], isDeterministic: Bool
+        groups: [KeyValueGroup], prefillForm: PrefillForm, isDeterministic: Bool
     ) throws(ExecutorError) {
         self.session = session
         self.weights = weights
         self.buffers = buffers
         self.products = products
+        self.prefillForm = prefillForm
         self.isDeterministic = isDeterministic
         var places = [(group: Int, place: Int)?](repeating: nil, count: weights.model.layers.count)
         for (index, group) in groups.enumerated() {
@@ -204,7 +207,8 @@ final class LayerProgram {
                         tileRows: words(regions.tileRows), tileStarts: words(regions.tileStarts), tileCount: size.tiles,
                         tokens: words(regions.chunkTokens), counts: words(regions.chunkCounts),
                         slots: words(regions.chunkSlots), positions: words(regions.chunkPositions)),
-                    out: buffers.attention, scale: description.attentionScale, window: description.window ?? 0))
+                    out: buffers.attention, scale: description.attentionScale, window: description.window ?? 0,
+                    form: prefillForm))
         }
     }
 

@@ -64,6 +64,10 @@ final class PreparedSteps {
         let plan = try DeviceMemoryPlan(model: weights.model, limits: limits, groups: groups)
         self.plan = plan
         let deviceShape = weights.shape
+        let dimension = HeadDimension(rawValue: deviceShape.paddedHead) ?? .d64
+        let form = try PrefillChoice.form(
+            environment: options.environment, capability: session.device.computeCapability, dimension: dimension,
+            isDeterministic: options.isDeterministic)
         do throws(CUDAError) {
             try Self.check(plan, session)
             let buffers = try DeviceBuffers(session, weights, limits: limits, groups: groups, plan: plan)
@@ -75,8 +79,8 @@ final class PreparedSteps {
             let capacity = min(limits.contextLength, deviceShape.vocabularySize)
             counts = try TokenCountMemory(session, slots: limits.slots, capacity: capacity)
             head = try HeadProgram(session, weights, buffers, products, counts: counts)
-            layers = try Self.layers(session, weights, buffers, products, groups, options)
-            let tiling = PrefillTiling(HeadDimension(rawValue: deviceShape.paddedHead) ?? .d64)
+            layers = try Self.layers(session, weights, buffers, products, groups, options, form)
+            let tiling = PrefillTiling(dimension, form)
             shape = BatchShape(
                 slots: limits.slots, tableStride: buffers.tableStride, group: deviceShape.group,
                 tileRows: tiling.tileRows, logitRows: buffers.sizes.logitRows, countCapacity: capacity,
@@ -120,11 +124,12 @@ final class PreparedSteps {
 
     private static func layers(
         _ session: GPUSession, _ weights: DeviceModel, _ buffers: DeviceBuffers, _ products: MatrixPlans,
-        _ groups: [KeyValueGroup], _ options: CUDAExecutor.Options
+        _ groups: [KeyValueGroup], _ options: CUDAExecutor.Options, _ form: PrefillForm
     ) throws(CUDAError) -> LayerProgram {
         do throws(ExecutorError) {
             return try LayerProgram(
-                session, weights, buffers, products, groups: groups, isDeterministic: options.isDeterministic)
+                session, weights, buffers, products, groups: groups, prefillForm: form,
+                isDeterministic: options.isDeterministic)
         } catch {
             throw CUDAError(kind: .unsupported, call: "layers", detail: error.message)
         }

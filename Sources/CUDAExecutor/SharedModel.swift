@@ -47,7 +47,7 @@ public struct ProcessShare: Sendable, Equatable {
 /// multiprocessors are divided.
 public final class SharedModel: Sendable {
     let context: CUDAContext
-    let functions: [CUDAFunction]
+    let functions: [CUDAFunction?]
     let overlapsKernels: Bool
     let prefetchesWeights: Bool
     let kernelOrigin: KernelCache.Origin

@@ -120,9 +120,10 @@ struct StepBatch {
     private(set) var decodeSlots: [Int32] = []
     private(set) var decodePositions: [Int32] = []
 
-    /// For each tile the index of its chunk, and its first row within that.
-    private(set) var tileRows: [Int32] = []
-    private(set) var tileStarts: [Int32] = []
+    /// For each tile the index of its chunk, and its first row within that; those that see most keys come first.
+    private(set) var tiles = PrefillTiles()
+    var tileRows: [Int32] { tiles.rows }
+    var tileStarts: [Int32] { tiles.starts }
     private(set) var chunkTokens: [Int32] = []
     private(set) var chunkCounts: [Int32] = []
     private(set) var chunkSlots: [Int32] = []
@@ -190,15 +191,15 @@ struct StepBatch {
         }
         for (index, row) in plan.rows.enumerated() where row.tokenCount > 1 && !shape.decodesChunks {
             firstTokens[index] = append(row, plan)
-            for start in stride(from: 0, to: Int(row.tokenCount) * shape.group, by: shape.tileRows) {
-                tileRows.append(Int32(chunkTokens.count))
-                tileStarts.append(Int32(start))
-            }
+            tiles.add(
+                row: Int32(chunkTokens.count), tokens: Int(row.tokenCount), past: Int(row.startPosition),
+                group: shape.group, tileRows: shape.tileRows)
             chunkTokens.append(Int32(firstTokens[index]))
             chunkCounts.append(row.tokenCount)
             chunkSlots.append(row.slot)
             chunkPositions.append(row.startPosition)
         }
+        tiles.sort()
         tokenCount = tokens.count
         for (index, row) in plan.rows.enumerated() {
             addHeads(row, plan, firstToken: firstTokens[index], book: book, shape)
@@ -389,8 +390,7 @@ struct StepBatch {
         decodeTokens.removeAll(keepingCapacity: true)
         decodeSlots.removeAll(keepingCapacity: true)
         decodePositions.removeAll(keepingCapacity: true)
-        tileRows.removeAll(keepingCapacity: true)
-        tileStarts.removeAll(keepingCapacity: true)
+        tiles.removeAll()
         chunkTokens.removeAll(keepingCapacity: true)
         chunkCounts.removeAll(keepingCapacity: true)
         chunkSlots.removeAll(keepingCapacity: true)

@@ -11,13 +11,13 @@ extension KernelChecks {
         /// Tokens before each chunk, and its own.
         var chunks: [(past: Int, count: Int)]
         var window = 0
-        var isNarrow = false
+        var form = PrefillForm.wide
 
         var name: String {
             var name = "attention_prefill h\(dimension.rawValue) heads \(queryHeads)/\(keyHeads), chunks "
             name += chunks.map { "\($0.past)+\($0.count)" }.joined(separator: " ")
             if window > 0 { name += ", window \(window)" }
-            if isNarrow { name += ", narrow" }
+            if form != .wide { name += ", \(form.rawValue)" }
             return name
         }
     }
@@ -25,29 +25,44 @@ extension KernelChecks {
     private static let prefillCases: [PrefillCase] = {
         var cases: [PrefillCase] = []
         for dimension in HeadDimension.allCases {
-            for isNarrow in dimension == .d256 ? [false] : [false, true] {
+            for form in dimension == .d256 ? [.wide] : PrefillForm.allCases {
                 cases.append(
                     PrefillCase(
                         dimension: dimension, queryHeads: 6, keyHeads: 2,
-                        chunks: [(0, 1), (0, 33), (61, 5), (100, 40), (16, 16)], isNarrow: isNarrow))
+                        chunks: [(0, 1), (0, 33), (61, 5), (100, 40), (16, 16)], form: form))
                 cases.append(
                     PrefillCase(
                         dimension: dimension, queryHeads: 4, keyHeads: 2, chunks: [(70, 45), (200, 1), (0, 80)],
-                        window: 24, isNarrow: isNarrow))
+                        window: 24, form: form))
             }
         }
-        for group in [1, 2, 7, 8, 9, 16] {
+        for form in [PrefillForm.wide, .warpgroups] {
+            for group in [1, 2, 7, 8, 9, 16] {
+                cases.append(
+                    PrefillCase(
+                        dimension: .d64, queryHeads: group, keyHeads: 1, chunks: [(7, 30)], window: 0, form: form))
+            }
             cases.append(
-                PrefillCase(dimension: .d64, queryHeads: group, keyHeads: 1, chunks: [(7, 30)], window: 0))
+                PrefillCase(
+                    dimension: .d128, queryHeads: 12, keyHeads: 2, chunks: [(27, 40), (0, 130)], form: form))
         }
-        cases.append(PrefillCase(dimension: .d128, queryHeads: 12, keyHeads: 2, chunks: [(27, 40), (0, 130)]))
+        // Enough keys for each turn of the tiles of 128 to be used twice, and windows that begin within a tile.
+        for dimension in [HeadDimension.d64, .d128] {
+            cases.append(
+                PrefillCase(
+                    dimension: dimension, queryHeads: 8, keyHeads: 1, chunks: [(560, 20)], form: .warpgroups))
+            cases.append(
+                PrefillCase(
+                    dimension: dimension, queryHeads: 4, keyHeads: 1, chunks: [(530, 40), (200, 3)], window: 300,
+                    form: .warpgroups))
+        }
         cases.append(
             PrefillCase(dimension: .d256, queryHeads: 4, keyHeads: 1, chunks: [(0, 70), (130, 20)], window: 48))
         return cases
     }()
 
     static let prefillChecks: [KernelCheck] = prefillCases.map { prefillCase in
-        let kernel = PrefillTiling(prefillCase.dimension, isNarrow: prefillCase.isNarrow).kernel
+        let kernel = PrefillTiling(prefillCase.dimension, prefillCase.form).kernel
         return KernelCheck(prefillCase.name, [kernel]) { run in try check(prefillCase, run) }
     }
 
@@ -70,15 +85,13 @@ extension KernelChecks {
         }
         let stride = (queryHeads + 2 * prefillCase.keyHeads) * size
         let qkv = random.bfloats(tokens * stride)
-        let tiling = PrefillTiling(prefillCase.dimension, isNarrow: prefillCase.isNarrow)
-        var tileRows: [Int32] = []
-        var tileStarts: [Int32] = []
+        let tiling = PrefillTiling(prefillCase.dimension, prefillCase.form)
+        var tiles = PrefillTiles()
         for (row, chunk) in chunks.enumerated() {
-            for tile in 0..<tiling.tileCount(tokens: chunk.count, group: group) {
-                tileRows.append(Int32(row))
-                tileStarts.append(Int32(tile * tiling.tileRows))
-            }
+            tiles.add(
+                row: Int32(row), tokens: chunk.count, past: chunk.past, group: group, tileRows: tiling.tileRows)
         }
+        tiles.sort()
         let out = try run.poisoned(BFloat16.self, count: tokens * queryHeads * size)
         try run.launch(
             .attentionPrefill(
@@ -89,12 +102,12 @@ extension KernelChecks {
                     keys: try run.array(context.keys).pointer, values: try run.array(context.values).pointer,
                     tables: try run.array(context.tables).pointer, tableStride: context.tableStride),
                 rows: PrefillRows(
-                    tileRows: try run.array(tileRows).pointer, tileStarts: try run.array(tileStarts).pointer,
-                    tileCount: tileRows.count, tokens: try run.array(firstTokens.map(Int32.init)).pointer,
+                    tileRows: try run.array(tiles.rows).pointer, tileStarts: try run.array(tiles.starts).pointer,
+                    tileCount: tiles.rows.count, tokens: try run.array(firstTokens.map(Int32.init)).pointer,
                     counts: try run.array(chunks.map { Int32($0.count) }).pointer,
                     slots: try run.array(chunks.indices.map(Int32.init)).pointer,
                     positions: try run.array(chunks.map { Int32($0.past) }).pointer),
-                out: out.pointer, scale: scale, window: prefillCase.window, isNarrow: prefillCase.isNarrow))
+                out: out.pointer, scale: scale, window: prefillCase.window, form: prefillCase.form))
         let found = try run.read(out)
         let width = queryHeads * size
         var untouched = Set(0..<tokens)

@@ -28,6 +28,12 @@ static const char attention_decode[] = {
 static const char attention_prefill[] = {
 #embed "Kernels/attention_prefill.cuh" suffix(, 0)
 };
+static const char warpgroup[] = {
+#embed "Kernels/warpgroup.cuh" suffix(, 0)
+};
+static const char attention_prefill_wgmma[] = {
+#embed "Kernels/attention_prefill_wgmma.cuh" suffix(, 0)
+};
 static const char gating[] = {
 #embed "Kernels/gating.cuh" suffix(, 0)
 };
@@ -61,6 +67,8 @@ static const struct {
     {"rotary.cuh", rotary},
     {"attention_decode.cuh", attention_decode},
     {"attention_prefill.cuh", attention_prefill},
+    {"warpgroup.cuh", warpgroup},
+    {"attention_prefill_wgmma.cuh", attention_prefill_wgmma},
     {"gating.cuh", gating},
     {"gemm.cuh", gemm},
     {"selection.cuh", selection},

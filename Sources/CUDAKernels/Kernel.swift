@@ -22,6 +22,8 @@ public enum Kernel: String, CaseIterable, Sendable {
     case attentionPrefill128 = "attention_prefill_h128"
     case attentionPrefill128Narrow = "attention_prefill_h128_r64"
     case attentionPrefill256 = "attention_prefill_h256"
+    case attentionPrefill64Warpgroups = "attention_prefill_h64_wgmma"
+    case attentionPrefill128Warpgroups = "attention_prefill_h128_wgmma"
     case gatedSiLU = "gated_silu"
     case gatedGELU = "gated_gelu_tanh"
     case gemm = "gemm_bf16"
@@ -51,9 +53,11 @@ public enum Kernel: String, CaseIterable, Sendable {
     public var dynamicSharedBytes: Int {
         switch self {
         case .attentionPrefill64: PrefillTiling(.d64).sharedBytes
-        case .attentionPrefill64Narrow: PrefillTiling(.d64, isNarrow: true).sharedBytes
+        case .attentionPrefill64Narrow: PrefillTiling(.d64, .narrow).sharedBytes
+        case .attentionPrefill64Warpgroups: PrefillTiling(.d64, .warpgroups).sharedBytes
         case .attentionPrefill128: PrefillTiling(.d128).sharedBytes
-        case .attentionPrefill128Narrow: PrefillTiling(.d128, isNarrow: true).sharedBytes
+        case .attentionPrefill128Narrow: PrefillTiling(.d128, .narrow).sharedBytes
+        case .attentionPrefill128Warpgroups: PrefillTiling(.d128, .warpgroups).sharedBytes
         case .attentionPrefill256: PrefillTiling(.d256).sharedBytes
         case .gemm, .gemmFloat, .gatedGEMM: GEMMTiling.small.sharedBytes
         case .gemmTall, .gemmFloatTall, .gatedGEMMTall: GEMMTiling.tall.sharedBytes
@@ -84,6 +88,14 @@ public enum Kernel: String, CaseIterable, Sendable {
         default: false
         }
     }
+
+    /// Whether code for GPUs of a compute capability has it: the matrix products of warpgroups are Hopper's alone.
+    public func exists(onComputeCapability major: Int) -> Bool {
+        switch self {
+        case .attentionPrefill64Warpgroups, .attentionPrefill128Warpgroups: major == 9
+        default: true
+        }
+    }
 }
 
 /// Elements of an attention head for which there are kernels.
@@ -91,30 +103,4 @@ public enum HeadDimension: Int, CaseIterable, Sendable {
     case d64 = 64
     case d128 = 128
     case d256 = 256
-}
-
-/// How the prefill attention cuts its work: a row is one token of one of the query heads that share a key head.
-public struct PrefillTiling: Sendable, Equatable {
-    public let kernel: Kernel
-    /// Rows that a block of threads takes.
-    public let tileRows: Int
-    let sharedBytes: Int
-
-    /// - Parameter isNarrow: tiles of 64 rows where there are two forms: they waste less on short chunks, and read keys and
-    ///   values more often.
-    public init(_ dimension: HeadDimension, isNarrow: Bool = false) {
-        let keyTile: Int
-        (kernel, tileRows, keyTile) =
-            switch (dimension, isNarrow) {
-            case (.d64, false): (.attentionPrefill64, 128, 64)
-            case (.d64, true): (.attentionPrefill64Narrow, 64, 64)
-            case (.d128, false): (.attentionPrefill128, 128, 32)
-            case (.d128, true): (.attentionPrefill128Narrow, 64, 64)
-            case (.d256, _): (.attentionPrefill256, 64, 32)
-            }
-        sharedBytes = (tileRows + 4 * keyTile) * dimension.rawValue * MemoryLayout<BFloat16>.stride
-    }
-
-    /// Tiles of a chunk of `tokens` whose key heads serve `group` query heads each. Tile `i` starts at `i * tileRows`.
-    public func tileCount(tokens: Int, group: Int) -> Int { (tokens * group + tileRows - 1) / tileRows }
 }

@@ -20,7 +20,7 @@ public struct DecodeRows: Sendable {
 
 /// Chunks of prompts, and the tiles that cover them.
 public struct PrefillRows: Sendable {
-    /// For each tile its chunk, and its first row there; see ``PrefillTiling``.
+    /// For each tile its chunk, and its first row there; see ``PrefillTiles``.
     public var tileRows: DevicePointer<Int32>
     public var tileStarts: DevicePointer<Int32>
     public var tileCount: Int
@@ -163,13 +163,15 @@ extension KernelLaunch {
 
     /// Causal attention of chunks of prompts, whose keys and values are in the cache already.
     ///
-    /// - Parameter isNarrow: as in the ``PrefillTiling`` that the rows' tiles were made with.
+    /// - Parameter form: as in the ``PrefillTiling`` that the rows' tiles were made with.
     public static func attentionPrefill(
         _ heads: ProjectedHeads, cache: PagedCache, rows: PrefillRows, out: DevicePointer<BFloat16>, scale: Float,
-        window: Int, isNarrow: Bool = false
+        window: Int, form: PrefillForm = .wide
     ) -> KernelLaunch {
-        let kernel = PrefillTiling(heads.dimension, isNarrow: isNarrow).kernel
-        var launch = KernelLaunch(kernel, grid: LaunchSize(rows.tileCount, heads.keyHeads), threads: 128)
+        let tiling = PrefillTiling(heads.dimension, form)
+        // The key heads of a tile are neighbours, so that the order of tiles is that of all blocks.
+        var launch = KernelLaunch(
+            tiling.kernel, grid: LaunchSize(rows.tileCount * heads.keyHeads), threads: tiling.threads)
         launch.add(heads.rows)
         launch.add(heads.stride)
         launch.add(cache)

@@ -259,8 +259,10 @@ struct GPUParityCommand: ParsableCommand {
             }
         }
         if !steps {
-            let machine = GPUKernelMachine(try GPUSession(selector, environment: environment))
-            for check in KernelChecks.all {
+            let session = try GPUSession(selector, environment: environment)
+            let machine = GPUKernelMachine(session)
+            // Kernels of another architecture cannot be checked here.
+            for check in KernelChecks.all where check.kernels.allSatisfy(session.has) {
                 do {
                     let first = try check.run(on: machine)
                     let second = try check.run(on: machine)
@@ -272,19 +274,28 @@ struct GPUParityCommand: ParsableCommand {
             }
             Process.write("kernels: \(count - failures) of \(count) checks right\n", to: STDOUT_FILENO)
         }
-        for (head, group, window) in [(64, 7, nil), (128, 8, 33), (256, 4, 48), (80, 3, nil)] as [(Int, Int, Int?)] {
-            let options = CUDAExecutor.Options(device: selector, environment: environment)
+        var models: [(head: Int, group: Int, window: Int?, prefill: String?)] = [
+            (64, 7, nil, nil), (128, 8, 33, nil), (256, 4, 48, nil), (80, 3, nil, nil),
+        ]
+        // The kernel that is not taken by itself, on a GPU that has it.
+        if try CUDADriver(environment: environment).device(selector).computeCapability.major == 9 {
+            models += [(64, 7, nil, "wgmma"), (128, 8, 33, "wgmma")]
+        }
+        for (head, group, window, prefill) in models {
+            var options = CUDAExecutor.Options(device: selector, environment: environment)
+            if let prefill { options.environment["TANDEM_CUDA_PREFILL"] = prefill }
+            let title = "steps, head \(head), group \(group)" + (prefill.map { ", \($0)" } ?? "")
             do {
                 let model = GPUModelCheck.model(head: head, group: group, window: window)
                 for finding in try GPUModelCheck.run(model, options: options) {
-                    let name = "steps, head \(head), group \(group): \(finding.name)"
+                    let name = "\(title): \(finding.name)"
                     tell(name, finding.isRight ? nil : finding.detail, finding.detail)
                     if finding.isRight {
                         Process.write("right  \(name): \(finding.detail)\n", to: STDOUT_FILENO)
                     }
                 }
             } catch {
-                tell("steps, head \(head), group \(group)", "\(error)", "")
+                tell(title, "\(error)", "")
             }
         }
         Process.write("\n\(count - failures) of \(count) right\n", to: STDOUT_FILENO)

@@ -13,7 +13,14 @@ import LanguageModel
 /// The times of kernels and products at the shapes of models.
 struct GPUKernelsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "kernels", abstract: "How fast are copies, products, attention, norms and sampling?")
+        commandName: "kernels", abstract: "How fast are copies, products, attention, norms and sampling?",
+        discussion: """
+            With --predict nothing is run and no GPU is needed: the model says what each should take.
+
+            Example:
+              tandem gpu kernels --output kernels.jsonl
+              tandem gpu kernels --predict h100 --measured kernels.jsonl
+            """)
 
     @OptionGroup var flags: GPUFlags
 
@@ -23,8 +30,30 @@ struct GPUKernelsCommand: ParsableCommand {
     @Flag(help: "Few sizes and few repetitions, as for a check on a machine without a GPU.")
     var quick = false
 
+    @Option(help: ArgumentHelp("Predict for a known GPU, such as h100, instead of measuring.", valueName: "gpu"))
+    var predict: String?
+
+    @Option(
+        help: ArgumentHelp("With --predict: what --output wrote on such a GPU, to compare with.", valueName: "path"))
+    var measured: String?
+
+    private func chosenModels() throws -> [(name: String, description: DecoderDescription)] {
+        try models.split(separator: ",").map(String.init).map { name in
+            guard let model = BuiltInModel.named(name)?.description else {
+                throw ValidationError("\(name) is no built-in model; tandem advise --help lists them")
+            }
+            return (name, model)
+        }
+    }
+
     func run() throws {
+        if let predict {
+            try GPUPredictions(device: predict, file: measured).tell(models: try chosenModels(), flags: flags)
+            return
+        }
+        guard measured == nil else { throw ValidationError("--measured is for --predict") }
         let environment = Process.environment()
+        let chosen = try chosenModels()
         let session = try GPUSession(try flags.selector(), environment: environment)
         let times = try GPUTimes(session, environment: environment, repetitions: quick ? 1 : 20)
         var rows: [[String]] = [["kernel", "sizes", "us", "GB/s", "TFLOP/s", "of copy", "error"]]
@@ -60,10 +89,7 @@ struct GPUKernelsCommand: ParsableCommand {
                 $0.field("failure", "nodes of graphs: \(error)")
             }
         }
-        for name in models.split(separator: ",").map(String.init) {
-            guard let model = BuiltInModel.named(name)?.description else {
-                throw ValidationError("\(name) is no built-in model; tandem advise --help lists them")
-            }
+        for (name, model) in chosen {
             do {
                 try measure(model, name: name, times) { tell($0, model: name) }
             } catch {
@@ -81,13 +107,8 @@ struct GPUKernelsCommand: ParsableCommand {
     private func measure(
         _ model: DecoderDescription, name: String, _ times: GPUTimes, _ tell: (GPUTimes.Row) -> Void
     ) throws {
-        let queries = (model.queryHeads + 2 * model.keyValueHeads) * model.headDimension
-        let shapes = [
-            (queries, model.hiddenSize), (model.hiddenSize, model.queryHeads * model.headDimension),
-            (2 * model.intermediateSize, model.hiddenSize), (model.hiddenSize, model.intermediateSize),
-        ]
-        for rows in quick ? [16] : [1, 64, 256, 1024, 8192] {
-            for (outputs, inputs) in quick ? [(256, 128)] : shapes {
+        for rows in quick ? [16] : KernelShapes.rows {
+            for (outputs, inputs) in quick ? [(outputs: 256, inputs: 128)] : KernelShapes.products(model) {
                 for row in try times.product(rows: rows, outputs: outputs, inputs: inputs) { tell(row) }
             }
             for row in try times.gatedProduct(
@@ -95,17 +116,11 @@ struct GPUKernelsCommand: ParsableCommand {
             { tell(row) }
             for row in try times.rowKernels(model, rows: rows) { tell(row) }
         }
-        let grid =
-            quick
-            ? [(4, 64)]
-            : [(1, 1024), (32, 8192), (256, 128), (256, 512), (256, 2048), (1024, 128), (1024, 512), (1024, 2048)]
-        for (batch, context) in grid {
+        for (batch, context) in quick ? [(batch: 4, context: 64)] : KernelShapes.decode {
             for row in try times.decodeAttention(model, batch: batch, context: context) { tell(row) }
         }
-        for (prompts, tokens) in quick ? [(1, 64)] : [(64, 128), (8, 1024), (4, 2048), (1, 8192)] {
-            for isNarrow in model.headDimension > 128 ? [false] : [false, true] {
-                tell(try times.prefillAttention(model, prompts: prompts, tokens: tokens, isNarrow: isNarrow))
-            }
+        for (prompts, tokens) in quick ? [(prompts: 1, tokens: 64)] : KernelShapes.prefill {
+            for row in try times.prefillAttention(model, prompts: prompts, tokens: tokens) { tell(row) }
         }
     }
 }

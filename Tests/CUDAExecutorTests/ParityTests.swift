@@ -61,16 +61,19 @@ import Testing
         let checkpoint = try DoubleGPU.tiny(name)
         let requests = Self.requests(checkpoint, [40, 17, 3])
         let exact = try DoubleGPU.cpuHarness(checkpoint).run(requests)
-        // In one chunk, in several, and a token at a time.
-        for chunk in [256, 13, 1] {
-            let found = try DoubleGPU.harness(checkpoint).run(requests, chunk: chunk)
+        // In one chunk, in several, and a token at a time; by both kernels for chunks.
+        for (chunk, prefill) in [(256, "mma"), (13, "mma"), (1, "mma"), (256, "wgmma"), (13, "wgmma")] {
+            var options = DoubleGPU.options
+            options.environment[PrefillChoice.variable] = prefill
+            let found = try DoubleGPU.harness(checkpoint, options: options).run(requests, chunk: chunk)
             for (found, exact) in zip(found, exact) {
                 try #require(found.prompt.count == exact.prompt.count && !found.prompt.isEmpty)
                 let difference = Difference(found.prompt, exact.prompt)
                 // Random models of this size are more sensitive to rounding than trained ones.
                 let tolerance = Self.tolerance(of: name)
-                #expect(difference.mean <= tolerance, "\(name), chunks of \(chunk): \(difference)")
-                #expect(difference.largest <= 5 * tolerance, "\(name), chunks of \(chunk): \(difference)")
+                #expect(difference.mean <= tolerance, "\(name), chunks of \(chunk), \(prefill): \(difference)")
+                #expect(
+                    difference.largest <= 5 * tolerance, "\(name), chunks of \(chunk), \(prefill): \(difference)")
             }
         }
     }

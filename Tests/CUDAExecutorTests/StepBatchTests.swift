@@ -59,7 +59,8 @@ import Testing
         #expect(batch.tokens.count == 43 && batch.tokens[0] == 7 && batch.tokens[1] == 100 && batch.tokens[41] == 8)
         #expect(batch.decodeTokens == [0] && batch.decodeSlots == [1])
         #expect(batch.chunkTokens == [1, 41] && batch.chunkCounts == [40, 2] && batch.chunkPositions == [16, 0])
-        #expect(batch.tileRows == [0, 0, 1] && batch.tileStarts == [0, 64, 0])
+        // The tile that sees most comes first.
+        #expect(batch.tileRows == [0, 0, 1] && batch.tileStarts == [64, 0, 0])
         #expect(batch.headTokens == [40, 0])
         #expect(batch.heads.map(\.position) == [56, 4])
     }

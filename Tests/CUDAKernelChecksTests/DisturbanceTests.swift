@@ -5,16 +5,19 @@ import CUDAKernelChecks
 import CUDAKernels
 import Testing
 
-/// Tests of the tests: with any one barrier, wait, swizzle, permutation or transposition taken out of the kernels' text,
-/// a check must fail.
+/// Tests of the tests: with any one barrier, wait, fence, commit, publication, swizzle, stride, permutation or transposition
+/// taken out of the kernels' text, a check must fail.
 @Suite struct DisturbanceTests {
     private static let norms: [Kernel] = [.addNorm, .headNorm, .headNormFloat]
     private static let decode = Kernel.allCases.filter { $0.rawValue.hasPrefix("attention_decode") }
     private static let prefill = Kernel.allCases.filter { $0.rawValue.hasPrefix("attention_prefill") }
+        .filter { !warpgroups.contains($0) }
+    private static let warpgroups: [Kernel] = [.attentionPrefill64Warpgroups, .attentionPrefill128Warpgroups]
     private static let selections: [Kernel] = [.topLogProbabilities, .sampleRows]
 
     @Test(arguments: [
         ("arithmetic.cuh", norms), ("attention_decode.cuh", decode), ("attention_prefill.cuh", prefill),
+        ("attention_prefill_wgmma.cuh", warpgroups),
         ("gemm.cuh", Kernel.allCases.filter(\.isGEMM)), ("selection.cuh", selections), ("sampling.cuh", selections),
         ("log_probabilities.cuh", [.logitStatistics, .gatherLogProbabilities, .topLogProbabilities]),
         ("logit_adjustment.cuh", [.adjustLogits, .restoreLogits, .noteTokens]),

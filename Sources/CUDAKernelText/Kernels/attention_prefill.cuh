@@ -16,9 +16,8 @@ DEVICE void attention_prefill(unsigned char *memory, const u16 *__restrict__ qkv
     constexpr int tileSize = pieces * 64, chunks = dimension / 8, rowBytes = dimension * 2;
     constexpr int keyBytes = keyTile * rowBytes;
     const int lane = lane_index(), warp = warp_index(), group = lane >> 2, quad = lane & 3;
-    // Later tiles of a chunk see more keys; they start first, so that the short ones fill the end.
-    const int tile = gridDim.x - 1 - blockIdx.x;
-    const int row = tileRows[tile], tileStart = tileStarts[tile], keyHead = blockIdx.y;
+    const int tile = blockIdx.x / keyHeads, keyHead = blockIdx.x % keyHeads;
+    const int row = tileRows[tile], tileStart = tileStarts[tile];
     const int heads = queryHeads / keyHeads, past = rowPositions[row];
     const int rowCount = rowCounts[row] * heads;
     const float logScale = scale * 1.44269504f;
@@ -130,9 +129,9 @@ DEVICE void attention_prefill(unsigned char *memory, const u16 *__restrict__ qkv
                 float largest = maximum[p][h];
                 UNROLL
                 for (int j = 0; j < keyTile / 8; j++)
-                    largest = larger(largest, larger(score[p][j][h * 2], score[p][j][h * 2 + 1]));
-                largest = larger(largest, shuffle_xor(largest, 1));
-                largest = larger(largest, shuffle_xor(largest, 2));
+                    largest = largest_of(largest, largest_of(score[p][j][h * 2], score[p][j][h * 2 + 1]));
+                largest = largest_of(largest, shuffle_xor(largest, 1));
+                largest = largest_of(largest, shuffle_xor(largest, 2));
                 // Rows that see nothing yet must not subtract infinity from itself.
                 const float base = largest == NEGATIVE_INFINITY ? 0.f : largest * logScale;
                 factor[h] = exp2_fast(maximum[p][h] * logScale - base);

@@ -40,6 +40,8 @@ DEVICE float exp2_fast(float x) {
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
     return result;
 }
+// The larger one, or the one that is a number.
+DEVICE float largest_of(float a, float b) { return fmaxf(a, b); }
 DEVICE float inverse_root(float x) { return rsqrtf(x); }
 DEVICE float divide_fast(float a, float b) { return __fdividef(a, b); }
 // A product that is rounded on its own, never fused with a sum.

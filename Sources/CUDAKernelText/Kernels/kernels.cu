@@ -8,6 +8,8 @@
 #include "rotary.cuh"
 #include "attention_decode.cuh"
 #include "attention_prefill.cuh"
+#include "warpgroup.cuh"
+#include "attention_prefill_wgmma.cuh"
 #include "gating.cuh"
 #include "gemm.cuh"
 #include "selection.cuh"
