@@ -2,8 +2,10 @@
 
 public import CUDADriver
 import CUDAKernels
+import Glibc
 public import InferenceEngine
 public import LanguageModel
+public import Requests
 public import Weights
 
 /// Runs steps on an NVIDIA GPU: kernels of our own, matrix products of cuBLASLt.
@@ -32,6 +34,10 @@ public final class CUDAExecutor: StepExecutor {
         public var engines = 1
         /// Part of the GPU's memory that all of them may take together.
         public var memoryFraction = 0.9
+        /// Asks the owner of the weights for them, once the GPU is open; may wait. `nil` loads a copy of its own.
+        public var findWeights: (@Sendable () -> WeightSupply)?
+        /// The model's fingerprint, by which weights of another process are known; not needed without ``findWeights``.
+        public var fingerprint = Digest128(high: 0, low: 0)
         /// Takes one line for people.
         public var report: @Sendable (String) -> Void = { _ in }
         /// Called while weights are loaded, with the fraction done.
@@ -47,6 +53,8 @@ public final class CUDAExecutor: StepExecutor {
     public let capabilities: ExecutorCapabilities
     /// Bytes of the weights on the device.
     public let weightBytes: Int
+    /// Whether another process holds them, so that this engine loaded none.
+    public var hasSharedWeights: Bool { weights.isImported }
     /// Whether the engine is a client of MPS.
     public let usesMPS: Bool
 
@@ -97,20 +105,41 @@ public final class CUDAExecutor: StepExecutor {
         } catch {
             throw ExecutorError(error, sharesContext: session.device.usesMPS)
         }
-        guard layout.byteCount <= memory.free else {
-            throw ExecutorError(
-                kind: .outOfMemory,
-                message: "the weights of \(model.name) take \(DeviceMemoryPlan.text(layout.byteCount)) and "
-                    + "\(DeviceMemoryPlan.text(memory.free)) of \(DeviceMemoryPlan.text(memory.total)) are free on "
-                    + "\(session.device.name); lower --engines, or end other programs on the GPU")
+        let shared = Self.imported(origin, layout, session.context, options)
+        if shared == nil {
+            try DeviceMemoryPlan.checkWeights(
+                layout.byteCount, of: model, free: memory.free, total: memory.total, session.device.name)
         }
-        weights = try DeviceModel(session, model: model, origin: origin, progress: options.progress)
+        weights = try DeviceModel(session, model: model, origin: shared ?? origin, progress: options.progress)
         weightBytes = weights.byteCount
         let products = library == nil ? "own products" : "cuBLASLt \(library?.version ?? 0)"
         capabilities = ExecutorCapabilities(
             device: "cuda:\(session.device.index) (\(session.device.name), bf16, \(products)"
-                + "\(options.isDeterministic ? ", deterministic" : "")\(usesMPS ? ", MPS" : ""))",
+                + "\(options.isDeterministic ? ", deterministic" : "")\(usesMPS ? ", MPS" : "")"
+                + "\(weights.isImported ? ", shared weights" : ""))",
             maximumStepsInFlight: 2, masks: true, pooling: true, rowInvariant: options.isDeterministic)
+    }
+
+    /// The weights of another process in the place of the file's, or nothing with a word about it.
+    private static func imported(
+        _ origin: WeightOrigin, _ layout: WeightLayout, _ context: CUDAContext, _ options: Options
+    ) -> WeightOrigin? {
+        guard let find = options.findWeights, case .file(let file) = origin else { return nil }
+        let identity = WeightIdentity(
+            model: options.fingerprint, layout: layout.digest, byteCount: layout.byteCount,
+            device: context.device.uuid)
+        do throws(ExecutorError) {
+            switch find() {
+            case .none(let reason): throw ExecutorError(kind: .unsupported, message: reason)
+            case .offered(let offer, let descriptor):
+                defer { if descriptor >= 0 { close(descriptor) } }
+                return .imported(
+                    try ImportedWeights(context, offer, descriptor: descriptor, expecting: identity), file)
+            }
+        } catch {
+            options.report("loads weights of its own, as the shared ones cannot be used: \(error.message)")
+            return nil
+        }
     }
 
     /// cuBLASLt, or nothing with a word about it where it is missing.
@@ -175,6 +204,12 @@ public final class CUDAExecutor: StepExecutor {
         }
         limits.keyValueBytes = 1 << 50
         let plan = try DeviceMemoryPlan(model: weights.model, limits: limits, groups: groups)
+        if weights.isImported {
+            limits.keyValueBytes = DeviceMemoryPlan.keyValueBytes(
+                own: plan.fixedBytes - plan.weights, sharedWeights: plan.weights, totalBytes: memory.total,
+                freeBytes: memory.free, engines: options.engines, fraction: options.memoryFraction)
+            return limits
+        }
         limits.keyValueBytes = DeviceMemoryPlan.keyValueBytes(
             fixed: plan.fixedBytes, totalBytes: memory.total, freeBytes: memory.free + weights.byteCount,
             engines: options.engines, fraction: options.memoryFraction)

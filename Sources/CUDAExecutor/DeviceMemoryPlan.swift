@@ -100,6 +100,30 @@ public struct DeviceMemoryPlan: Sendable, Equatable {
         return blocks * blockBytes
     }
 
+    /// Bytes for keys and values of one of several equal engines that use another process's copy of the weights.
+    ///
+    /// - Parameters:
+    ///   - own: ``fixedBytes`` of an engine without the weights.
+    ///   - weights: bytes of the copy, which is on the GPU already, beside its owner's context.
+    ///   - others: as of ``keyValueBytes(fixed:totalBytes:freeBytes:engines:fraction:)``.
+    static func keyValueBytes(
+        own: Int, sharedWeights weights: Int, totalBytes: Int, freeBytes: Int, engines: Int, fraction: Double
+    ) -> Int {
+        let whole = Int(Double(totalBytes) * min(max(fraction, 0), 1)) - weights - contextBytes
+        return max(0, min(whole / max(1, engines) - contextBytes, freeBytes - (64 << 20)) - own)
+    }
+
+    /// Refuses weights for which there is no room.
+    static func checkWeights(
+        _ bytes: Int, of model: DecoderDescription, free: Int, total: Int, _ deviceName: String
+    ) throws(ExecutorError) {
+        guard bytes > free else { return }
+        throw ExecutorError(
+            kind: .outOfMemory,
+            message: "the weights of \(model.name) take \(text(bytes)) and \(text(free)) of \(text(total)) are free on "
+                + "\(deviceName); lower --engines, or end other programs on the GPU")
+    }
+
     /// Refuses a plan that does not fit.
     public func check(freeBytes: Int) throws(ExecutorError) {
         guard totalBytes > freeBytes else { return }

@@ -39,6 +39,7 @@ public struct ServeFlags: ParsableArguments {
             "threads": engines.threads, "device": engines.device,
             "simulated-model": engines.simulatedModel, "cpu-compute": engines.cpuCompute,
             "gpu-memory-fraction": engines.gpuMemoryFraction,
+            "gpu-weights": engines.gpuWeights,
             "deterministic": engines.deterministic ? "true" : nil,
             "mps": engines.mps, "mps-directory": engines.mpsDirectory,
             "fault-port": engines.faultPort ? "true" : nil, "mps-time-scale": engines.mpsTimeScale,
@@ -145,6 +146,12 @@ struct EngineFlags: ParsableArguments {
         help: ArgumentHelp(
             "Part of a GPU's memory that the engines take together. (default: 0.9)", valueName: "share"))
     var gpuMemoryFraction: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Weights of engines on a GPU: shared, shared-by-mps, private, or auto, which is private. (default: auto)",
+            valueName: "way"))
+    var gpuWeights: String?
 
     @Flag(help: "On a GPU: the same bits for a request in any company; slower.") var deterministic = false
 

@@ -15,6 +15,8 @@ struct SupervisorFacts {
     /// Of a GPU that engines share.
     var sharing: SharingStatus?
     var simulatedDevice: SimulatedDeviceStatus?
+    /// Of weights that engines share on a GPU.
+    var weights: [SharedWeightsStatus] = []
 }
 
 extension SupervisorState {
@@ -32,7 +34,7 @@ extension SupervisorState {
                     device: engines[index].detail, memory: memoryStatus(of: index))
             },
             rollingRestart: rollingStatus, sharing: facts.sharing,
-            simulatedDevice: facts.simulatedDevice)
+            simulatedDevice: facts.simulatedDevice, weights: facts.weights)
     }
 
     private func status(of child: Child, at now: Duration) -> ChildStatus {
