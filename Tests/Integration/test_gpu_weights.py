@@ -3,10 +3,12 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import unittest
 
 import serving
+from mps_stand_in import FakeMPS
 from serving import BINARY, Server, wait_until
 from test_cuda import DOUBLE, needs_double
 from test_models import CHECKPOINT
@@ -26,8 +28,8 @@ def shared_device_memory(process):
 class SharingServer(Server):
     """A tiny model on the double."""
 
-    def __init__(self, *options, weights="shared", engines=2, **double):
-        super().__init__(*options, engines=engines)
+    def __init__(self, *options, weights="shared", engines=2, fake=None, **double):
+        super().__init__(*(options or ("--mps", "off")), engines=engines, runtime=fake and fake.run)
         (self.base / "tokenizer.json").write_bytes(
             tokenizer_json(json.loads((CHECKPOINT / "config.json").read_text())["vocab_size"]))
         (self.base / "tokenizer_config.json").write_text('{"add_bos_token": false}')
@@ -37,12 +39,13 @@ class SharingServer(Server):
             # Its images are nobody's code.
             "XDG_CACHE_HOME": str(self.base / "cache"),
             **{f"TANDEM_DOUBLE_{name}": str(value) for name, value in double.items()},
+            **(fake.environment if fake else {}),
         }
 
     def command(self):
         return [
             BINARY, "serve", str(CHECKPOINT), "--tokenizer", str(self.base), "--served-model-name", "tiny",
-            "--device", "cuda:0", "--mps", "off", "--gpu-weights", self.weights, "--port", str(self.port),
+            "--device", "cuda:0", "--gpu-weights", self.weights, "--port", str(self.port),
             "--engines", str(self.engines), "--max-model-len", "128", "--max-num-seqs", "4",
             "--max-num-batched-tokens", "64", "--kv-cache-memory", "4MiB", "--heartbeat-timeout", "60s",
             "--engine-silence-timeout", "60s", *self.options]
@@ -69,6 +72,13 @@ class SharingServer(Server):
         """Inodes of the device memory that an engine has in common with other processes."""
         return shared_device_memory(self.engine(index))
 
+    def stop_with(self, fake):
+        """The end of a server with a daemon of its own."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(PATIENCE)
+        self.check_nothing_is_left(directory=False)
+        assert not fake.daemon(), "the daemon is left"
+
     def replace(self, index):
         """Kills an engine, and waits until another serves in its place."""
         old = self.engine(index)
@@ -81,8 +91,8 @@ class SharingServer(Server):
 
 @needs_double
 class SharedWeightsTests(unittest.TestCase):
-    def server(self, **options):
-        server = SharingServer(**options)
+    def server(self, *options, **more):
+        server = SharingServer(*options, **more)
         self.addCleanup(server.discard)
         return server.start()
 
@@ -171,6 +181,42 @@ class SharedWeightsTests(unittest.TestCase):
         self.assertEqual(server.copies(0), set())
         self.answers(server)
         server.stop()
+
+    def fault_of_all(self, weights):
+        """The processes that hold the weights before and after a fault of the GPU."""
+        fake = FakeMPS("new")
+        self.addCleanup(fake.discard)
+        faults = fake.base / "plan"
+        server = self.server(
+            "--mps", "on", "--fault-port", "--mps-time-scale", "0.1", weights=weights, fake=fake,
+            MPS_GROUP=fake.base / "group", FAULT_FILE=faults)
+        copy, owner, engines = server.copies(0), server.owner(), server.engine_pids()
+        self.assertEqual((len(copy), server.copies(1)), (1, copy))
+        expected = self.answers(server)
+        hidden = fake.base / "hidden"
+        hidden.write_text("launch=700")
+        hidden.rename(faults)
+        # The request meets the fault and is answered afterwards.
+        self.assertEqual(self.answers(server), expected)
+        wait_until(
+            lambda: len(server.engine_pids()) == 2 and not set(server.engine_pids().values()) & set(engines.values()),
+            PATIENCE, lambda: f"the engines do not go\n{server.output()}")
+        server.wait_for_all_engines(PATIENCE)
+        self.assertEqual((server.copies(0), server.copies(1)), (copy, copy))
+        self.assertEqual(self.answers(server), expected)
+        self.assertEqual(server.status()["weights"][0]["restarts"], 0)
+        self.assertNotIn("loads weights of its own", server.output())
+        after = server.owner()
+        server.stop_with(fake)
+        return owner.pid, after.pid
+
+    def test_a_fault_of_the_gpu_leaves_the_weights(self):
+        before, after = self.fault_of_all("shared")
+        self.assertEqual(before, after)
+
+    def test_an_owner_that_is_a_client_of_mps_goes_with_the_others(self):
+        before, after = self.fault_of_all("shared-by-mps")
+        self.assertNotEqual(before, after)
 
     def test_private_weights_have_no_owner(self):
         server = self.server(weights="private")
