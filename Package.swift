@@ -101,7 +101,7 @@ let rooms: [[Target]] = [
         tests: ["CPUExecutor"]),
     room("DeviceMonitor", ["CUDADriver"]),
     room("GPUModel", ["LanguageModel"], numeric: true, tests: ["GPUModelValidation", "JSON"]),
-    room("VirtualDevice", ["GPUModel", "LanguageModel", "JSON", "CTandemSystem"], numeric: true),
+    room("VirtualDevice", ["GPUModel", "LanguageModel", "JSON", "CTandemSystem", "Processes"], numeric: true),
     room(
         "SimulatedExecutor", ["InferenceEngine", "LanguageModel", "VirtualDevice", "Requests"], numeric: true,
         tests: ["GPUModel", "Grammar"]),
@@ -112,7 +112,7 @@ let rooms: [[Target]] = [
         "EngineHost",
         [
             "EngineLink", "InferenceEngine", "Grammar", "CPUExecutor", "CUDAExecutor", "CUDADriver",
-            "SimulatedExecutor", "VirtualDevice", "Weights", "Requests", "LanguageModel", "CTandemSystem",
+            "SimulatedExecutor", "VirtualDevice", "Weights", "Requests", "LanguageModel", "CTandemSystem", "Processes",
         ] + nio,
         tests: ["Tokenization"]),
     room("HTTPCore", nio + tls, passes: true),

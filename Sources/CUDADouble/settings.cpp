@@ -69,6 +69,12 @@ static Settings read() {
         s.group = value;
         s.uses_mps = true;
     }
+    // A daemon that is named and not there is no error to CUDA: the process runs without it.
+    const char *pipes = text("CUDA_MPS_PIPE_DIRECTORY");
+    if (pipes && access(pipes, F_OK) != 0) {
+        s.group.clear();
+        s.uses_mps = false;
+    }
     return s;
 }
 

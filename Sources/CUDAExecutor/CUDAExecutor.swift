@@ -2,8 +2,10 @@
 
 public import CUDADriver
 import CUDAKernels
+import Glibc
 public import InferenceEngine
 public import LanguageModel
+public import Requests
 public import Weights
 
 /// Runs steps on an NVIDIA GPU: kernels of our own, matrix products of cuBLASLt.
@@ -36,6 +38,10 @@ public final class CUDAExecutor: StepExecutor {
         public var process = ProcessShare()
         /// Part of the GPU's memory that all of them may take together.
         public var memoryFraction = 0.9
+        /// Asks the owner of the weights for them, once the GPU is open; may wait. `nil` loads a copy of its own.
+        public var findWeights: (@Sendable () -> WeightSupply)?
+        /// The model's fingerprint, by which weights of another process are known; not needed without ``findWeights``.
+        public var fingerprint = Digest128(high: 0, low: 0)
         /// Takes one line for people.
         public var report: @Sendable (String) -> Void = { _ in }
         /// Called while weights are loaded, with the fraction done.
@@ -51,6 +57,8 @@ public final class CUDAExecutor: StepExecutor {
     public let capabilities: ExecutorCapabilities
     /// Bytes of the weights on the device.
     public let weightBytes: Int
+    /// Whether another process holds them, so that this engine loaded none.
+    public var hasSharedWeights: Bool { weights.isImported }
     /// Whether the engine is a client of MPS.
     public let usesMPS: Bool
 
@@ -110,17 +118,15 @@ public final class CUDAExecutor: StepExecutor {
         } catch {
             throw ExecutorError(error, sharesContext: session.device.usesMPS)
         }
-        guard layout.byteCount <= memory.free else {
-            throw ExecutorError(
-                kind: .outOfMemory,
-                message: "the weights of \(model.name) take \(DeviceMemoryPlan.text(layout.byteCount)) and "
-                    + "\(DeviceMemoryPlan.text(memory.free)) of \(DeviceMemoryPlan.text(memory.total)) are free on "
-                    + "\(session.device.name); lower --engines, or end other programs on the GPU")
+        let imported = Self.imported(origin, layout, session.context, options)
+        if imported == nil {
+            try DeviceMemoryPlan.checkWeights(
+                layout.byteCount, of: model, free: memory.free, total: memory.total, session.device.name)
         }
-        weights = try DeviceModel(session, model: model, origin: origin, progress: options.progress)
+        weights = try DeviceModel(session, model: model, origin: imported ?? origin, progress: options.progress)
         weightBytes = weights.byteCount
         shared = SharedModel(session, weights, parts: parts)
-        capabilities = Self.capabilities(session, library, options)
+        capabilities = Self.capabilities(session, library, weights, options)
     }
 
     /// Makes an executor beside another one of this process: with the same context, kernels and weights, and with a
@@ -143,11 +149,11 @@ public final class CUDAExecutor: StepExecutor {
         } catch {
             throw ExecutorError(error, sharesContext: shared.context.device.usesMPS)
         }
-        capabilities = Self.capabilities(session, library, options)
+        capabilities = Self.capabilities(session, library, weights, options)
     }
 
     private static func capabilities(
-        _ session: GPUSession, _ library: MatrixLibrary?, _ options: Options
+        _ session: GPUSession, _ library: MatrixLibrary?, _ weights: DeviceModel, _ options: Options
     ) -> ExecutorCapabilities {
         let products = library == nil ? "own products" : "cuBLASLt \(library?.version ?? 0)"
         let part = session.isPart ? ", \(session.multiprocessors) multiprocessors" : ""
@@ -159,8 +165,31 @@ public final class CUDAExecutor: StepExecutor {
             device: "cuda:\(session.device.index) (\(session.device.name), bf16, \(products)"
                 + "\(options.isDeterministic ? ", deterministic" : "")"
                 + "\(session.overlapsKernels ? ", overlapped kernels" : "")"
-                + "\(session.device.usesMPS ? ", MPS" : "")\(part)\(priority))",
+                + "\(session.device.usesMPS ? ", MPS" : "")\(weights.isImported ? ", shared weights" : "")"
+                + "\(part)\(priority))",
             maximumStepsInFlight: 2, masks: true, pooling: true, rowInvariant: options.isDeterministic)
+    }
+
+    /// The weights of another process in the place of the file's, or nothing with a word about it.
+    private static func imported(
+        _ origin: WeightOrigin, _ layout: WeightLayout, _ context: CUDAContext, _ options: Options
+    ) -> WeightOrigin? {
+        guard let find = options.findWeights, case .file(let file) = origin else { return nil }
+        let identity = WeightIdentity(
+            model: options.fingerprint, layout: layout.digest, byteCount: layout.byteCount,
+            device: context.device.uuid)
+        do throws(ExecutorError) {
+            switch find() {
+            case .none(let reason): throw ExecutorError(kind: .unsupported, message: reason)
+            case .offered(let offer, let descriptor):
+                defer { if descriptor >= 0 { close(descriptor) } }
+                return .imported(
+                    try ImportedWeights(context, offer, descriptor: descriptor, expecting: identity), file)
+            }
+        } catch {
+            options.report("loads weights of its own, as the shared ones cannot be used: \(error.message)")
+            return nil
+        }
     }
 
     /// cuBLASLt, or nothing with a word about it where it is missing.
@@ -225,10 +254,10 @@ public final class CUDAExecutor: StepExecutor {
         }
         limits.keyValueBytes = 1 << 50
         let plan = try DeviceMemoryPlan(model: weights.model, limits: limits, groups: groups)
-        guard options.process.engines <= 1 else {
+        if options.process.engines > 1 || weights.isImported {
             limits.keyValueBytes = DeviceMemoryPlan.keyValueBytes(
-                own: plan.fixedBytes - plan.weights, weights: weights.byteCount, totalBytes: memory.total,
-                freeBytes: memory.free, engines: options.engines, process: options.process,
+                own: plan.fixedBytes - plan.weights, weights: weights.byteCount, isImported: weights.isImported,
+                totalBytes: memory.total, freeBytes: memory.free, engines: options.engines, process: options.process,
                 fraction: options.memoryFraction)
             return limits
         }

@@ -100,6 +100,17 @@ public struct DeviceMemoryPlan: Sendable, Equatable {
         return blocks * blockBytes
     }
 
+    /// Refuses weights for which there is no room.
+    static func checkWeights(
+        _ bytes: Int, of model: DecoderDescription, free: Int, total: Int, _ deviceName: String
+    ) throws(ExecutorError) {
+        guard bytes > free else { return }
+        throw ExecutorError(
+            kind: .outOfMemory,
+            message: "the weights of \(model.name) take \(text(bytes)) and \(text(free)) of \(text(total)) are free on "
+                + "\(deviceName); lower --engines, or end other programs on the GPU")
+    }
+
     /// Refuses a plan that does not fit.
     public func check(freeBytes: Int) throws(ExecutorError) {
         guard totalBytes > freeBytes else { return }

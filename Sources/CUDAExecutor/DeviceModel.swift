@@ -11,6 +11,8 @@ enum WeightOrigin {
     case file(any TensorSource)
     /// Made on the device from a seed: for measurements without a file.
     case random(seed: UInt64)
+    /// Loaded by another process from the same file.
+    case imported(ImportedWeights, any TensorSource)
 }
 
 /// A model's weights on the device.
@@ -39,7 +41,9 @@ final class DeviceModel: Sendable {
     let outputNorm: DevicePointer<Float>
     /// Divisors of rotary frequencies; empty if the model has none.
     let rotaryFactors: [Float]
-    private let memory: DeviceMemory
+    /// Whether another process's memory holds them.
+    let isImported: Bool
+    private let memory: any Sendable
 
     /// Bytes that are converted and copied at a time.
     private static let stagingBytes = 16 << 20
@@ -57,12 +61,17 @@ final class DeviceModel: Sendable {
         self.model = model
         self.shape = shape
         byteCount = layout.byteCount
-        do throws(CUDAError) {
-            memory = try DeviceMemory(session.context, byteCount: layout.byteCount, purpose: "weights")
-        } catch {
-            throw ExecutorError(error, sharesContext: sharesContext)
+        let base: DeviceAddress
+        if case .imported(let weights, _) = origin {
+            (memory, base, isImported) = (weights, weights.address, true)
+        } else {
+            do throws(CUDAError) {
+                let own = try DeviceMemory(session.context, byteCount: layout.byteCount, purpose: "weights")
+                (memory, base, isImported) = (own, own.address, false)
+            } catch {
+                throw ExecutorError(error, sharesContext: sharesContext)
+            }
         }
-        let base = memory.address
         func address(_ entry: Int) -> DeviceAddress { base + UInt64(layout.entries[entry].offset) }
         func floats(_ entry: Int?) -> DevicePointer<Float>? { entry.map { DevicePointer(address: address($0)) } }
         layers = layout.layers.map { layer in
@@ -79,11 +88,10 @@ final class DeviceModel: Sendable {
         outputNorm = DevicePointer(address: address(layout.outputNorm))
         switch origin {
         case .file(let file):
-            let hasFactors = model.ropes.contains(where: \.hasFrequencyFactors)
-            rotaryFactors =
-                hasFactors
-                ? file.tensor(named: model.tensorName(.rotaryFactors)).map { file.floats(of: $0) } ?? [] : []
-            try Self.load(session, layout, base, model: model, file: file, progress)
+            rotaryFactors = Self.rotaryFactors(of: model, in: file)
+            try Self.load(session.context, session.stream, layout, base, model: model, file: file, progress)
+        case .imported(_, let file):
+            rotaryFactors = Self.rotaryFactors(of: model, in: file)
         case .random(let seed):
             rotaryFactors = []
             do throws(CUDAError) {
@@ -94,18 +102,22 @@ final class DeviceModel: Sendable {
         }
     }
 
-    /// Two buffers take turns: one is filled while the other is copied.
-    private static func load(
-        _ session: GPUSession, _ layout: WeightLayout, _ base: DeviceAddress, model: DecoderDescription,
-        file: any TensorSource, _ progress: (@Sendable (Double) -> Void)?
+    private static func rotaryFactors(of model: DecoderDescription, in file: any TensorSource) -> [Float] {
+        guard model.ropes.contains(where: \.hasFrequencyFactors) else { return [] }
+        return file.tensor(named: model.tensorName(.rotaryFactors)).map { file.floats(of: $0) } ?? []
+    }
+
+    /// Converts and copies all of it; two buffers take turns: one is filled while the other is copied.
+    static func load(
+        _ context: CUDAContext, _ stream: CUDAStream, _ layout: WeightLayout, _ base: DeviceAddress,
+        model: DecoderDescription, file: any TensorSource, _ progress: (@Sendable (Double) -> Void)?
     ) throws(ExecutorError) {
         var converter = WeightConverter(model: model, file: file)
-        let stream = session.stream
         func cuda<Value>(_ body: () throws(CUDAError) -> Value) throws(ExecutorError) -> Value {
             do throws(CUDAError) {
                 return try body()
             } catch {
-                throw ExecutorError(error, sharesContext: session.device.usesMPS)
+                throw ExecutorError(error, sharesContext: context.device.usesMPS)
             }
         }
         let largestRow = layout.entries.map(\.rowBytes).max() ?? 0
@@ -115,9 +127,9 @@ final class DeviceModel: Sendable {
         for _ in 0..<2 {
             buffers.append(
                 try cuda { () throws(CUDAError) in
-                    try PinnedMemory(session.context, byteCount: staging, purpose: "loading weights")
+                    try PinnedMemory(context, byteCount: staging, purpose: "loading weights")
                 })
-            copied.append(try cuda { () throws(CUDAError) in try CUDAEvent(session.context) })
+            copied.append(try cuda { () throws(CUDAError) in try CUDAEvent(context) })
         }
         var turn = 0
         var done = 0

@@ -75,18 +75,21 @@ extension DeviceMemoryPlan {
     /// - Parameters:
     ///   - own: ``fixedBytes`` of an engine without the weights.
     ///   - weights: bytes of the copy, which is on the GPU already.
+    ///   - isImported: whether one copy serves all processes, and is another one's, which has a context as well.
     ///   - totalBytes: the GPU's memory.
     ///   - freeBytes: what is free now.
     ///   - engines: that share the GPU, in all processes.
     ///   - process: the engines of this one, of which earlier ones have taken their memory.
     ///   - fraction: of the GPU's memory that all of them may take together.
     static func keyValueBytes(
-        own: Int, weights: Int, totalBytes: Int, freeBytes: Int, engines: Int, process: ProcessShare, fraction: Double
+        own: Int, weights: Int, isImported: Bool = false, totalBytes: Int, freeBytes: Int, engines: Int,
+        process: ProcessShare, fraction: Double
     ) -> Int {
         let hosted = max(1, process.engines)
         let processes = max(1, (engines + hosted - 1) / hosted)
-        let whole = Int(Double(totalBytes) * min(max(fraction, 0), 1)) / processes
-        let share = (whole - contextBytes - weights - (hosted - 1) * furtherEngineBytes) / hosted
+        let all = Int(Double(totalBytes) * min(max(fraction, 0), 1)) - (isImported ? weights + contextBytes : 0)
+        let copy = isImported ? 0 : weights
+        let share = (all / processes - contextBytes - copy - (hosted - 1) * furtherEngineBytes) / hosted
         let left = max(1, hosted - process.place)
         let room = (freeBytes - (64 << 20) - (left - 1) * furtherEngineBytes) / left
         return max(0, min(share, room) - own)

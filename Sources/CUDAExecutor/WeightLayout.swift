@@ -2,6 +2,7 @@
 
 import InferenceEngine
 import LanguageModel
+import Requests
 
 /// Where a model's numbers lie in one stretch of device memory, and which of the file's tensors they come from.
 ///
@@ -84,6 +85,17 @@ struct WeightLayout: Sendable {
             : add(
                 .bfloat16, rows: shape.vocabularyStride, columns: hidden,
                 [Part(role: .output, rows: 0..<shape.vocabularyStride)])
+    }
+
+    /// Of the places and sizes of all entries.
+    var digest: UInt64 {
+        var digest = StableHash.mix(UInt64(entries.count))
+        for entry in entries {
+            for number in [entry.offset, entry.element.byteCount, entry.rows, entry.columns] {
+                digest = StableHash.mix(digest &* 31 &+ UInt64(number))
+            }
+        }
+        return digest
     }
 
     private mutating func layer(_ index: Int, _ model: DecoderDescription, _ shape: DeviceShape) -> Layer {

@@ -58,6 +58,18 @@ public enum MPSSetting: String, Sendable, CaseIterable, ExpressibleByArgument {
     case external
 }
 
+/// Whether the engines of a model on a GPU share its weights.
+public enum GPUWeightsSetting: String, Sendable, CaseIterable, ExpressibleByArgument {
+    /// As ``ServeConfiguration/sharesGPUWeightsByDefault`` says.
+    case auto
+    /// One copy, in a process of its own; private ones where that does not work.
+    case shared
+    /// The same, and that process is a client of MPS as the engines are: for drivers that want it so.
+    case sharedByMPS = "shared-by-mps"
+    /// A copy for each engine process.
+    case `private`
+}
+
 /// Host work that engines do in vain, to study what it costs; at most a second each.
 public struct HostStallSettings: Sendable, Equatable {
     public var perStep = Duration.zero
@@ -121,6 +133,18 @@ public struct ServeConfiguration: Sendable, Equatable {
     public var device = ServeDevice.automatic
     /// Part of a GPU's memory that Tandem's own engines on it take together.
     public var gpuMemoryFraction = 0.9
+    /// Whether Tandem's own engines on a GPU share one copy of a model's weights.
+    public var gpuWeights = GPUWeightsSetting.auto
+    /// What ``GPUWeightsSetting/auto`` means. Not before it was tried on a card; see docs/gpu-weights.md.
+    public static let sharesGPUWeightsByDefault = false
+    /// Whether there is one copy of a model's weights on the GPU.
+    public var sharesGPUWeights: Bool {
+        switch gpuWeights {
+        case .auto: Self.sharesGPUWeightsByDefault
+        case .shared, .sharedByMPS: true
+        case .private: false
+        }
+    }
     /// Whether a row has the same bits in any batch on a GPU, which is slower.
     public var isDeterministic = false
     /// How soon a GPU takes up each engine's work beside that of others of its process; empty for no difference.
@@ -145,8 +169,8 @@ public struct ServeConfiguration: Sendable, Equatable {
     public static let keys = [
         "model", "tokenizer", "load-format", "ablation",
         "host", "port", "engine-ports", "tls-certificate", "tls-key", "engines", "engines-per-process", "threads",
-        "device", "simulated-model", "cpu-compute", "gpu-memory-fraction", "gpu-engine-priority", "gpu-partition",
-        "deterministic", "mps", "mps-directory", "max-model-len", "max-num-seqs",
+        "device", "simulated-model", "cpu-compute", "gpu-memory-fraction", "gpu-weights", "gpu-engine-priority",
+        "gpu-partition", "deterministic", "mps", "mps-directory", "max-model-len", "max-num-seqs",
         "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "prompt-lookup", "served-model-name",
         "engine", "engine-command", "engine-arguments", "engine-memory-fraction", "engine-port-base",
         "engine-start-timeout",
@@ -265,6 +289,14 @@ public struct ServeConfiguration: Sendable, Equatable {
             gpuMemoryFraction = fraction
         }
         try takeProcessSettings(layers)
+        gpuWeights = try layers.choice("gpu-weights", of: GPUWeightsSetting.self) ?? gpuWeights
+        if gpuWeights == .shared || gpuWeights == .sharedByMPS, let given = layers.given("gpu-weights") {
+            switch device {
+            case .cuda where simulatedGPU == nil: break
+            case .automatic where simulatedGPU == nil && !isExternal: break
+            default: throw given.error("\"\(given.text)\" is for Tandem's own engines on a GPU: --device cuda:INDEX")
+            }
+        }
         simulatedModel = try layers.text("simulated-model")
         guard let given = layers.given("simulated-model"), simulatedGPU == nil else { return }
         throw given.error("only with --device simulated:NAME")

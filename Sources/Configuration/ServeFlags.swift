@@ -40,6 +40,7 @@ public struct ServeFlags: ParsableArguments {
             "simulated-model": engines.simulatedModel, "cpu-compute": engines.cpuCompute,
             "gpu-memory-fraction": engines.gpuMemoryFraction,
             "gpu-engine-priority": engines.gpuEnginePriority, "gpu-partition": engines.gpuPartition,
+            "gpu-weights": engines.gpuWeights,
             "deterministic": engines.deterministic ? "true" : nil,
             "mps": engines.mps, "mps-directory": engines.mpsDirectory,
             "fault-port": engines.faultPort ? "true" : nil, "mps-time-scale": engines.mpsTimeScale,
@@ -164,6 +165,12 @@ struct EngineFlags: ParsableArguments {
             "How engines of a process divide a GPU's multiprocessors: none, or green, an equal part each. (default: none)",
             valueName: "kind"))
     var gpuPartition: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Weights of engines on a GPU: shared, shared-by-mps, private, or auto, which is private. (default: auto)",
+            valueName: "way"))
+    var gpuWeights: String?
 
     @Flag(help: "On a GPU: the same bits for a request in any company; slower.") var deterministic = false
 

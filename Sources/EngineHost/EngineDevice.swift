@@ -35,6 +35,8 @@ public struct EngineGPU: Sendable {
     /// How the engines of this process divide it among themselves.
     public var priorities: [EnginePriority] = []
     public var partition = GPUPartition.none
+    /// Socket of the process that holds the weights for all engines; null loads a copy.
+    public var weightsSocket: String?
     /// Where libraries and compiled kernels are looked for.
     public var environment: [String: String]
 
@@ -52,6 +54,8 @@ struct ExecutorTraits: Sendable {
     var groups: [KeyValueGroup]
     /// What the device says of being shared; see `EngineHello.attachProof`.
     var attachProof = ""
+    /// Where its weights came from, if another process holds them.
+    var weights: WeightsClient?
 }
 
 /// The one place where the executors of a process's engines are chosen.
@@ -136,10 +140,15 @@ struct ExecutorFactory {
         settings.report = log
         if let shared { return (try CUDAExecutor(beside: shared.model, options: settings), shared.traits) }
         let model = checkpoint.description
+        let fingerprint = WeightsOwner.fingerprint(of: model, in: checkpoint)
+        let weights = gpu.weightsSocket.map { WeightsClient(path: $0, now: EngineHost.monotonicNanoseconds) }
+        if let weights {
+            settings.fingerprint = fingerprint
+            settings.findWeights = { weights.find() }
+        }
         let executor = try CUDAExecutor(model: model, file: checkpoint.tensors, options: settings)
-        let fingerprint = ModelFingerprint.model(
-            weights: ModelFingerprint.weights(model: model, file: checkpoint.tensors), ablation: model.ablation)
         var traits = ExecutorTraits(modelFingerprint: fingerprint, groups: model.kvGroups)
+        if executor.hasSharedWeights { traits.weights = weights }
         // A daemon that is named and not there is no error to CUDA: the engine runs on without it.
         if gpu.environment["CUDA_MPS_PIPE_DIRECTORY"] != nil || executor.usesMPS {
             traits.attachProof = executor.usesMPS ? EngineHello.attached : EngineHello.detached

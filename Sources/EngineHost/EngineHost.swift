@@ -216,16 +216,21 @@ public enum EngineHost {
         serviceOptions.stalls = options.stalls
         serviceOptions.probesDevice = true
         serviceOptions.attachProof = attachProof.isEmpty ? traits.attachProof : attachProof
-        return try EngineService.start(
+        let service = try EngineService.start(
             executor: executor,
             options: serviceOptions,
             on: eventLoop,
             now: monotonicNanoseconds,
             log: log
         )
+        let isWatched = traits.weights?.watch {
+            service.deviceFaulted("the process that holds the engine's weights is gone", concernsAll: false)
+        }
+        if isWatched == false { log("no thread can be had to watch the process that holds the weights") }
+        return service
     }
 
-    @Sendable private static func monotonicNanoseconds() -> UInt64 {
+    @Sendable static func monotonicNanoseconds() -> UInt64 {
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)
         return UInt64(truncatingIfNeeded: time.tv_sec) &* 1_000_000_000 &+ UInt64(truncatingIfNeeded: time.tv_nsec)

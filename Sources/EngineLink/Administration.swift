@@ -44,12 +44,14 @@ public struct SupervisorStatus: Sendable, Equatable {
     public var sharing: SharingStatus?
     /// Of a GPU that is simulated for the engines.
     public var simulatedDevice: SimulatedDeviceStatus?
+    /// Of models whose engines share one copy of the weights on a GPU.
+    public var weights: [SharedWeightsStatus]
 
     public init(
         version: String, pid: Int32, uptime: UInt64 = 0, host: String, port: UInt16, isSecure: Bool = false,
         runDirectory: String, isStopping: Bool = false, gateway: ChildStatus, engines: [EngineStatus] = [],
         rollingRestart: RollingRestartStatus? = nil, sharing: SharingStatus? = nil,
-        simulatedDevice: SimulatedDeviceStatus? = nil
+        simulatedDevice: SimulatedDeviceStatus? = nil, weights: [SharedWeightsStatus] = []
     ) {
         self.version = version
         self.pid = pid
@@ -64,6 +66,33 @@ public struct SupervisorStatus: Sendable, Equatable {
         self.rollingRestart = rollingRestart
         self.sharing = sharing
         self.simulatedDevice = simulatedDevice
+        self.weights = weights
+    }
+}
+
+/// The process that holds a model's weights in a GPU's memory for its engines.
+public struct SharedWeightsStatus: Sendable, Equatable {
+    public var model: String
+    /// What it is doing, for people: `loading`, `shared`, `private`, `starting again`.
+    public var phase: String
+    /// How the memory is shared, or why it is not.
+    public var detail: String
+    /// 0 if its process does not run.
+    public var pid: Int32
+    public var restarts: UInt32
+    /// Of the weights; 0 if they are not there.
+    public var byteCount: UInt64
+
+    public init(
+        model: String, phase: String = "", detail: String = "", pid: Int32 = 0, restarts: UInt32 = 0,
+        byteCount: UInt64 = 0
+    ) {
+        self.model = model
+        self.phase = phase
+        self.detail = detail
+        self.pid = pid
+        self.restarts = restarts
+        self.byteCount = byteCount
     }
 }
 

@@ -99,6 +99,11 @@ extension ByteBuffer {
         if let sharing = status.sharing { write(sharing) }
         write(status.simulatedDevice != nil)
         if let device = status.simulatedDevice { write(device) }
+        writeCount(status.weights.count)
+        for weights in status.weights {
+            for text in [weights.model, weights.phase, weights.detail] { write(text) }
+            writeMultipleIntegers(weights.pid, weights.restarts, weights.byteCount, endianness: .little)
+        }
     }
 
     private mutating func write(_ child: ChildStatus) {
@@ -188,7 +193,13 @@ extension FieldReader {
             },
             rollingRestart: try flag("rollingRestart") ? try rollingRestart() : nil,
             sharing: try flag("sharing") ? try sharing() : nil,
-            simulatedDevice: try flag("simulatedDevice") ? try simulatedDevice() : nil
+            simulatedDevice: try flag("simulatedDevice") ? try simulatedDevice() : nil,
+            weights: try array("weights", elementBytes: 3 * 4 + 4 + 4 + 8) { reader throws(LinkError) in
+                SharedWeightsStatus(
+                    model: try reader.string("model"), phase: try reader.string("phase"),
+                    detail: try reader.string("detail"), pid: try reader.integer("pid"),
+                    restarts: try reader.integer("restarts"), byteCount: try reader.integer("byteCount"))
+            }
         )
     }
 

@@ -2,6 +2,7 @@
 
 public import EngineLink
 internal import Glibc
+internal import Processes
 
 /// Asks a running supervisor, over one connection.
 public struct AdminClient: ~Copyable {
@@ -29,7 +30,7 @@ public struct AdminClient: ~Copyable {
         let (seconds, attoseconds) = max(patience, .milliseconds(1)).components
         var limit = timeval(tv_sec: Int(seconds), tv_usec: Int(attoseconds / 1_000_000_000_000))
         setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
-        guard UnixAddress.use(path, { connect(descriptor, $0, $1) }) == 0 else {
+        guard UnixSocket.use(path, { connect(descriptor, $0, $1) }) == 0 else {
             let code = errno
             close(descriptor)
             let reason =
@@ -114,7 +115,7 @@ public struct RunningSupervisor: Sendable, Equatable {
         defer { close(descriptor) }
         _ = fcntl(descriptor, F_SETFL, O_NONBLOCK)
         // One that is too busy to accept lives, too.
-        return UnixAddress.use("\(directory)/\(AdminSocket.name)") { connect(descriptor, $0, $1) } == 0
+        return UnixSocket.use("\(directory)/\(AdminSocket.name)") { connect(descriptor, $0, $1) } == 0
             || errno == EAGAIN
     }
 }

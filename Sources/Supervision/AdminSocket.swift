@@ -2,6 +2,7 @@
 
 internal import EngineLink
 internal import Glibc
+internal import Processes
 
 /// The Unix socket on which a supervisor takes commands. Nothing in it blocks, and whatever comes in costs a bounded
 /// number of connections and bytes.
@@ -44,7 +45,7 @@ struct AdminSocket {
         guard descriptor >= 0 else { throw .system(operation: "create the socket", subject: path, errno: errno) }
         // The file is made with the socket's own mode; nobody has it open to all for a moment.
         _ = fchmod(descriptor, 0o600)
-        guard UnixAddress.use(path, { bind(descriptor, $0, $1) }) == 0, listen(descriptor, 128) == 0 else {
+        guard UnixSocket.use(path, { bind(descriptor, $0, $1) }) == 0, listen(descriptor, 128) == 0 else {
             let code = errno
             Glibc.close(descriptor)
             throw .system(operation: "listen on", subject: path, errno: code)
@@ -218,32 +219,5 @@ struct PeerCredentials {
         var length = socklen_t(MemoryLayout.size(ofValue: credentials))
         guard getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0 else { return nil }
         (process, user, _) = credentials
-    }
-}
-
-/// Addresses of Unix sockets.
-enum UnixAddress {
-    /// Calls `body` with the address of a path.
-    ///
-    /// - Returns: what it returns; -1 with `errno` at ENAMETOOLONG if the path does not fit.
-    static func use(_ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        let bytes = Array(path.utf8)
-        let fits = withUnsafeMutableBytes(of: &address.sun_path) { field in
-            // With a zero byte behind it.
-            guard bytes.count < field.count, !bytes.contains(0) else { return false }
-            field.copyBytes(from: bytes)
-            return true
-        }
-        guard fits else {
-            errno = ENAMETOOLONG
-            return -1
-        }
-        return withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                body($0, socklen_t(MemoryLayout<sockaddr_un>.size))
-            }
-        }
     }
 }

@@ -135,7 +135,17 @@ public struct StatusText {
         if let rolling = status.rollingRestart { notes.append(note(of: rolling)) }
         if let sharing = status.sharing { notes += self.notes(of: sharing) }
         if let device = status.simulatedDevice { notes += self.notes(of: device) }
+        notes += status.weights.map(note)
         return notes
+    }
+
+    private func note(of weights: SharedWeightsStatus) -> String {
+        var parts = [Self.plain(weights.phase)]
+        if weights.byteCount > 0 { parts.append(ByteCountText.text(weights.byteCount)) }
+        if !weights.detail.isEmpty { parts.append(Self.plain(weights.detail)) }
+        if weights.pid != 0 { parts.append("process \(weights.pid)") }
+        if weights.restarts > 0 { parts.append("restarts \(weights.restarts)") }
+        return "weights of \(Self.plain(weights.model)): " + parts.joined(separator: ", ")
     }
 
     private func notes(of child: ChildStatus, _ name: String) -> [String] {

@@ -56,6 +56,8 @@ private final class SupervisorLoop {
     private var engineListeners: [ListeningSocket]
     private var state: SupervisorState
     private let sharing: (any CommonDevice)?
+    /// By model, of those that have one.
+    private let weightOwners: [Int: WeightOwner]
     private let serviceManager: ServiceManager
     private var running: [Child: Running] = [:]
     private var events: [SupervisorEvent] = [.begin]
@@ -113,6 +115,7 @@ private final class SupervisorLoop {
         self.listener = listener
         self.engineListeners = engineListeners
         self.weights = weights
+        weightOwners = WeightOwner.owners(configuration, directory: directory.path)
         self.signals = signals
         cores = CorePlan(
             usable: configuration.sharing == nil
@@ -192,18 +195,24 @@ private final class SupervisorLoop {
 
     func run() throws(SupervisionError) -> Int32 {
         try sharing?.start()
+        for owner in weightOwners.values { owner.start() }
         while true {
             while !events.isEmpty {
                 let event = events.removeFirst()
                 for action in state.handle(event, at: now) { perform(action) }
             }
             if let exitCode {
+                endWeightOwners()
                 let line = Leftovers.end(of: directory.path, title: "the server")
                 if let line { say(.warning, line) }
                 return exitCode
             }
             wait()
         }
+    }
+
+    private func endWeightOwners() {
+        for owner in weightOwners.values { owner.end() }
     }
 
     // MARK: - Effects
@@ -220,6 +229,8 @@ private final class SupervisorLoop {
             serviceManager.stopping()
             closeListeners()
         case .sharing(let notice):
+            // An MPS server ends with its last client.
+            if notice == .stop { endWeightOwners() }
             sharing?.tell(notice)
         case .sendRoster(let roster):
             guard running[.gateway] != nil else { return }
@@ -333,6 +344,7 @@ private final class SupervisorLoop {
             launch.arguments += ["--weights-fd", "\(Self.sharedDescriptor)"]
             launch.descriptors.append((weights[model], Self.sharedDescriptor))
             launch.cores = cores.cores(of: engines)
+            launch.arguments += weightOwners[model]?.engineArguments ?? []
             if let sharing {
                 launch.environment = sharing.environment(ofEngine: index, over: launch.environment)
                 launch.arguments += sharing.arguments(ofEngine: index)
@@ -357,7 +369,7 @@ private final class SupervisorLoop {
             // A closed channel is -1, which poll skips.
             entries.append(pollfd(fd: entry.channel.descriptor, events: Int16(POLLIN) | output, revents: 0))
         }
-        for descriptor in sharing?.descriptors ?? [] {
+        for descriptor in (sharing?.descriptors ?? []) + weightOwners.values.flatMap(\.descriptors) {
             entries.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0))
         }
         let firstOfAdmin = entries.count
@@ -379,9 +391,13 @@ private final class SupervisorLoop {
             if entries[2 + 2 * index].revents != 0 { exchange(with: child) }
             if entries[1 + 2 * index].revents != 0 { reap(child) }
         }
+        for (severity, line) in weightOwners.values.flatMap({ $0.look() }) { say(severity, line) }
         for (event, line) in sharing?.events() ?? [] {
             if let line { say(.warning, line) }
-            if let event { events.append(.sharing(event)) }
+            if let event {
+                for owner in weightOwners.values { owner.hear(event) }
+                events.append(.sharing(event))
+            }
         }
         administer(Array(entries[firstOfAdmin...]))
         readMemory()
@@ -392,12 +408,15 @@ private final class SupervisorLoop {
     /// What children of ours left behind has become our child, and may have ended.
     private func reapAdopted() {
         guard configuration.adoptsOrphans else { return }
-        let known = running.values.map(\.process.pid) + (sharing?.children ?? [])
+        let known =
+            running.values.map(\.process.pid) + (sharing?.children ?? []) + weightOwners.values.compactMap(\.pid)
         while tandem_reap_adopted(known, Int32(known.count)) > 0 {}
     }
 
     private func timeoutMilliseconds() -> Int32 {
-        let deadlines = [state.nextDeadline, admin.nextDeadline, nextMemoryRead, sharing?.nextDeadline]
+        let deadlines =
+            [state.nextDeadline, admin.nextDeadline, nextMemoryRead, sharing?.nextDeadline]
+            + weightOwners.values.map(\.nextDeadline)
         guard let deadline = deadlines.compactMap({ $0 }).min() else { return -1 }
         let left = deadline - now
         guard left > .zero else { return 0 }
@@ -470,6 +489,7 @@ private final class SupervisorLoop {
             version: configuration.version, pid: getpid(), host: configuration.host, port: listener.port,
             isSecure: configuration.certificate != nil, runDirectory: directory.path, cores: cores.cores)
         sharing?.describe(in: &facts)
+        facts.weights = weightOwners.sorted { $0.key < $1.key }.map(\.value.status)
         return facts
     }
 

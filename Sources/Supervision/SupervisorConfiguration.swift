@@ -14,6 +14,10 @@ public struct SupervisedModel: Sendable {
     public var threads: Int?
     /// Bytes that each engine may take for itself; null if nothing was planned, and nothing is watched then.
     public var plannedBytes: UInt64?
+    /// Arguments of the process that holds the weights of its engines in a GPU's memory; null if there is none.
+    public var weightsArguments: [String]?
+    /// Whether that process is a client of MPS as the engines are, and ends with a fault of theirs.
+    public var weightsAreClientOfMPS = false
     /// How they are started if they are none of Tandem's own; null if they are.
     public var external: ExternalEngine?
 

@@ -15,6 +15,8 @@ struct SupervisorFacts {
     /// Of a GPU that engines share.
     var sharing: SharingStatus?
     var simulatedDevice: SimulatedDeviceStatus?
+    /// Of weights that engines share on a GPU.
+    var weights: [SharedWeightsStatus] = []
 }
 
 extension SupervisorState {
@@ -28,7 +30,7 @@ extension SupervisorState {
                 placement.engines[index].map { status(of: $0, in: index, facts, at: now) }
             },
             rollingRestart: rollingStatus, sharing: facts.sharing,
-            simulatedDevice: facts.simulatedDevice)
+            simulatedDevice: facts.simulatedDevice, weights: facts.weights)
     }
 
     private func status(of engine: Int, in index: Int, _ facts: SupervisorFacts, at now: Duration) -> EngineStatus {

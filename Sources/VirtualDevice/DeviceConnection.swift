@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import Glibc
+import Processes
 
 /// A client's connection to a virtual device. Calls block; one thread uses it.
 public final class DeviceConnection {
@@ -9,7 +10,7 @@ public final class DeviceConnection {
     /// Connects to the socket at a path.
     public init(path: String) throws(DeviceProtocolError) {
         do {
-            descriptor = try UnixSocket.connect(path, type: UnixSocket.packets)
+            descriptor = try UnixSocket.connect(path, type: .packets)
         } catch {
             throw DeviceProtocolError(message: "nobody answers at \(path): \(error.text)")
         }
@@ -25,7 +26,9 @@ public final class DeviceConnection {
 
     /// Waits for the next message.
     public func receive() throws(DeviceProtocolError) -> DeviceMessage {
-        guard case .bytes(let bytes) = UnixSocket.receive(descriptor) else { throw Self.gone }
+        guard case .bytes(let bytes) = UnixSocket.receive(descriptor, limit: DeviceCodec.largestMessage) else {
+            throw Self.gone
+        }
         return try DeviceCodec.deviceMessage(bytes)
     }
 
@@ -38,9 +41,8 @@ public enum DeviceChannel {
     ///
     /// - Returns: null if the system has none left.
     public static func pair() -> (own: Int32, device: Int32)? {
-        var ends: [Int32] = [-1, -1]
-        let type = UnixSocket.packets | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
-        return socketpair(AF_UNIX, type, 0, &ends) == 0 ? (ends[0], ends[1]) : nil
+        guard let (own, device) = try? UnixSocket.pair() else { return nil }
+        return (own, device)
     }
 
     /// Sends an order. False if the device does not take it now.
@@ -52,7 +54,7 @@ public enum DeviceChannel {
     public static func notices(from descriptor: Int32) -> (notices: [DeviceNotice], isOpen: Bool) {
         var notices: [DeviceNotice] = []
         while true {
-            switch UnixSocket.receive(descriptor) {
+            switch UnixSocket.receive(descriptor, limit: DeviceCodec.largestMessage) {
             case .nothing: return (notices, true)
             case .end: return (notices, false)
             case .bytes(let bytes):
@@ -74,7 +76,7 @@ public enum DeviceControl {
     public static func ask(_ line: String, path: String) throws(DeviceProtocolError) -> String {
         let descriptor: Int32
         do {
-            descriptor = try UnixSocket.connect(path, type: UnixSocket.stream)
+            descriptor = try UnixSocket.connect(path, type: .stream)
         } catch {
             throw DeviceProtocolError(message: "nobody answers at \(path): \(error.text)")
         }
@@ -86,7 +88,7 @@ public enum DeviceControl {
         }
         var answer: [UInt8] = []
         while answer.last != UInt8(ascii: "\n"), answer.count < 1 << 20 {
-            guard case .bytes(let bytes) = UnixSocket.receive(descriptor) else {
+            guard case .bytes(let bytes) = UnixSocket.receive(descriptor, limit: DeviceCodec.largestMessage) else {
                 throw DeviceProtocolError(message: "it did not answer within 10 s")
             }
             answer += bytes

@@ -2,6 +2,7 @@
 
 import CTandemSystem
 import Glibc
+import Processes
 
 /// The effects of a ``DeviceState``: one thread that waits in `ppoll`, with sockets for clients, for people and for a
 /// supervisor.
@@ -53,11 +54,11 @@ public final class DeviceProcess {
         self.log = log
         state = DeviceState(settings, at: Self.now())
         supervisor = places.supervisor ?? -1
-        listener = try Self.listen(places.clients, UnixSocket.packets)
+        listener = try Self.listen(places.clients, .packets)
         do throws(DeviceProtocolError) {
             controlListener =
                 try places.control.map { (path) throws(DeviceProtocolError) in
-                    try Self.listen(path, UnixSocket.stream)
+                    try Self.listen(path, .stream)
                 } ?? -1
         } catch {
             close(listener)
@@ -70,7 +71,7 @@ public final class DeviceProcess {
         where descriptor >= 0 { close(descriptor) }
     }
 
-    private static func listen(_ path: String, _ type: Int32) throws(DeviceProtocolError) -> Int32 {
+    private static func listen(_ path: String, _ type: UnixSocket.Kind) throws(DeviceProtocolError) -> Int32 {
         do {
             return try UnixSocket.listen(path, type: type)
         } catch {
@@ -172,7 +173,7 @@ public final class DeviceProcess {
 
     private func readClient(_ descriptor: Int32) {
         for _ in 0..<Self.packetsAtOnce where clients.contains(descriptor) {
-            switch UnixSocket.receive(descriptor) {
+            switch UnixSocket.receive(descriptor, limit: DeviceCodec.largestMessage) {
             case .nothing: return
             case .end: return drop(descriptor)
             case .bytes(let bytes):
@@ -193,7 +194,7 @@ public final class DeviceProcess {
 
     private func readSupervisor() {
         while true {
-            switch UnixSocket.receive(supervisor) {
+            switch UnixSocket.receive(supervisor, limit: DeviceCodec.largestMessage) {
             case .nothing: return
             case .end:
                 hasEnded = true

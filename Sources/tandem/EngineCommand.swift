@@ -45,6 +45,7 @@ struct EngineCommand: ParsableCommand {
     @Option(help: "Engines on the GPU.") var gpuEngines = 1
     @Option(help: "Part of the GPU's memory for all of them.") var gpuMemoryFraction = 0.9
     @OptionGroup var division: GPUDivisionFlags
+    @Option(help: "Socket of the process that holds the weights.") var gpuWeightsSocket: String?
     @Option var logLevel: LogLevel = .info
     @Flag(help: "For tests: fail as a client of MPS does.") var faultPort = false
     @Option(help: "Nanoseconds.") var hostStallPerStep: UInt64 = 0
@@ -81,15 +82,13 @@ struct EngineCommand: ParsableCommand {
         }
         if let gpu {
             let environment = Process.environment()
-            // As a client of our MPS daemon the engine sees that one GPU, whatever its index is elsewhere.
-            let sees = environment["CUDA_VISIBLE_DEVICES"] ?? ""
-            let isAlone = environment["CUDA_MPS_PIPE_DIRECTORY"] != nil && sees.hasPrefix("GPU-") && !sees.contains(",")
-            var device = EngineGPU(selector: isAlone ? "0" : gpu, environment: environment)
+            var device = EngineGPU(selector: Self.selector(gpu, environment), environment: environment)
             device.isDeterministic = deterministic
             device.engines = gpuEngines
             device.memoryFraction = gpuMemoryFraction
             device.priorities = division.gpuEnginePriority
             device.partition = division.gpuPartition
+            device.weightsSocket = gpuWeightsSocket
             options.device = .cuda(device)
         }
         options.maximumSequences = maxNumSeqs
@@ -117,6 +116,14 @@ struct EngineCommand: ParsableCommand {
             }
             return number
         }
+    }
+
+    /// How a process calls a GPU.
+    static func selector(_ gpu: String, _ environment: [String: String]) -> String {
+        // As a client of our MPS daemon it sees that one GPU, whatever its index is elsewhere.
+        let sees = environment["CUDA_VISIBLE_DEVICES"] ?? ""
+        let isAlone = environment["CUDA_MPS_PIPE_DIRECTORY"] != nil && sees.hasPrefix("GPU-") && !sees.contains(",")
+        return isAlone ? "0" : gpu
     }
 
     private static func compute(_ text: String) throws -> CPUCompute {

@@ -71,7 +71,7 @@ struct ServeCommand: ParsableCommand {
             simulated?.keyValueBytes ?? memory?.plan.models.map(\.keyValueBytes)
             ?? models.map { $0.settings.keyValueBytes ?? 0 }
         var own = zip(models, caches).enumerated().map { index, pair in
-            SupervisedModel(
+            var supervised = SupervisedModel(
                 name: pair.0.names[0],
                 engineArguments: pair.0.engineArguments(
                     keyValueBytes: pair.1, simulatedModel: settings.simulatedModel) + common
@@ -80,6 +80,9 @@ struct ServeCommand: ParsableCommand {
                 engines: pair.0.settings.engines, threads: pair.0.settings.threads,
                 plannedBytes: memory?.plan.models[index].ownBytes,
                 enginesPerProcess: pair.0.settings.enginesPerProcess)
+            supervised.weightsArguments = settings.weightsArguments(of: pair.0.choice)
+            supervised.weightsAreClientOfMPS = settings.gpuWeights == .sharedByMPS
+            return supervised
         }[...]
         var others = external.map { model in
             var supervised = SupervisedModel(

@@ -27,6 +27,12 @@ extension ServeDevice {
 }
 
 extension ServeConfiguration {
+    /// What the process is told that holds a model's weights for its engines; null if each engine has its own.
+    func weightsArguments(of model: ModelChoice) -> [String]? {
+        guard case .cuda(let gpu) = device, simulatedGPU == nil, sharesGPUWeights else { return nil }
+        return model.arguments + ["--gpu", gpu]
+    }
+
     /// What an engine is told of its GPU; nothing on a CPU.
     var gpuArguments: [String] {
         guard case .cuda(let gpu) = device, simulatedGPU == nil else { return [] }

@@ -88,6 +88,10 @@ extension SupervisorStatus {
         writer.write(sharing)
         writer.key("simulated_device")
         writer.write(simulatedDevice)
+        writer.key("weights")
+        writer.beginArray()
+        for owner in weights { writer.write(owner) }
+        writer.endArray()
         writer.endObject()
         return String(decoding: writer.bytes, as: UTF8.self)
     }
@@ -125,6 +129,17 @@ extension JSONWriter {
         member("deaths_in_a_row", child.deathsInARow)
         member("last_exit", child.lastExit)
         seconds("next_attempt_seconds", child.nextAttempt)
+    }
+
+    fileprivate mutating func write(_ weights: SharedWeightsStatus) {
+        beginObject()
+        member("model", weights.model)
+        member("state", weights.phase)
+        member("detail", weights.detail)
+        member("pid", weights.pid == 0 ? nil : weights.pid)
+        member("restarts", weights.restarts)
+        member("bytes", weights.byteCount == 0 ? nil : weights.byteCount)
+        endObject()
     }
 
     fileprivate mutating func write(_ engine: EngineStatus) {

@@ -180,6 +180,7 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         (["--device", "cuda:"], "--device", "name one GPU"), (["--device", "cuda:-1"], "--device", "name one GPU"),
         (["--gpu-memory-fraction", "1.5"], "--gpu-memory-fraction", "no share such as 0.9"),
         (["--gpu-memory-fraction", "nan"], "--gpu-memory-fraction", "no share such as 0.9"),
+        (["--gpu-weights", "both"], "--gpu-weights", "shared"),
         (["--device", "simulated:"], "--device", "simulated:h100"),
         (["--simulated-model", "qwen2.5-3b"], "--simulated-model", "only with --device simulated:NAME"),
         (["--device", "tpu"], "--device", "auto, cpu, cuda:INDEX"), (["--mps", "on"], "--mps", "NVIDIA GPU"),
@@ -202,6 +203,15 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         #expect(indexed.device == .cuda("1") && indexed.sharedGPU == "1")
         #expect(indexed.gpuMemoryFraction == 0.5 && indexed.isDeterministic && indexed.mps == .on)
         #expect(try configuration(["--device", "cuda:GPU-12ab"]).device == .cuda("GPU-12ab"))
+        let sharing = try configuration(["--device", "cuda:0", "--gpu-weights", "shared"])
+        #expect(sharing.gpuWeights == .shared && sharing.sharesGPUWeights)
+        #expect(try !configuration(["--device", "cuda:0", "--gpu-weights", "private"]).sharesGPUWeights)
+        #expect(
+            try configuration(["--device", "cuda:0"]).sharesGPUWeights == ServeConfiguration.sharesGPUWeightsByDefault)
+        for device in ["cpu", "simulated:h100"] {
+            let error = failure(["--device", device, "--gpu-weights", "shared-by-mps"])
+            #expect(error?.source == "--gpu-weights" && error?.reason.contains("--device cuda:") == true)
+        }
         // An external engine's GPU is its own business.
         #expect(try configuration(["--engine", "vllm", "--device", "cuda:0"]).device == .automatic)
     }

@@ -48,6 +48,11 @@ extension SeededGenerator {
                     name: $0.string(), sharing: $0.string(), phase: $0.string(), pid: $0.integer(),
                     restarts: $0.integer(), clients: $0.integer(), memoryBytes: $0.integer(), usedBytes: $0.integer(),
                     steps: $0.integer(), lagMillionths: $0.integer(), isLate: $0.flag())
+            },
+            weights: array {
+                SharedWeightsStatus(
+                    model: $0.string(), phase: $0.string(), detail: $0.string(), pid: $0.integer(),
+                    restarts: $0.integer(), byteCount: $0.integer())
             })
     }
 

@@ -164,11 +164,6 @@ static inline void tandem_spin_hint(void) {
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ __volatile__("yield");
-// MARK: - Libraries opened at run time
-
-/// The file of the library that holds an address; null if there is none. Lives as long as the library is open.
-const char *tandem_library_file(const void *address);
-
 #endif
 }
 
@@ -214,6 +209,17 @@ int32_t tandem_memfd_add_seals(int32_t descriptor, int32_t seals);
 
 /// The seals of a memory file.
 int32_t tandem_memfd_get_seals(int32_t descriptor);
+
+// MARK: - Descriptors handed to other processes
+
+/// Sends one message, and `descriptor` with it unless that is -1, over a Unix socket that keeps messages apart. Never
+/// raises SIGPIPE. Returns 0, or a negative error number.
+int32_t tandem_send_message(int32_t socket, const void *bytes, uint64_t count, int32_t descriptor);
+
+/// Takes one message, and the descriptor that came with it (close-on-exec; -1 if none did; more than one are closed and
+/// are an error). Returns the number of bytes, 0 at the end of the connection, or a negative error number: -EMSGSIZE
+/// for a message longer than `capacity`.
+int64_t tandem_receive_message(int32_t socket, void *bytes, uint64_t capacity, int32_t *descriptor);
 
 // MARK: - Libraries opened at run time
 
