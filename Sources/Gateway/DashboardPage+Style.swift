@@ -84,7 +84,8 @@ extension DashboardPage {
           white-space: pre-wrap; overflow-wrap: anywhere; min-height: 60px; max-height: 300px; overflow: auto;
           margin-top: 10px; border-top: 1px solid var(--line); padding-top: 10px;
         }
-        .gpu { display: grid; grid-template-columns: 1fr 1fr; gap: 4px 18px; }
+        .facts.bad { color: var(--bad); }
+        .gpu { display: grid; grid-template-columns: 1fr 1fr; gap: 4px 18px; align-content: start; }
         .gpu h2, .gpu .facts { grid-column: 1 / -1; margin: 0; }
         .gpu b { font-size: 24px; line-height: 1.2; font-variant-numeric: tabular-nums; }
         .gpu svg { height: 46px; margin-top: 4px; }
