@@ -6,10 +6,15 @@ import Testing
 @testable import Configuration
 
 @Suite struct MPSLimitTests {
+    /// - Parameter arguments: flags and their values, in turn.
     private func configuration(
         _ arguments: [String], environment: [String: String] = [:]
     ) throws -> ServeConfiguration {
-        try ServeFlags.parse(arguments).configuration(environment: environment)
+        var flags: [String: String] = [:]
+        for index in stride(from: 0, to: arguments.count - 1, by: 2) {
+            flags[String(arguments[index].dropFirst(2))] = arguments[index + 1]
+        }
+        return try ServeConfiguration(flags: flags, environment: environment)
     }
 
     private func reason(_ arguments: [String]) -> String? {
@@ -34,8 +39,16 @@ import Testing
     @Test(arguments: ["0", "0.9", "101", "-5", "nan", "inf", "half", "", "50,", ",", "50%", "1e3"])
     func whatIsNoPercentageIsRefused(_ text: String) {
         #expect(
-            reason(["--device", "cuda:0", "--engines", "2", "--mps-thread-percentage=\(text)"])?
+            reason(["--device", "cuda:0", "--engines", "2", "--mps-thread-percentage", text])?
                 .contains("--mps-thread-percentage") == true)
+    }
+
+    @Test func theCommandLineHasThem() throws {
+        let flags = try ServeFlags.parse([
+            "--device", "cuda:0", "--mps-thread-percentage", "40", "--mps-client-priority", "low",
+        ])
+        let limits = try flags.configuration(environment: [:]).mpsLimits
+        #expect(limits.threadPercentages == [40] && limits.priorities == [.low])
     }
 
     @Test func listsAreAsLongAsThereAreEngines() {
