@@ -68,8 +68,7 @@ struct MonitorCommand: ParsableCommand {
                 next = now
                 continue
             }
-            var pause = timespec(tv_sec: Int((next - now) / 1_000_000_000), tv_nsec: Int((next - now) % 1_000_000_000))
-            while nanosleep(&pause, &pause) != 0 && errno == EINTR {}
+            _ = poll(nil, 0, Int32((next - now) / 1_000_000) + 1)
         }
     }
 
