@@ -19,10 +19,11 @@ public struct DeviceMetric: Sendable, Equatable {
         }
         func mebibytes(_ bytes: UInt64?) -> Double? { bytes.map { Double($0) / 1_048_576 } }
         add(
-            "DEV_SM_CLOCK", "Clock of the multiprocessors in MHz", reading.multiprocessorClockMegahertz.map(Double.init)
+            "DEV_SM_CLOCK", "Clock of the multiprocessors in MHz",
+            reading.multiprocessorClockMegahertz.map { Double($0) }
         )
-        add("DEV_MEM_CLOCK", "Clock of the memory in MHz", reading.memoryClockMegahertz.map(Double.init))
-        add("DEV_GPU_TEMP", "Temperature in degrees Celsius", reading.temperatureCelsius.map(Double.init))
+        add("DEV_MEM_CLOCK", "Clock of the memory in MHz", reading.memoryClockMegahertz.map { Double($0) })
+        add("DEV_GPU_TEMP", "Temperature in degrees Celsius", reading.temperatureCelsius.map { Double($0) })
         add("DEV_POWER_USAGE", "Power in W", reading.powerWatts)
         add(
             "DEV_TOTAL_ENERGY_CONSUMPTION", "Energy since the driver was loaded in mJ",
@@ -34,8 +35,8 @@ public struct DeviceMetric: Sendable, Equatable {
         }
         add(
             "DEV_CLOCK_THROTTLE_REASONS", "Why the clock is lower than it could be, as bits",
-            reading.clockLimitBits.map(Double.init))
-        add("DEV_XID_ERRORS", "Number of the last XID error", fault.map(Double.init))
+            reading.clockLimitBits.map { Double($0) })
+        add("DEV_XID_ERRORS", "Number of the last XID error", fault.map { Double($0) })
         guard let activity else { return metrics }
         add("PROF_GR_ENGINE_ACTIVE", "Share of time with any kernel", activity.engine)
         add("PROF_SM_ACTIVE", "Multiprocessors with work", activity.multiprocessors)

@@ -66,10 +66,10 @@ struct ManagedSource: MonitorSource {
             ("sm_occupancy", activity?.occupancy), ("tensor_active", activity?.tensor),
             ("dram_active", activity?.memoryBandwidth), ("power_watts", reading.powerWatts),
             ("power_limit_watts", reading.powerLimitWatts),
-            ("temperature_celsius", reading.temperatureCelsius.map(Double.init)),
-            ("memory_used_bytes", reading.memoryUsedBytes.map(Double.init)),
-            ("memory_total_bytes", reading.memoryTotalBytes.map(Double.init)),
-            ("sm_clock_megahertz", reading.multiprocessorClockMegahertz.map(Double.init)),
+            ("temperature_celsius", reading.temperatureCelsius.map { Double($0) }),
+            ("memory_used_bytes", reading.memoryUsedBytes.map { Double($0) }),
+            ("memory_total_bytes", reading.memoryTotalBytes.map { Double($0) }),
+            ("sm_clock_megahertz", reading.multiprocessorClockMegahertz.map { Double($0) }),
         ])
         writer.key("metrics")
         writer.beginArray()

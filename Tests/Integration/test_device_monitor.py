@@ -188,8 +188,7 @@ class OtherDeviceTests(unittest.TestCase):
         self.assertFalse([process for process in server.processes() if process.role == "monitor"])
 
     def test_a_simulated_one_has_names_of_its_own(self):
-        server = Server(
-            "--device", "simulated:h100", "--simulated-model", "qwen2.5-0.5b", "--load-format", "dummy", engines=1).start()
+        server = Server("--device", "simulated:h100", engines=1).start()
         self.addCleanup(server.stop)
         wait_until(
             lambda: any("memory_used_bytes" in gpu for gpu in server.get("/engines").json["gpus"]), 60, server.output)
