@@ -165,9 +165,9 @@ let package = Package(
             name: "tandem",
             dependencies: [
                 "CPUExecutor", "CUDADriver", "CUDAExecutor", "CUDAKernelChecks", "CUDAKernels", "Configuration",
-                "Diagnosis", "EngineHost", "EngineLink", "GPUModel", "Gateway", "Grammar", "HTTPCore",
+                "DeviceMonitor", "Diagnosis", "EngineHost", "EngineLink", "GPUModel", "Gateway", "Grammar", "HTTPCore",
                 "InferenceEngine", "JSON", "LanguageModel", "LoadGenerator", "MPS", "ModelStore", "Requests",
-                "SimulatedExecutor", "Study", "StudyReport", "Supervision",
+                "Processes", "SimulatedExecutor", "Study", "StudyReport", "Supervision",
                 "TerminalView", "Tokenization", "VirtualDevice", "Weights", "CTandemSystem",
                 product("ArgumentParser", "swift-argument-parser"),
             ] + nio,

@@ -64,7 +64,10 @@ struct Settings {
     int driver_version = 13000;
     bool uses_mps = false, has_virtual_memory = true, has_descriptors = true, has_green_contexts = true;
     bool is_lazy = false;
-    std::string fault_file, group;
+    std::string fault_file, group, xid_file, hang_file;
+    /// What NVML shows besides what this process does.
+    bool looks_busy = false, has_activity = true;
+    long long memory_used_mib = 0, power_watts = -1, celsius = 40;
 };
 
 /// Read from the environment when it is first asked for.

@@ -65,6 +65,13 @@ static Settings read() {
     s.has_green_contexts = number("TANDEM_DOUBLE_GREEN_CONTEXTS", 1) != 0;
     if (auto value = text("TANDEM_DOUBLE_ORDER")) s.is_lazy = strcmp(value, "lazy") == 0;
     if (auto value = text("TANDEM_DOUBLE_FAULT_FILE")) s.fault_file = value;
+    if (auto value = text("TANDEM_DOUBLE_XID_FILE")) s.xid_file = value;
+    if (auto value = text("TANDEM_DOUBLE_HANG_FILE")) s.hang_file = value;
+    s.looks_busy = number("TANDEM_DOUBLE_BUSY", 0) != 0;
+    s.has_activity = number("TANDEM_DOUBLE_GPM", 1) != 0;
+    s.memory_used_mib = number("TANDEM_DOUBLE_MEMORY_USED_MIB", 0);
+    s.power_watts = number("TANDEM_DOUBLE_POWER_WATTS", -1);
+    s.celsius = number("TANDEM_DOUBLE_CELSIUS", 40);
     if (auto value = text("TANDEM_DOUBLE_MPS_GROUP")) {
         s.group = value;
         s.uses_mps = true;

@@ -157,6 +157,8 @@ public struct ServeConfiguration: Sendable, Equatable {
     public var mps = MPSSetting.auto
     /// Pipe directory of an external MPS daemon; null for the one that CUDA programs find.
     public var mpsDirectory: String?
+    /// What engines may have of the GPU that they share by MPS.
+    public var mpsLimits = MPSLimitSettings()
     /// For tests: engines on CPUs become clients of MPS and fail as CUDA programs do.
     public var faultPort = false
     /// For tests: factor on the times that MPS gets for everything.
@@ -170,7 +172,8 @@ public struct ServeConfiguration: Sendable, Equatable {
         "model", "tokenizer", "load-format", "ablation",
         "host", "port", "engine-ports", "tls-certificate", "tls-key", "engines", "engines-per-process", "threads",
         "device", "simulated-model", "cpu-compute", "gpu-memory-fraction", "gpu-weights", "gpu-engine-priority",
-        "gpu-partition", "deterministic", "mps", "mps-directory", "max-model-len", "max-num-seqs",
+        "gpu-partition", "deterministic", "mps", "mps-directory", "mps-thread-percentage", "mps-client-priority",
+        "max-model-len", "max-num-seqs",
         "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "prompt-lookup", "served-model-name",
         "engine", "engine-command", "engine-arguments", "engine-memory-fraction", "engine-port-base",
         "engine-start-timeout",
@@ -365,6 +368,19 @@ public struct ServeConfiguration: Sendable, Equatable {
         {
             throw given.error(
                 "\"\(given.text)\" needs engines on one NVIDIA GPU: name it with --device cuda:…")
+        }
+        mpsLimits = try MPSLimitSettings(layers, engines: models.reduce(0) { $0 + $1.engines })
+        if !mpsLimits.isEmpty {
+            if simulatedGPU != nil {
+                throw mpsLimits.error(
+                    "a simulated GPU takes shares from tandem admin device share ENGINE PERCENT while it runs")
+            }
+            if mps == .off {
+                throw mpsLimits.error("it limits clients of MPS, and --mps is off: use auto, on or external")
+            }
+            if device == .cpu, !faultPort {
+                throw mpsLimits.error("it limits clients of MPS, and engines on CPUs are none")
+            }
         }
         guard let given = layers.given("mps-directory") else { return }
         guard mps == .external else { throw given.error("only with --mps external") }

@@ -43,6 +43,7 @@ public struct ServeFlags: ParsableArguments {
             "gpu-weights": engines.gpuWeights,
             "deterministic": engines.deterministic ? "true" : nil,
             "mps": engines.mps, "mps-directory": engines.mpsDirectory,
+            "mps-thread-percentage": engines.mpsThreadPercentage, "mps-client-priority": engines.mpsClientPriority,
             "fault-port": engines.faultPort ? "true" : nil, "mps-time-scale": engines.mpsTimeScale,
             "async-scheduling": engines.asyncScheduling.map { "\($0)" },
             "prompt-lookup": engines.promptLookup,
@@ -182,6 +183,18 @@ struct EngineFlags: ParsableArguments {
         help: ArgumentHelp(
             "Pipe directory of an external MPS daemon. (default: CUDA_MPS_PIPE_DIRECTORY)", valueName: "path"))
     var mpsDirectory: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Percent of the GPU's multiprocessors that each engine may use under MPS: 50, or one an engine, 60,40. (default: no limit)",
+            valueName: "percent"))
+    var mpsThreadPercentage: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Priority of each engine under MPS: normal or low, or one an engine, normal,low. (default: normal)",
+            valueName: "priority"))
+    var mpsClientPriority: String?
 
     @Flag(help: .hidden) var faultPort = false
     @Option(help: .hidden) var mpsTimeScale: String?

@@ -15,10 +15,18 @@ public final class DeviceMonitor: Sendable {
     }
 
     public let name: String
+    /// `GPU-…` or `MIG-…`; empty if NVML does not say.
+    public let uuid: String
+    /// In NVML's order; null if NVML does not say.
+    public let index: Int?
+    /// Of the file `/dev/nvidia…`; null if NVML does not say.
+    public let minor: Int?
     /// The library's file.
     public let path: String
     /// Whether ``activity()`` can tell something.
     public let hasActivity: Bool
+    /// Whether ``faults()`` can tell something.
+    public let hasFaults: Bool
     private let functions: ManagementFunctions
     private let device: UInt
     private let state: Mutex<State>
@@ -66,10 +74,19 @@ public final class DeviceMonitor: Sendable {
         self.functions = functions
         self.device = handle
         path = library.file(holding: "nvmlInit_v2")
-        var text = [CChar](repeating: 0, count: 96)
-        name =
-            functions.name(handle, &text, 96) == 0
-            ? String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self) : ""
+        func text(_ function: ManagementFunctions.Text?) -> String {
+            var text = [CChar](repeating: 0, count: 96)
+            guard function?(handle, &text, 96) == 0 else { return "" }
+            return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        }
+        func number(_ function: ManagementFunctions.Number?) -> Int? {
+            var value: UInt32 = 0
+            return function?(handle, &value) == 0 ? Int(value) : nil
+        }
+        name = text(functions.name)
+        uuid = text(functions.uuid)
+        index = number(functions.index)
+        minor = number(functions.minor)
         var state = State()
         // `nvmlGpmSupport_t`: version 1, then the answer.
         var support: (UInt32, UInt32) = (1, 0)
@@ -90,6 +107,7 @@ public final class DeviceMonitor: Sendable {
             _ = functions.eventSetFree?(state.events)
             state.events = 0
         }
+        hasFaults = state.events != 0 && functions.eventSetWait != nil
         self.state = Mutex(state)
     }
 
@@ -122,7 +140,7 @@ public final class DeviceMonitor: Sendable {
                 var shares: [UInt32] = [0, 0]
                 if utilization(device, &shares) == 0 { reading.busyShare = Double(shares[0]) / 100 }
             }
-            reading.clockLimits = numbers(1, functions.clockReasons).map { DeviceReading.ClockLimit.limits($0[0]) }
+            reading.clockLimitBits = numbers(1, functions.clockReasons).map { $0[0] }
             return reading
         }
     }

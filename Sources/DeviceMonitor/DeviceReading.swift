@@ -14,8 +14,10 @@ public struct DeviceReading: Sendable, Equatable {
     public var temperatureCelsius: Int?
     /// Share of the time in which any kernel ran, however small, 0 to 1: says nothing of how full the device is.
     public var busyShare: Double?
+    /// Why the clock is lower than it could be, as NVML has it.
+    public var clockLimitBits: UInt64?
     /// Why the clock is lower than it could be; empty if it is not.
-    public var clockLimits: [ClockLimit]?
+    public var clockLimits: [ClockLimit]? { clockLimitBits.map(ClockLimit.limits) }
 
     public init() {}
 
@@ -34,6 +36,32 @@ public struct DeviceReading: Sendable, Equatable {
         case reliability = 0x400
 
         static func limits(_ bits: UInt64) -> [ClockLimit] { allCases.filter { bits & $0.rawValue != 0 } }
+
+        /// Whether it takes speed away from work that is there. An idle device, or one that somebody has set, is not held
+        /// back.
+        public var isThrottling: Bool {
+            switch self {
+            case .power, .hardware, .temperature, .hardwareTemperature, .hardwarePower, .board, .reliability: true
+            case .idle, .setting, .otherDevice, .display: false
+            }
+        }
+
+        /// For people.
+        public var text: String {
+            switch self {
+            case .idle: "idle"
+            case .setting: "a setting"
+            case .power: "power limit"
+            case .hardware: "hardware slowdown"
+            case .otherDevice: "another GPU"
+            case .temperature: "temperature"
+            case .hardwareTemperature: "temperature (hardware)"
+            case .hardwarePower: "power brake"
+            case .display: "display"
+            case .board: "board limit"
+            case .reliability: "reliability voltage"
+            }
+        }
     }
 }
 
@@ -70,44 +98,5 @@ public struct DeviceActivity: Sendable, Equatable {
         case 21: hostReceived = value
         default: break
         }
-    }
-}
-
-/// One value under the name by which NVIDIA's DCGM exporter gives it, so that its dashboards work.
-public struct DeviceMetric: Sendable, Equatable {
-    public var name: String
-    public var help: String
-    public var value: Double
-
-    /// All that is known, in a fixed order.
-    public static func metrics(_ reading: DeviceReading, _ activity: DeviceActivity?) -> [DeviceMetric] {
-        var metrics: [DeviceMetric] = []
-        func add(_ name: String, _ help: String, _ value: Double?) {
-            if let value { metrics.append(DeviceMetric(name: "DCGM_FI_\(name)", help: help, value: value)) }
-        }
-        func mebibytes(_ bytes: UInt64?) -> Double? { bytes.map { Double($0) / 1_048_576 } }
-        add(
-            "DEV_SM_CLOCK", "Clock of the multiprocessors in MHz", reading.multiprocessorClockMegahertz.map(Double.init)
-        )
-        add("DEV_MEM_CLOCK", "Clock of the memory in MHz", reading.memoryClockMegahertz.map(Double.init))
-        add("DEV_GPU_TEMP", "Temperature in degrees Celsius", reading.temperatureCelsius.map(Double.init))
-        add("DEV_POWER_USAGE", "Power in W", reading.powerWatts)
-        add(
-            "DEV_TOTAL_ENERGY_CONSUMPTION", "Energy since the driver was loaded in mJ",
-            reading.energyJoules.map { $0 * 1000 })
-        add("DEV_GPU_UTIL", "Share of time with any kernel in percent", reading.busyShare.map { $0 * 100 })
-        add("DEV_FB_USED", "Memory used in MiB", mebibytes(reading.memoryUsedBytes))
-        if let used = reading.memoryUsedBytes, let total = reading.memoryTotalBytes, used <= total {
-            add("DEV_FB_FREE", "Memory free in MiB", mebibytes(total - used))
-        }
-        guard let activity else { return metrics }
-        add("PROF_GR_ENGINE_ACTIVE", "Share of time with any kernel", activity.engine)
-        add("PROF_SM_ACTIVE", "Multiprocessors with work", activity.multiprocessors)
-        add("PROF_SM_OCCUPANCY", "Warps present of those possible", activity.occupancy)
-        add("PROF_PIPE_TENSOR_ACTIVE", "Tensor cores active", activity.tensor)
-        add("PROF_DRAM_ACTIVE", "Memory bandwidth used", activity.memoryBandwidth)
-        add("PROF_PCIE_TX_BYTES", "Sent to the host in bytes/s", activity.hostSent.map { $0 * 1_048_576 })
-        add("PROF_PCIE_RX_BYTES", "Received from the host in bytes/s", activity.hostReceived.map { $0 * 1_048_576 })
-        return metrics
     }
 }

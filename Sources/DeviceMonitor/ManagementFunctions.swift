@@ -19,6 +19,9 @@ struct ManagementFunctions: Sendable {
     let byUUID: @convention(c) @Sendable (UnsafePointer<CChar>, Out<Handle>) -> Status
     let byIndex: @convention(c) @Sendable (UInt32, Out<Handle>) -> Status
     let name: Text
+    let uuid: Text?
+    let index: Number?
+    let minor: Number?
     /// `nvmlMemory_t`: total, free, used.
     let memory: LargeNumber
     /// `nvmlUtilization_t`: computing, memory; percent of the time in which any kernel ran.
@@ -58,6 +61,9 @@ struct ManagementFunctions: Sendable {
         self.byUUID = byUUID
         self.byIndex = byIndex
         self.name = name
+        uuid = library.symbol("nvmlDeviceGetUUID")
+        index = library.symbol("nvmlDeviceGetIndex")
+        minor = library.symbol("nvmlDeviceGetMinorNumber")
         self.memory = memory
         utilization = library.symbol("nvmlDeviceGetUtilizationRates")
         power = library.symbol("nvmlDeviceGetPowerUsage")

@@ -17,7 +17,7 @@ public enum Diagnosis {
                 computeMode(facts), namespaces(facts),
             ]
         }
-        findings += cuda(facts)
+        findings += cuda(facts) + monitor(facts)
         findings += environment(facts)
         findings += [
             sharedMemory(facts), openFiles(facts), runDirectory(facts), port(facts), model(facts), cores(facts),

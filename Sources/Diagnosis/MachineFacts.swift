@@ -56,6 +56,15 @@ public struct MachineFacts: Sendable, Equatable {
         case facts(CUDAFacts)
     }
 
+    /// What became of looking for NVML.
+    public enum MonitorAnswer: Sendable, Equatable {
+        /// In words: the library, and whether it tells how busy the parts of a GPU are.
+        case found(String, hasActivity: Bool)
+        case missing(String)
+        /// It did not answer in time.
+        case silence
+    }
+
     /// Number of the driver, such as 580.65.06.
     public var driver: String?
     /// Null if `nvidia-smi` could not be asked.
@@ -64,6 +73,8 @@ public struct MachineFacts: Sendable, Equatable {
     public var deviceError: Int32?
     /// What of CUDA is here.
     public var cuda = CUDAAnswer.notAsked
+    /// What watches the GPU, or why nothing does; null if nobody asked.
+    public var monitor: MonitorAnswer?
     public var mpsControl: String?
     public var mpsServer: String?
     public var daemon: Daemon?

@@ -286,14 +286,18 @@ public struct SharingStatus: Sendable, Equatable {
     /// Clients of all servers; nil if that is not known.
     public var clients: UInt32?
     public var rungs: [Rung]
+    /// What single engines are limited to, for people; empty without limits.
+    public var limits: String
 
     public init(
-        phase: String, daemonPid: Int32 = 0, serverPids: [Int32] = [], clients: UInt32? = nil, rungs: [Rung] = []
+        phase: String, daemonPid: Int32 = 0, serverPids: [Int32] = [], clients: UInt32? = nil, rungs: [Rung] = [],
+        limits: String = ""
     ) {
         self.phase = phase
         self.daemonPid = daemonPid
         self.serverPids = serverPids
         self.clients = clients
         self.rungs = rungs
+        self.limits = limits
     }
 }

@@ -146,6 +146,7 @@ extension ByteBuffer {
             write(rung.name)
             writeInteger(rung.count, endianness: .little)
         }
+        write(sharing.limits)
     }
 
     private mutating func write(_ device: SimulatedDeviceStatus) {
@@ -250,7 +251,8 @@ extension FieldReader {
             clients: try optional("clients"),
             rungs: try array("rungs", elementBytes: 4 + 4) { reader throws(LinkError) in
                 SharingStatus.Rung(name: try reader.string("name"), count: try reader.integer("count"))
-            }
+            },
+            limits: try string("limits")
         )
     }
 

@@ -21,6 +21,7 @@ extension DashboardPage {
           <div class="card tile"><h2>Between tokens</h2><b id="itl">–</b><small id="itl99"></small></div>
           <div class="card tile"><h2>Lost requests</h2><b id="lost">–</b><small id="moved"></small></div>
         </section>
+        <section class="engines" id="gpus" hidden></section>
         <section class="two">
           <div class="card"><h2>Generated tokens/s by engine, three minutes</h2>
             <svg id="throughput" role="img" aria-label="Generated tokens a second by engine"></svg>

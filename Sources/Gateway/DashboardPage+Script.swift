@@ -117,6 +117,7 @@ extension DashboardPage {
           drawThroughput();
           drawLatency();
           drawEngines(rates);
+          drawDevices();
           drawEvents();
           drawModels(models);
           drawPlace();

@@ -84,6 +84,11 @@ extension DashboardPage {
           white-space: pre-wrap; overflow-wrap: anywhere; min-height: 60px; max-height: 300px; overflow: auto;
           margin-top: 10px; border-top: 1px solid var(--line); padding-top: 10px;
         }
+        .facts.bad { color: var(--bad); }
+        .gpu { display: grid; grid-template-columns: 1fr 1fr; gap: 4px 18px; align-content: start; }
+        .gpu h2, .gpu .facts { grid-column: 1 / -1; margin: 0; }
+        .gpu b { font-size: 24px; line-height: 1.2; font-variant-numeric: tabular-nums; }
+        .gpu svg { height: 46px; margin-top: 4px; }
         .stale .live { opacity: .45; }
         @media (max-width: 900px) {
           .tiles { grid-template-columns: repeat(3, 1fr); }
@@ -92,6 +97,7 @@ extension DashboardPage {
         @media (max-width: 520px) {
           main { padding: 10px; }
           .tiles { grid-template-columns: repeat(2, 1fr); gap: 8px; }
+          .gpu { grid-template-columns: 1fr; }
           .tile b { font-size: 20px; }
           .right { margin-left: 0; }
           li { grid-template-columns: 70px 1fr; }

@@ -11,7 +11,7 @@ enum DashboardPage {
             "<meta name=\"color-scheme\" content=\"light dark\">",
             "<link rel=\"icon\" href=\"data:image/svg+xml,\(icon)\">",
             "<style nonce=\"\(nonce)\">", style, "</style></head>", markup,
-            "<script nonce=\"\(nonce)\">", script, "</script></body></html>\n",
+            "<script nonce=\"\(nonce)\">", script, deviceScript, "</script></body></html>\n",
         ] {
             page.append(contentsOf: part.utf8)
         }

@@ -32,6 +32,12 @@ struct EnginesDocument {
             for engine in model.engines { write(engine, at: now, to: &writer) }
         }
         writer.endArray()
+        if let devices = configuration.devices {
+            writer.key("gpus")
+            writer.beginArray()
+            for view in devices.views { view.write(to: &writer) }
+            writer.endArray()
+        }
         writeLatency(to: &writer)
         writer.key("events")
         writer.beginArray()

@@ -44,6 +44,8 @@ public struct GatewayConfiguration: Sendable {
     public var viewInterval = TimeAmount.milliseconds(500)
     public var version: String
     public var pid: Int32
+    /// Of GPUs that are watched; `nil` if none are.
+    public var devices: DeviceBoard?
     /// Where every exchange is logged; `nil` for nowhere.
     public var accessLog: AccessLogSettings?
     /// Takes one line for people.

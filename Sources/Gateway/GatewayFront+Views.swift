@@ -23,8 +23,9 @@ extension GatewayFront {
             exchange.respondToHead(contentType: GatewayMetrics.contentType)
             return
         }
-        withCensus(exchange) { [instruments] census in
+        withCensus(exchange) { [instruments, configuration] census in
             instruments.take(census)
+            instruments.take(configuration.devices)
             exchange.respond(instruments.exposition(), contentType: GatewayMetrics.contentType)
         }
     }

@@ -61,6 +61,9 @@ struct GatewayInstruments: Sendable {
         }
     }
 
+    /// Takes what is known of GPUs.
+    func take(_ devices: DeviceBoard?) { devices?.expose(in: registry) }
+
     /// What concerns one engine.
     func exposition(engine: Int) -> [UInt8] {
         Array(registry.exposition(having: [MetricLabel("engine", String(engine))]).utf8)

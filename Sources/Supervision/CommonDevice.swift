@@ -37,5 +37,5 @@ extension DeviceSharing: CommonDevice {
 
     func arguments(ofEngine engine: Int) -> [String] { [] }
 
-    func describe(in facts: inout SupervisorFacts) { facts.sharing = SharingStatus(status) }
+    func describe(in facts: inout SupervisorFacts) { facts.sharing = SharingStatus(status, limits: limits) }
 }

@@ -10,8 +10,10 @@ public struct SharingConfiguration: Sendable {
     public var mps: MPSController.Configuration
     /// The lock of our daemon's directory; null if the daemon is somebody else's.
     public var ownership: MPSOwnership?
-    /// Limits and priority of each engine; the directory and the token are filled in.
+    /// Limits and priority of all engines; the directory and the token are filled in.
     public var client: ClientEnvironment
+    /// Of single engines, by index; those that it has no place for get what ``client`` says.
+    public var limits: [ClientLimits] = []
 
     public init(mps: MPSController.Configuration, ownership: MPSOwnership?, client: ClientEnvironment) {
         self.mps = mps
@@ -112,9 +114,13 @@ final class DeviceSharing {
     /// As it is now.
     var status: MPSController.Status { controller.status }
 
+    /// What single engines are limited to, for people.
+    var limits: String { ClientLimits.text(configuration.limits) }
+
     /// The environment of an engine that is about to start.
     func environment(ofEngine engine: Int, over surroundings: [String: String]) -> [String: String] {
-        var client = configuration.client
+        let limits = configuration.limits
+        var client = configuration.client.limited(to: limits.indices.contains(engine) ? limits[engine] : nil)
         client.token = (0..<4).map { _ in String(UInt32.random(in: 0 ... .max), radix: 36) }.joined()
         tokens[engine] = client.token
         return client.variables(over: surroundings)

@@ -5,7 +5,7 @@ internal import MPS
 
 extension SharingStatus {
     /// What administrators are told of MPS.
-    init(_ status: MPSController.Status) {
+    init(_ status: MPSController.Status, limits: String) {
         var phase = status.phase.rawValue
         if let rung = status.rung { phase += ", recovery: \(Self.name(rung).replacing("_", with: " "))" }
         if !status.isAdmitting { phase += ", no engine may start" }
@@ -14,7 +14,8 @@ extension SharingStatus {
             clients: UInt32(clamping: status.clients.count),
             rungs: RecoveryRung.allCases.map {
                 Rung(name: Self.name($0), count: UInt32(clamping: status.counts[$0] ?? 0))
-            })
+            },
+            limits: limits)
     }
 
     private static func name(_ rung: RecoveryRung) -> String {

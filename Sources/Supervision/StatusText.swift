@@ -5,14 +5,17 @@ public import EngineLink
 /// A status for people, in plain text.
 public struct StatusText {
     private let status: SupervisorStatus
+    private let gpus: [String]
     private let width: Int
     private let isColoured: Bool
 
     /// - Parameters:
+    ///   - gpus: a line a GPU that is watched.
     ///   - width: columns of the terminal; below 60 lines are longer than that.
     ///   - isColoured: whether states have the terminal's colours.
-    public init(_ status: SupervisorStatus, width: Int = 80, isColoured: Bool = false) {
+    public init(_ status: SupervisorStatus, gpus: [String] = [], width: Int = 80, isColoured: Bool = false) {
         self.status = status
+        self.gpus = gpus
         self.width = max(width, 60)
         self.isColoured = isColoured
     }
@@ -136,7 +139,7 @@ public struct StatusText {
         if let sharing = status.sharing { notes += self.notes(of: sharing) }
         if let device = status.simulatedDevice { notes += self.notes(of: device) }
         notes += status.weights.map(note)
-        return notes
+        return notes + gpus.map(Self.plain)
     }
 
     private func note(of weights: SharedWeightsStatus) -> String {
@@ -182,6 +185,7 @@ public struct StatusText {
             "\(Self.plain($0.name).replacing("_", with: " ")) \($0.count)"
         }
         return ["mps: " + parts.joined(separator: ", ")]
+            + (sharing.limits.isEmpty ? [] : ["mps limits: \(Self.plain(sharing.limits))"])
             + (rungs.isEmpty ? [] : ["mps recovery: " + rungs.joined(separator: ", ")])
     }
 

@@ -30,6 +30,23 @@ public struct EnginesSnapshot: Sendable, Equatable {
         public init() {}
     }
 
+    /// A GPU that is watched.
+    public struct GPU: Sendable, Equatable {
+        /// `0`, or `simulated:h100`.
+        public var gpu = ""
+        public var name = ""
+        public var isSimulated = false
+        public var note = ""
+        public var clockLimits: [String] = []
+        /// XID; `nil` if there was none.
+        public var fault: Int?
+        public var faultText = ""
+        /// As `/engines` names them; what is not known is missing.
+        public var values: [String: Double] = [:]
+
+        public init() {}
+    }
+
     /// Something that happened.
     public struct Event: Sendable, Equatable {
         public var id = 0
@@ -62,6 +79,7 @@ public struct EnginesSnapshot: Sendable, Equatable {
     public var migrations = 0
     public var refusedMigrations = 0
     public var engines: [Engine] = []
+    public var gpus: [GPU] = []
     /// Oldest first.
     public var events: [Event] = []
     public var timeToFirstToken = HistogramCounts()
@@ -88,6 +106,7 @@ public struct EnginesSnapshot: Sendable, Equatable {
         migrations = gateway.count("migrations")
         refusedMigrations = gateway.count("refused_migrations")
         self.engines = engines.compactMap(\.object).map(Engine.init)
+        gpus = (object["gpus"]?.array ?? []).compactMap(\.object).map(GPU.init)
         events = (object["events"]?.array ?? []).compactMap(\.object).map(Event.init)
         let latency = object["latency"]?.object
         timeToFirstToken = HistogramCounts(latency?["time_to_first_token_seconds"]?.object)
@@ -122,6 +141,23 @@ extension EnginesSnapshot.Engine {
         cachedPromptTokens = object.count("cached_prompt_tokens")
         generatedTokens = object.count("generated_tokens")
         outstandingRequests = object.count("outstanding_requests")
+    }
+}
+
+extension EnginesSnapshot.GPU {
+    init(_ object: JSONObject) {
+        gpu = object.text("gpu")
+        name = object.text("name")
+        isSimulated = object["simulated"]?.bool ?? false
+        note = object.text("note")
+        clockLimits = (object["clock_limits"]?.array ?? []).compactMap(\.string)
+        let last = object["last_fault"]?.object
+        fault = last?.optionalCount("xid")
+        faultText = last?.text("text") ?? ""
+        for (key, value) in object.entries where key != "time" {
+            guard let number = value.number, number.isFinite else { continue }
+            values[key] = number
+        }
     }
 }
 

@@ -57,8 +57,12 @@ public struct TopView: Sendable {
         "run, wait         sequences computed, and queued in the engine",
         "kv                blocks of the key-value cache in use",
         "prefix            prompt tokens found in the prefix cache",
+        "gpu               SM: multiprocessors with work; occupancy: warps present",
         "ttft, itl         time to first token, between tokens, over 10 s",
     ]
+
+    /// More would leave no room for engines.
+    private static let mostGPUs = 4
 
     // MARK: Heading
 
@@ -150,7 +154,7 @@ public struct TopView: Sendable {
         } else {
             lines += [out, input, first, between]
         }
-        return lines
+        return lines + snapshot.gpus.prefix(Self.mostGPUs).map { GPULine($0, glyphs).line }
     }
 
     // MARK: Events

@@ -81,7 +81,15 @@ struct AdviceReport {
                     + "\(Self.thousands(advice.cacheTokensPerEngine)) tokens"
                     + (advice.shared.isLimitedByCache ? "; fewer sequences fit than are asked for" : "")
             ))
-        if advice.engines > 1 { rows.append(("threads", "\(advice.threadPercentage) % of the SMs for each: no limit")) }
+        if advice.engines > 1 {
+            let percent = advice.threadPercentage
+            rows.append(
+                (
+                    "threads",
+                    "\(percent) % of the SMs for each: "
+                        + (percent < 100 ? "--mps-thread-percentage \(percent)" : "no limit")
+                ))
+        }
         rows.append(
             (
                 "one step",

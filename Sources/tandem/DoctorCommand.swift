@@ -4,6 +4,7 @@ import ArgumentParser
 import Diagnosis
 import Glibc
 import JSON
+import MPS
 import ModelStore
 
 /// Says whether this machine is ready, and what to do where it is not.
@@ -34,12 +35,29 @@ struct DoctorCommand: ParsableCommand {
 
     func run() throws {
         let name = model ?? ModelCatalogue.defaultModelName
-        let facts = MachineFacts.gather(
+        var facts = MachineFacts.gather(
             environment: Process.environment(), host: host, port: port, modelName: name,
             modelPath: Self.path(of: name))
+        facts.monitor = Self.monitor(facts)
         let findings = Diagnosis.findings(facts)
         Process.write(json ? Self.json(findings) : Self.table(findings), to: STDOUT_FILENO)
         if findings.contains(where: { $0.level == .problem }) { throw ExitCode(1) }
+    }
+
+    /// Asks NVML in a process of its own, which may hang.
+    private static func monitor(_ facts: MachineFacts) -> MachineFacts.MonitorAnswer? {
+        let environment = Process.environment()
+        let isNamed = ["TANDEM_NVML", "TANDEM_CUDA_DRIVER"].contains { !(environment[$0] ?? "").isEmpty }
+        guard isNamed || facts.driver != nil || facts.deviceError != nil || facts.kernelIsWSL else { return nil }
+        let run = ToolRun(
+            program: "/proc/self/exe", arguments: ["monitor", "--check"], environment: environment, input: [],
+            limit: .seconds(30))
+        guard case .ended(let exit) = run.result else { return .silence }
+        let line = run.output.last ?? "it \(exit)"
+        guard exit.code == 0, exit.signal == 0 else {
+            return .missing(line.hasPrefix("unavailable: ") ? String(line.dropFirst("unavailable: ".count)) : line)
+        }
+        return .found(line, hasActivity: !line.contains("has no GPM"))
     }
 
     /// Where the model is; null if it has to be fetched.

@@ -36,6 +36,9 @@ struct GatewayCommand: ParsableCommand {
     @Option(help: .hidden, transform: GatewayModel.init) var servedModel: [GatewayModel] = []
     /// The supervisor's roster names servers besides.
     @Flag(help: .hidden) var externalEngines = false
+    /// GPUs that are watched, by index or UUID.
+    @Option(help: .hidden) var monitorGpu: [String] = []
+    @Flag(help: .hidden) var monitorSimulated = false
     @Option(help: .hidden) var statusFd: Int32?
     @Option(help: .hidden) var listenFd: Int32?
     @Option(help: .hidden) var engineListenFd: [Int32] = []
@@ -49,6 +52,9 @@ struct GatewayCommand: ParsableCommand {
         } catch {
             Process.log("gateway: cannot start: \(error)")
             throw ExitCode(EngineExit.misconfigured.rawValue)
+        }
+        if let board = configuration.devices {
+            GatewayMonitor.watch(monitorGpu, isSimulated: monitorSimulated, on: board, log: configuration.log)
         }
         // The main thread only waits, so that signals have somebody who takes them at any time.
         let lifetime = Task {
@@ -136,6 +142,7 @@ struct GatewayCommand: ParsableCommand {
             configuration.accessLog = AccessLogSettings(format: .text) { Process.write($0, to: STDERR_FILENO) }
         case .off: break
         }
+        if !monitorGpu.isEmpty || monitorSimulated { configuration.devices = DeviceBoard() }
         configuration.apiKeys = server.apiKey
         if let key = Process.environment()["TANDEM_API_KEY"], !key.isEmpty { configuration.apiKeys.append(key) }
         return configuration

@@ -93,7 +93,7 @@ struct ServeCommand: ParsableCommand {
         var configuration = SupervisorConfiguration(
             models: settings.models.compactMap { $0.external == nil ? own.popFirst() : others.popFirst() },
             gatewayArguments: models.flatMap { ["--served-model", $0.gatewayModel.text] }
-                + (external.isEmpty ? [] : ["--external-engines"]) + common + [
+                + (external.isEmpty ? [] : ["--external-engines"]) + settings.monitorArguments + common + [
                     "--shutdown-timeout", "\(Self.milliseconds(settings.shutdownTimeout))ms",
                     "--threads", "\(settings.gatewayThreads)", "--access-log", settings.accessLog.rawValue,
                     "--engine-silence-timeout", "\(Self.milliseconds(settings.engineSilenceTimeout))ms",

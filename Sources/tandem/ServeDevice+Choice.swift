@@ -33,6 +33,15 @@ extension ServeConfiguration {
         return model.arguments + ["--gpu", gpu]
     }
 
+    /// What the gateway is told of GPUs to watch; nothing where engines are on CPUs.
+    var monitorArguments: [String] {
+        if simulatedGPU != nil { return ["--monitor-simulated"] }
+        var gpus: [String] = []
+        if case .cuda(let gpu) = device { gpus.append(gpu) }
+        for gpu in models.compactMap({ $0.external?.gpu }) where !gpus.contains(gpu) { gpus.append(gpu) }
+        return gpus.flatMap { ["--monitor-gpu", $0] }
+    }
+
     /// What an engine is told of its GPU; nothing on a CPU.
     var gpuArguments: [String] {
         guard case .cuda(let gpu) = device, simulatedGPU == nil else { return [] }

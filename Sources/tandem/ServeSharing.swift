@@ -13,6 +13,23 @@ enum ServeSharing {
         _ settings: ServeConfiguration, environment: [String: String],
         output: (SupervisorOutput) -> Void
     ) throws -> SharingConfiguration? {
+        let sharing = try self.sharing(settings, environment: environment, output: output)
+        if sharing == nil, !settings.mpsLimits.isEmpty {
+            let engines = settings.models.reduce(0) { $0 + $1.engines }
+            throw settings.mpsLimits.error(
+                settings.sharedGPU == nil
+                    ? "it limits clients of MPS, and there is no GPU that the engines share: name one with --device cuda:0"
+                    : engines == 1 && settings.mps == .auto
+                        ? "one engine has the GPU to itself, without MPS; --mps on makes it a client all the same"
+                        : "it limits clients of MPS, which is not there (tandem doctor tells more)")
+        }
+        return sharing
+    }
+
+    private static func sharing(
+        _ settings: ServeConfiguration, environment: [String: String],
+        output: (SupervisorOutput) -> Void
+    ) throws -> SharingConfiguration? {
         let usesGPU = settings.sharedGPU != nil
         guard settings.mps != .off, usesGPU || settings.faultPort else { return nil }
         // By request only: engines on CPUs have nothing to share but in tests.
@@ -40,7 +57,19 @@ enum ServeSharing {
         // By UUID where it is known: daemon and clients count ordinals each for themselves.
         let uuid = settings.sharedGPU.flatMap { identifier(of: $0, environment: environment) }
         let client = ClientEnvironment(pipeDirectory: directories.pipe, device: uuid, token: "")
-        for conflict in client.conflicts(with: environment) {
+        let limits = ClientLimits.each(
+            of: settings.models.reduce(0) { $0 + $1.engines }, percentages: settings.mpsLimits.threadPercentages,
+            priorities: settings.mpsLimits.priorities.map { $0 == .low ? .belowNormal : .normal })
+        var tightest = ClientLimits()
+        tightest.threadPercentage = settings.mpsLimits.threadPercentages.min()
+        if isExternal, !limits.isEmpty {
+            output(
+                .line(
+                    .info,
+                    "the MPS daemon is not Tandem's: an engine gets its own limit or the daemon's, whichever is the smaller, "
+                        + "and with MPS of version 3 that of its namespace"))
+        }
+        for conflict in client.limited(to: tightest).conflicts(with: environment) {
             guard conflict.severity == .warning else {
                 throw ConfigurationError(source: conflict.variable, reason: "\(conflict.reason); \(conflict.remedy)")
             }
@@ -53,7 +82,9 @@ enum ServeSharing {
             version: environment["CUDA_MPS_PROTOCOL_VERSION"] == "3" ? .version3 : .version2,
             limits: MPSMachine.Limits(scale: settings.mpsTimeScale))
         mps.queryLimit = max(.seconds(1), mps.queryLimit * settings.mpsTimeScale)
-        return SharingConfiguration(mps: mps, ownership: ownership, client: client)
+        var sharing = SharingConfiguration(mps: mps, ownership: ownership, client: client)
+        sharing.limits = limits
+        return sharing
     }
 
     private static func identifier(of gpu: String, environment: [String: String]) -> String? {

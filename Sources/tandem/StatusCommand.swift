@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import EngineLink
+import Gateway
 import Glibc
 import JSON
 import Supervision
@@ -29,11 +30,13 @@ struct StatusCommand: ParsableCommand {
         signal(SIGPIPE, SIG_IGN)
         var client = try server.client("tandem status")
         let status = try client.status("tandem status")
+        let gpus = StatusGPUs.views(directory: status.runDirectory, now: Process.secondsSince1970())
         if json {
-            Process.write(status.json + "\n", to: STDOUT_FILENO)
+            Process.write(status.json(gpus) + "\n", to: STDOUT_FILENO)
         } else {
             let text = StatusText(
-                status, width: Terminal.size()?.columns ?? 80, isColoured: Process.showsColours)
+                status, gpus: gpus.map(\.summary), width: Terminal.size()?.columns ?? 80,
+                isColoured: Process.showsColours)
             Process.write(text.text, to: STDOUT_FILENO)
         }
     }
@@ -62,7 +65,7 @@ extension AdminClient {
 
 extension SupervisorStatus {
     /// One object; docs/administration.md describes its members.
-    var json: String {
+    func json(_ gpus: [DeviceView]) -> String {
         var writer = JSONWriter()
         writer.beginObject()
         writer.member("version", version)
@@ -91,6 +94,10 @@ extension SupervisorStatus {
         writer.key("weights")
         writer.beginArray()
         for owner in weights { writer.write(owner) }
+        writer.endArray()
+        writer.key("gpus")
+        writer.beginArray()
+        for view in gpus { writer.raw(view.json) }
         writer.endArray()
         writer.endObject()
         return String(decoding: writer.bytes, as: UTF8.self)
@@ -198,6 +205,7 @@ extension JSONWriter {
         member("daemon_pid", sharing.daemonPid == 0 ? nil : sharing.daemonPid)
         member("server_pids", sharing.serverPids)
         member("clients", sharing.clients)
+        member("limits", sharing.limits)
         key("recovery")
         beginObject()
         for rung in sharing.rungs { member(rung.name, rung.count) }

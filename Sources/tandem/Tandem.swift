@@ -22,6 +22,7 @@ struct Tandem: ParsableCommand {
             ServeCommand.self, AdviseCommand.self, StatusCommand.self, AdminCommands.self, TopCommand.self,
             DoctorCommand.self, BenchCommand.self, StudyCommand.self, GenerateCommand.self, PullCommand.self,
             GPUCommand.self, EngineCommand.self, GatewayCommand.self, VirtualDeviceCommand.self, WeightsCommand.self,
+            MonitorCommand.self,
         ]
     )
 }

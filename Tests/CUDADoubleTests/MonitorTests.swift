@@ -1,8 +1,10 @@
 // Tandem — Apache-2.0
 
-import CUDADriver
 import DeviceMonitor
+import Glibc
 import Testing
+
+@testable import CUDADriver
 
 @Test func aDeviceIsWatched() throws {
     let bench = try Workbench(["NAME": "A GPU", "MEMORY_MIB": "64"])
@@ -64,4 +66,28 @@ import Testing
     #expect(error?.description == "nvmlInit: Driver Not Loaded (9)")
     // Nothing is held by what failed.
     #expect(try library.counter("live_objects") == 0)
+}
+
+@Test func aWatcherOfItsOwnSeesWhatIsAskedFor() throws {
+    let xid = "/tmp/tandem-xid-\(getpid())-\(UInt64.random(in: 0 ... .max))"
+    let library = try DoubleLibrary([
+        "BUSY": "1", "MEMORY_USED_MIB": "100", "POWER_WATTS": "421", "CELSIUS": "66", "DEVICES": "2", "XID_FILE": xid,
+    ])
+    let monitor = try DeviceMonitor(.index(1), environment: library.environment)
+    #expect(monitor.index == 1 && monitor.minor == 1)
+    #expect(monitor.uuid.hasPrefix("GPU-"))
+    #expect(try DeviceMonitor(.uuid(monitor.uuid), environment: library.environment).index == 1)
+    let reading = monitor.reading()
+    #expect(reading.powerWatts == 421 && reading.temperatureCelsius == 66 && reading.busyShare == 1)
+    #expect(reading.memoryUsedBytes == 100 << 20)
+    #expect(reading.clockLimits?.filter(\.isThrottling) == [.power])
+    #expect(monitor.activity() == nil)
+    #expect(monitor.activity()?.multiprocessors == 0.75)
+    #expect(monitor.hasFaults && monitor.faults().isEmpty)
+    try #require(CacheFolder.write(Array("79".utf8), to: xid))
+    #expect(monitor.faults() == [79])
+    #expect(monitor.faults().isEmpty)
+    let metrics = DeviceMetric.metrics(reading, nil, fault: 79)
+    #expect(metrics.first { $0.name == "DCGM_FI_DEV_XID_ERRORS" }?.value == 79)
+    #expect(metrics.first { $0.name == "DCGM_FI_DEV_CLOCK_THROTTLE_REASONS" }?.value == 4)
 }

@@ -41,7 +41,8 @@ extension SeededGenerator {
                 SharingStatus(
                     phase: $0.string(), daemonPid: $0.integer(), serverPids: $0.array { $0.integer() },
                     clients: $0.optional { $0.integer() },
-                    rungs: $0.array { SharingStatus.Rung(name: $0.string(), count: $0.integer()) })
+                    rungs: $0.array { SharingStatus.Rung(name: $0.string(), count: $0.integer()) },
+                    limits: $0.string())
             },
             simulatedDevice: optional {
                 SimulatedDeviceStatus(

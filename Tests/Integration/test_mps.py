@@ -9,6 +9,7 @@ import pathlib
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import unittest
@@ -300,6 +301,13 @@ class ExternalEngineTests(unittest.TestCase):
         server.wait_for_all_engines()
         self.assertEqual(len(self.fake.clients()), 2)
 
+    def test_they_have_limits_as_well(self):
+        server = self.make("--mps", "on", "--mps-thread-percentage", "70,30").start()
+        server.wait_for_all_engines()
+        self.assertEqual(
+            {start["index"]: environment(start["pid"])["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] for start in self.starts()},
+            {0: "70.0", 1: "30.0"})
+
     def test_one_that_is_not_attached_gets_no_request(self):
         server = self.make("--mps", "on", attach=False, engines=1)
         server.launch()
@@ -315,6 +323,80 @@ class ExternalEngineTests(unittest.TestCase):
     def test_one_engine_alone_needs_no_daemon(self):
         self.make(attach=False, engines=1).start()
         self.assertEqual(self.fake.daemon(), [])
+
+
+def environment(pid):
+    entries = pathlib.Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+
+
+class LimitTests(unittest.TestCase):
+    """What engines may have of the device."""
+
+    def make(self, *options, **more):
+        fake = FakeMPS("new")
+        self.addCleanup(fake.discard)
+        server = serve(fake, *options, **more)
+        self.addCleanup(server.discard)
+        return fake, server
+
+    def limits(self, server):
+        found = {}
+        for index, pid in server.engine_pids().items():
+            variables = environment(pid)
+            found[int(index)] = (
+                variables.get("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"), variables.get("CUDA_MPS_CLIENT_PRIORITY"))
+        return found
+
+    def status(self, server, *words):
+        done = subprocess.run(
+            [serving.BINARY, "status", *words], capture_output=True, text=True, timeout=60 * serving.PATIENCE,
+            env={**os.environ, "XDG_RUNTIME_DIR": str(server.runtime), "NO_COLOR": "1"})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    def test_each_engine_has_its_own_also_when_it_comes_back(self):
+        fake, server = self.make("--mps-thread-percentage", "60,33.3", "--mps-client-priority", "normal,low")
+        server.start()
+        server.wait_for_all_engines()
+        wanted = {0: ("60.0", "0"), 1: ("33.3", "1")}
+        self.assertEqual(self.limits(server), wanted)
+        self.assertIn("silently wrong", server.output())
+        self.assertIn(
+            "mps limits: engine 0 60.0 % of the multiprocessors, normal priority; engine 1 33.3 % of the "
+            "multiprocessors, low priority", " ".join(self.status(server).split()))
+        self.assertIn("engine 1 33.3 %", json.loads(self.status(server, "--json"))["mps"]["limits"])
+        before = server.engine_pids()
+        os.kill(before["1"], signal.SIGKILL)
+        wait_until(lambda: server.engine_pids().get("1") not in (None, before["1"]), 60, server.output)
+        server.wait_for_all_engines()
+        self.assertEqual(self.limits(server), wanted)
+
+    def test_with_a_daemon_of_somebody_else_it_is_said_what_holds(self):
+        fake = FakeMPS("new")
+        self.addCleanup(fake.discard)
+        fake.start_daemon(fake.base / "other")
+        server = serve(
+            fake, "--mps-directory", str(fake.base / "other/pipe"), "--mps-thread-percentage", "50", mps="external")
+        self.addCleanup(server.discard)
+        server.start()
+        server.wait_for_all_engines()
+        self.assertEqual(self.limits(server), {0: ("50.0", None), 1: ("50.0", None)})
+        self.assertIn("whichever is the smaller", server.output())
+
+    def test_where_there_is_no_mps_they_are_refused(self):
+        for options, words in (
+            (("--device", "auto", "--mps-thread-percentage", "50"), "there is no GPU that the engines share"),
+            (("--device", "cuda:0", "--engines", "1", "--mps-thread-percentage", "50"), "--mps on makes it a client"),
+            (("--device", "cuda:0", "--mps-thread-percentage", "50"), "which is not there"),
+            (("--device", "cuda:0", "--mps-thread-percentage", "50,20,30"), "3 values and 2 engines"),
+        ):
+            done = subprocess.run(
+                [serving.BINARY, "serve", "--port", "0", *options], capture_output=True, text=True,
+                env={**os.environ, "PATH": "/nowhere", "TANDEM_CUDA_DRIVER": "/nowhere/libcuda.so.1"},
+                timeout=120 * serving.PATIENCE)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn(words, done.stderr)
 
 
 class OwnershipTests(unittest.TestCase):

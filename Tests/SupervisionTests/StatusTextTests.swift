@@ -101,14 +101,16 @@ import Testing
             state: .running, restarted: [0], current: 1, pending: [2], detail: "is starting")
         status.sharing = SharingStatus(
             phase: "serving", daemonPid: 77, serverPids: [78], clients: 2,
-            rungs: [SharingStatus.Rung(name: "restart-server", count: 1), SharingStatus.Rung(name: "other", count: 0)])
-        let text = StatusText(status, width: 200).text
+            rungs: [SharingStatus.Rung(name: "restart-server", count: 1), SharingStatus.Rung(name: "other", count: 0)],
+            limits: "each engine 50.0 %")
+        let text = StatusText(status, gpus: ["gpu 0: SM active 5 %\u{1B}"], width: 200).text
         for line in [
             "engine 0: idles and gets no requests until tandem admin resume 0",
             "engine 0: holds more memory than planned; see docs/administration.md",
             "engine 1: finishes what it has, then is started again",
             "rolling restart: 1 of 3 engines restarted; engine 1 is starting",
             "mps: serving, daemon 77, server 78, 2 clients", "mps recovery: restart-server 1",
+            "mps limits: each engine 50.0 %", "gpu 0: SM active 5 %?",
         ] { #expect(text.contains(line + "\n"), "\(line) in \(text)") }
         status.isStopping = true
         #expect(StatusText(status).text.contains("the server is stopping\n"))

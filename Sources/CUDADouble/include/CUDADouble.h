@@ -25,6 +25,13 @@
 //   TANDEM_DOUBLE_FAULT             faults, see below
 //   TANDEM_DOUBLE_FAULT_FILE        a file with faults: once it appears, one process takes it, and removes it; with a
 //                                   process id behind its name (FILE.1234) it is for that process
+//   Of NVML, for a process that only watches:
+//   TANDEM_DOUBLE_BUSY              1: as if kernels ran all the time
+//   TANDEM_DOUBLE_MEMORY_USED_MIB   memory that others have taken (0)
+//   TANDEM_DOUBLE_POWER_WATTS, TANDEM_DOUBLE_CELSIUS
+//   TANDEM_DOUBLE_GPM               0: no GPM
+//   TANDEM_DOUBLE_XID_FILE          a file with the number of an error: once it appears, the driver reports it
+//   TANDEM_DOUBLE_HANG_FILE         a file: as long as it is there, calls do not return
 
 #ifndef TANDEM_CUDA_DOUBLE_H
 #define TANDEM_CUDA_DOUBLE_H
