@@ -3,6 +3,7 @@
 import LanguageModel
 import Requests
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import CPUExecutor

@@ -3,6 +3,7 @@
 import InferenceEngine
 import LanguageModel
 import Requests
+import TestSupport
 import Testing
 
 @testable import CUDAExecutor

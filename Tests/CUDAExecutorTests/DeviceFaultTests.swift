@@ -5,6 +5,7 @@ import Glibc
 import InferenceEngine
 import LanguageModel
 import Requests
+import TestSupport
 import Testing
 
 @testable import CUDAExecutor

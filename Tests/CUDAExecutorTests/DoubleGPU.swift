@@ -34,17 +34,17 @@ enum DoubleGPU {
     static func harness(
         _ checkpoint: Checkpoint, options: CUDAExecutor.Options = options, slots: Int = 16, tokensPerStep: Int = 256,
         contextLength: Int = 256, blocks: Int = 256
-    ) throws -> Harness {
+    ) throws -> StepHarness<CUDAExecutor> {
         let model = checkpoint.description
-        return try Harness(
+        return try StepHarness(
             CUDAExecutor(model: model, file: checkpoint.tensors, options: options), model: model,
             bytesPerToken: DeviceShape(model).keyValueBytesPerToken(layers: model.layers.count), slots: slots,
             tokensPerStep: tokensPerStep, contextLength: contextLength, blocks: blocks)
     }
 
-    static func cpuHarness(_ checkpoint: Checkpoint, contextLength: Int = 256) throws -> Harness {
+    static func cpuHarness(_ checkpoint: Checkpoint, contextLength: Int = 256) throws -> StepHarness<CPUExecutor> {
         let model = checkpoint.description
-        return try Harness(
+        return try StepHarness(
             CPUExecutor(
                 model: model, file: checkpoint.tensors, options: CPUExecutor.Options(compute: .f32, threads: 2)),
             model: model, bytesPerToken: model.kvBytesPerToken(elementBytes: 4), slots: 16, tokensPerStep: 256,

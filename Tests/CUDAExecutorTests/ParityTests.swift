@@ -13,6 +13,10 @@ import Testing
     /// What bfloat16 may change of a log-probability.
     static let tolerance: Float = 2e-2
 
+    /// The same for one of the random models. Large queries and a large head make one of them more sensitive:
+    /// transformers' own bfloat16 is 0.033 and 0.039 away from its float32 there, in the mean of 40 and of 17 tokens.
+    static func tolerance(of model: String) -> Float { model == "qwen3-untied" ? 3e-2 : tolerance }
+
     static let families = [
         "llama-tied", "llama3-rope-untied", "qwen2-tied", "qwen2-untied", "qwen3-tied", "qwen3-untied", "gemma3-text",
     ]
@@ -64,8 +68,9 @@ import Testing
                 try #require(found.prompt.count == exact.prompt.count && !found.prompt.isEmpty)
                 let difference = Difference(found.prompt, exact.prompt)
                 // Random models of this size are more sensitive to rounding than trained ones.
-                #expect(difference.mean <= Self.tolerance, "\(name), chunks of \(chunk): \(difference)")
-                #expect(difference.largest <= 5 * Self.tolerance, "\(name), chunks of \(chunk): \(difference)")
+                let tolerance = Self.tolerance(of: name)
+                #expect(difference.mean <= tolerance, "\(name), chunks of \(chunk): \(difference)")
+                #expect(difference.largest <= 5 * tolerance, "\(name), chunks of \(chunk): \(difference)")
             }
         }
     }
