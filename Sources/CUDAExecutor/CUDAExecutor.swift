@@ -157,16 +157,11 @@ public final class CUDAExecutor: StepExecutor {
     ) -> ExecutorCapabilities {
         let products = library == nil ? "own products" : "cuBLASLt \(library?.version ?? 0)"
         let part = session.isPart ? ", \(session.multiprocessors) multiprocessors" : ""
-        let process = options.process
-        let priority =
-            process.priorities.indices.contains(process.place)
-            ? ", \(process.priorities[process.place].rawValue) priority" : ""
         return ExecutorCapabilities(
             device: "cuda:\(session.device.index) (\(session.device.name), bf16, \(products)"
                 + "\(options.isDeterministic ? ", deterministic" : "")"
                 + "\(session.overlapsKernels ? ", overlapped kernels" : "")"
-                + "\(session.device.usesMPS ? ", MPS" : "")\(weights.isImported ? ", shared weights" : "")"
-                + "\(part)\(priority))",
+                + "\(session.device.usesMPS ? ", MPS" : "")\(weights.isImported ? ", shared weights" : "")\(part))",
             maximumStepsInFlight: 2, masks: true, pooling: true, rowInvariant: options.isDeterministic)
     }
 

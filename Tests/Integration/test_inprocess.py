@@ -1,9 +1,16 @@
 """Several engines in one process: it is the process that fails, and all of its engines are back with it."""
 import contextlib
 import os
+import pathlib
 import signal
+import subprocess
+import tempfile
+import unittest
 
-from serving import ServerTestCase, wait_until
+import chaos_model
+import serving
+from serving import Server, ServerTestCase, wait_until
+from test_cuda import DOUBLE, needs_double
 from test_failures import COMPLETIONS, REQUESTS
 
 
@@ -93,3 +100,69 @@ class SharedProcessTests(ServerTestCase):
         self.check_streams(streams)
         wait_until(
             lambda: all(engine["serving"] for engine in self.engines_seen()), 30, lambda: str(self.engines_seen()))
+
+
+@needs_double
+class GPUTests(unittest.TestCase):
+    """On the stand-in for a GPU, with a tiny model."""
+
+    def start(self, *flags, engines=4, **variables):
+        folder = pathlib.Path(tempfile.mkdtemp(dir="/tmp"))
+        self.addCleanup(subprocess.run, ["rm", "-r", str(folder)])
+        tokenizer = subprocess.run(
+            [serving.BINARY, "pull"], check=True, capture_output=True, text=True, timeout=600).stdout.strip()
+        model = str(chaos_model.write(folder / "tiny"))
+        server = Server(
+            "--tokenizer", tokenizer, "--device", "cuda:0", "--mps", "off", "--max-model-len", "256",
+            "--max-num-seqs", "8", *flags, engines=engines,
+            environment={"TANDEM_CUDA_DRIVER": DOUBLE, "TANDEM_DOUBLE_MEMORY_MIB": "3000", **variables})
+        command = server.command()
+        command.insert(2, model)
+        server.command = lambda: command
+        self.addCleanup(server.discard)
+        return server
+
+    def ask(self, server, seed):
+        return server.complete("w1 w2 w3", max_tokens=16, temperature=1, seed=seed, ignore_eos=True)["choices"][0]["text"]
+
+    def test_processes_share_the_gpu_and_one_is_killed(self):
+        server = self.start("--engines-per-process", "2").start()
+        server.wait_for_all_engines(120)
+        engines = server.get("/engines").json["engines"]
+        self.assertEqual(len({engine["pid"] for engine in engines}), 2)
+        self.assertTrue(all(engine["kv_blocks_total"] == engines[0]["kv_blocks_total"] > 0 for engine in engines))
+        undisturbed = [self.ask(server, seed) for seed in range(4)]
+        fields = dict(prompt="w1 w2 w3", max_tokens=16, temperature=1, ignore_eos=True)
+        streams = [server.stream(COMPLETIONS, seed=seed, **fields) for seed in range(4)]
+        for stream in streams:
+            self.addCleanup(stream.close)
+            stream.read(2)
+        server.kill(server.engine(1))
+        for stream, text in zip(streams, undisturbed):
+            self.assertEqual(stream.finish().text(), text)
+        server.wait_for_all_engines(120)
+        self.assertEqual(len(server.engine_pids()), 4)
+        server.wait_idle()
+        server.stop()
+
+    def test_priorities_and_parts(self):
+        server = self.start(
+            "--engines-per-process", "2", "--gpu-engine-priority", "normal,low", "--gpu-partition", "green",
+            engines=2).start()
+        for engine in server.get("/engines").json["engines"]:
+            self.assertIn("64 multiprocessors", engine["device"])
+        self.assertTrue(self.ask(server, 1))
+        server.wait_idle()
+        server.stop()
+
+    def test_a_driver_without_parts_ends_the_start_with_the_remedy(self):
+        server = self.start(
+            "--engines-per-process", "2", "--gpu-partition", "green", engines=2,
+            TANDEM_DOUBLE_GREEN_CONTEXTS="0").launch()
+        wait_until(lambda: server.process.poll() is not None, 60, server.output)
+        self.assertNotEqual(server.process.returncode, 0)
+        self.assertIn("--gpu-partition none", server.output())
+
+
+if __name__ == "__main__":
+    unittest.main()
