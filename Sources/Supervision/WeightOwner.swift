@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+internal import CTandemSystem
 internal import EngineLink
 internal import Glibc
 internal import MPS
