@@ -108,7 +108,7 @@ public final class CUDAExecutor: StepExecutor {
         }
         weights = try DeviceModel(session, model: model, origin: origin, progress: options.progress)
         weightBytes = weights.byteCount
-        let products = library == nil ? "own products" : "cuBLASLt \(library?.version ?? 0)"
+        let products = library == nil || options.products == .own ? "own products" : "cuBLASLt \(library?.version ?? 0)"
         capabilities = ExecutorCapabilities(
             device: "cuda:\(session.device.index) (\(session.device.name), bf16, \(products)"
                 + "\(options.isDeterministic ? ", deterministic" : "")"
