@@ -155,7 +155,8 @@ public final class CUDAExecutor: StepExecutor {
     private static func capabilities(
         _ session: GPUSession, _ library: MatrixLibrary?, _ weights: DeviceModel, _ options: Options
     ) -> ExecutorCapabilities {
-        let products = library == nil ? "own products" : "cuBLASLt \(library?.version ?? 0)"
+        let products =
+            library == nil || options.products == .own ? "own products" : "cuBLASLt \(library?.version ?? 0)"
         let part = session.isPart ? ", \(session.multiprocessors) multiprocessors" : ""
         return ExecutorCapabilities(
             device: "cuda:\(session.device.index) (\(session.device.name), bf16, \(products)"

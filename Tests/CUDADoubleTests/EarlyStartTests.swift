@@ -10,6 +10,9 @@ private func gate(_ bench: Workbench, _ gateUp: DeviceMemory, _ y: DeviceMemory)
     arguments.append(gateUp.address)
     arguments.append(y.address)
     arguments.append(Int32(8))
+    // Nothing is prefetched.
+    arguments.append(DeviceAddress(0))
+    arguments.append(UInt32(0))
     try bench.stream.launch(
         bench.module.function("gated_silu"), LaunchShape(grid: .init(1), block: .init(256)), arguments,
         startsEarly: true)
