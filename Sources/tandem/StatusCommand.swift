@@ -34,8 +34,9 @@ struct StatusCommand: ParsableCommand {
         if json {
             Process.write(status.json(gpus) + "\n", to: STDOUT_FILENO)
         } else {
+            // Of a simulated one the supervisor knows more.
             let text = StatusText(
-                status, gpus: gpus.map(\.summary), width: Terminal.size()?.columns ?? 80,
+                status, gpus: gpus.filter { !$0.isSimulated }.map(\.summary), width: Terminal.size()?.columns ?? 80,
                 isColoured: Process.showsColours)
             Process.write(text.text, to: STDOUT_FILENO)
         }
