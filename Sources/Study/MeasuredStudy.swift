@@ -130,7 +130,7 @@ public final class MeasuredStudy: @unchecked Sendable {
         guard [.alone, .timeSliced, .mps, .inProcess].contains(arm.sharing) else {
             throw wrong(
                 "arm \"\(arm.id)\" (\(arm.sharing.rawValue)) cannot run on a GPU; engines there are \"alone\", "
-                    + "\"time-sliced\" or under \"mps\"")
+                    + "\"time-sliced\", \"in-process\" or under \"mps\"")
         }
     }
 
@@ -352,10 +352,6 @@ public final class MeasuredStudy: @unchecked Sendable {
             close(cell)
         }
         if let error = failedStarts[key] { throw error }
-        guard arm.sharing != .inProcess else {
-            throw StudyError(
-                subject: "arm \"\(arm.id)\"", reason: "tandem serve puts each engine in a process of its own")
-        }
         // A GPU's memory holds one arm at a time.
         if isOnGPU {
             for server in servers.values { server.stop() }
@@ -417,6 +413,7 @@ public final class MeasuredStudy: @unchecked Sendable {
 
     private func gpuArguments(_ arm: StudyArm) -> [String] {
         ["--device", definition.device, "--mps", arm.sharing == .mps ? "on" : "off"]
+            + (arm.sharing == .inProcess ? ["--engines-per-process", "\(arm.engines)"] : [])
     }
 
     private var isOnGPU: Bool { definition.device.hasPrefix("cuda:") }

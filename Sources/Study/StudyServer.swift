@@ -93,7 +93,8 @@ final class StudyServer {
         }
         port = status.port
         processes =
-            launch.isExternal ? [] : [process.pid, status.gateway.pid] + status.engines.map(\.process.pid)
+            launch.isExternal
+            ? [] : [process.pid, status.gateway.pid] + Set(status.engines.map(\.process.pid)).sorted()
         links = (0..<(launch.isExternal ? 0 : launch.engines)).compactMap { index in
             try? LinkAddress("link+unix:\(status.runDirectory)/engine-\(index).sock")
         }

@@ -132,7 +132,7 @@ struct GPULoopCommand: ParsableCommand {
         abstract: "Run steps of one size with made-up weights and print their rate.",
         discussion: """
             Start several with the same --start-at to measure what they cost each other; --engines runs several in this
-            process, which share the weights and are served by one thread in turn.
+            process, which share the weights and have a thread each.
 
             Example:
               tandem gpu loop --model qwen2.5-0.5b --batch 512 --context 128 --seconds 5 --windows 3
@@ -205,54 +205,71 @@ struct GPULoopCommand: ParsableCommand {
         settings.isPrefill = prefill
         settings.isAsynchronous = !sync
         settings.pauseNanoseconds = pause * 1000
-        let loops = try GPULoop.loops(engines, model: description, randomSeed: 1, settings, now: Process.nanoseconds) {
-            options.process = division.share(engines: engines, place: $0)
-            return options
-        }
-        defer { for loop in loops { loop.executor.shutdown() } }
-        for loop in loops { try loop.warmUp(steps: quick ? 2 : 20) }
+        if engines > 1 { return try runTeam(description, settings, options) }
+        let executor = try CUDAExecutor(model: description, randomSeed: 1, options: options)
+        defer { executor.shutdown() }
+        let loop = try GPULoop(executor, model: description, settings: settings, now: Process.nanoseconds)
+        try loop.warmUp(steps: quick ? 2 : 20)
         if let startAt { Self.sleep(until: startAt) }
-        var rows: [[String]] = [["window", "steps/s", "tokens/s", "ms a step", "GPU idle", "host us"]]
+        var rows = [Self.heads]
         for index in 0..<windows {
-            guard let loop = loops.first, loops.count == 1 else {
-                let several = try GPULoop.run(together: loops, seconds: seconds, now: Process.nanoseconds)
-                for (engine, (loop, window)) in zip(loops, several).enumerated() {
-                    rows.append(row("\(index), engine \(engine)", window, loop, hasHostTimes: false))
-                    tell(window, index, loop.executor, engine: engine)
-                }
-                continue
-            }
             let window = try loop.run(seconds: seconds)
-            rows.append(row("\(index)", window, loop))
-            tell(window, index, loop.executor)
+            rows.append(row("\(index)", window, tokensPerStep: loop.tokensPerStep))
+            tell(
+                window, index, executor.capabilities.device, usesMPS: executor.usesMPS,
+                choices: executor.productChoices)
         }
-        let device = loops.first?.executor.capabilities.device ?? ""
-        Process.write("\(device)\n" + TableText.table(rows), to: STDOUT_FILENO)
-        for choice in loops.first?.executor.productChoices ?? [] {
-            Process.write("product \(choice)\n", to: STDOUT_FILENO)
+        Process.write("\(executor.capabilities.device)\n" + TableText.table(rows), to: STDOUT_FILENO)
+        for choice in executor.productChoices { Process.write("product \(choice)\n", to: STDOUT_FILENO) }
+    }
+
+    private static let heads = ["window", "steps/s", "tokens/s", "ms a step", "GPU idle", "host us"]
+
+    private func runTeam(
+        _ description: DecoderDescription, _ settings: GPULoop.Settings, _ options: CUDAExecutor.Options
+    ) throws {
+        let team = GPULoop.Team(
+            model: description, randomSeed: 1, settings: settings,
+            options: (0..<engines).map { place in
+                var own = options
+                own.process = division.share(engines: engines, place: place)
+                return own
+            }, warmUpSteps: quick ? 2 : 20, windows: windows, secondsPerWindow: seconds,
+            now: { Process.nanoseconds() }, begin: { [startAt] in if let startAt { Self.sleep(until: startAt) } })
+        let result = try GPULoop.run(team)
+        var rows = [Self.heads]
+        for (engine, own) in result.windows.enumerated() {
+            for (index, window) in own.enumerated() {
+                rows.append(row("\(index), engine \(engine)", window, tokensPerStep: result.tokensPerStep))
+                tell(window, index, result.device, usesMPS: result.usesMPS, engine: engine)
+            }
         }
+        Process.write("\(result.device)\n" + TableText.table(rows), to: STDOUT_FILENO)
     }
 
     private func row(
-        _ name: String, _ window: GPULoop.Window, _ loop: GPULoop, hasHostTimes: Bool = true
+        _ name: String, _ window: GPULoop.Window, tokensPerStep: Int
     ) -> [String] {
         let steps = Double(max(1, window.steps))
         let idle = profile ? Double.nan : window.idleShare
         return [
             name, TableText.number(window.stepsPerSecond, 2),
-            TableText.number(window.stepsPerSecond * Double(loop.tokensPerStep), 0),
+            TableText.number(window.stepsPerSecond * Double(tokensPerStep), 0),
             TableText.number(window.seconds / steps * 1e3, 3),
             profile ? "" : TableText.number(100 * idle, 1) + " %",
-            hasHostTimes ? TableText.number(window.hostSeconds / steps * 1e6, 0) : "",
+            TableText.number(window.hostSeconds / steps * 1e6, 0),
         ]
     }
 
-    private func tell(_ window: GPULoop.Window, _ index: Int, _ executor: CUDAExecutor, engine: Int? = nil) {
+    private func tell(
+        _ window: GPULoop.Window, _ index: Int, _ device: String, usesMPS: Bool, choices: [String] = [],
+        engine: Int? = nil
+    ) {
         let steps = Double(max(1, window.steps))
         flags.add {
             $0.field("phase", "loop")
             if !label.isEmpty { $0.field("label", label) }
-            $0.field("device", executor.capabilities.device)
+            $0.field("device", device)
             $0.field("model", model)
             $0.field("kind", prefill ? "prefill" : "decode")
             $0.field("ablation", ablation.rawValue)
@@ -265,10 +282,10 @@ struct GPULoopCommand: ParsableCommand {
             $0.field("overlap", overlap)
             $0.field("prefetch", prefetch)
             if index == 0 {
-                for (number, choice) in executor.productChoices.enumerated() { $0.field("choice_\(number)", choice) }
+                for (number, choice) in choices.enumerated() { $0.field("choice_\(number)", choice) }
             }
             $0.field("pause_us", Int(pause))
-            $0.field("mps", executor.usesMPS)
+            $0.field("mps", usesMPS)
             $0.field("window", index)
             if let engine {
                 $0.field("engines", engines)
@@ -280,7 +297,7 @@ struct GPULoopCommand: ParsableCommand {
             $0.field("steps", window.steps)
             $0.field("seconds", window.seconds)
             $0.field("steps_per_second", window.stepsPerSecond)
-            if engine == nil { $0.field("host_us", window.hostSeconds / steps * 1e6) }
+            $0.field("host_us", window.hostSeconds / steps * 1e6)
             guard profile else {
                 $0.field("gpu_busy_seconds", window.deviceSeconds)
                 $0.field("gpu_idle_share", window.idleShare)

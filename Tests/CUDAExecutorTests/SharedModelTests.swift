@@ -3,6 +3,7 @@
 import CUDADriver
 import InferenceEngine
 import LanguageModel
+import TestSupport
 import Testing
 
 @testable import CUDAExecutor
@@ -11,7 +12,7 @@ import Testing
 @Suite(.serialized) struct SharedModelTests {
     private static func harnesses(
         _ count: Int, deterministic: Bool = true, process: ProcessShare = ProcessShare(), path: String = DoubleGPU.path
-    ) throws -> (harnesses: [Harness], executors: [CUDAExecutor]) {
+    ) throws -> (harnesses: [StepHarness<CUDAExecutor>], executors: [CUDAExecutor]) {
         let checkpoint = try DoubleGPU.tiny("llama-tied")
         let model = checkpoint.description
         var executors: [CUDAExecutor] = []
@@ -27,7 +28,7 @@ import Testing
         }
         let bytes = try DeviceShape(model).keyValueBytesPerToken(layers: model.layers.count)
         let harnesses = try executors.map {
-            try Harness($0, model: model, bytesPerToken: bytes, slots: 16, tokensPerStep: 256, blocks: 256)
+            try StepHarness($0, model: model, bytesPerToken: bytes, slots: 16, tokensPerStep: 256, blocks: 256)
         }
         return (harnesses, executors)
     }

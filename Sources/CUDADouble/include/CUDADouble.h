@@ -20,6 +20,7 @@
 //                                   fault of one ends the contexts of all, and newcomers get 807 until all are gone
 //   TANDEM_DOUBLE_VIRTUAL_MEMORY    0: no virtual memory management
 //   TANDEM_DOUBLE_DESCRIPTORS       0: no sharing by file descriptors
+//   TANDEM_DOUBLE_GREEN_CONTEXTS    0: the multiprocessors cannot be divided
 //   TANDEM_DOUBLE_ORDER             eager: work runs beside the host, as soon as it can;
 //                                   lazy: not before somebody waits for it, so that a missing wait always shows
 //   TANDEM_DOUBLE_FAULT             faults, see below
