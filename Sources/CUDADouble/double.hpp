@@ -48,6 +48,8 @@ enum Status : int {
     capture_unjoined = 904,
     captured_event = 907,
     capture_wrong_thread = 908,
+    /// No number of the driver's: work that is never done.
+    never_ends = -1,
 };
 
 // MARK: Settings
@@ -60,7 +62,7 @@ struct Settings {
     int multiprocessors = 132;
     size_t memory_bytes = size_t(1) << 30;
     int driver_version = 13000;
-    bool uses_mps = false, has_virtual_memory = true, has_descriptors = true;
+    bool uses_mps = false, has_virtual_memory = true, has_descriptors = true, has_green_contexts = true;
     bool is_lazy = false;
     std::string fault_file, group;
 };
@@ -70,8 +72,10 @@ const Settings &settings();
 
 // MARK: Faults
 
+/// Faults that a call can have: those that are seen later, which end the context, or those that it returns itself.
+enum class Seen { anytime, later, at_once };
 /// Whether the next call of that kind is to fail, and how; `success` if it is not.
-int planned_fault(const char *what);
+int planned_fault(const char *what, Seen seen = Seen::anytime);
 /// The error that ended the context, as all later calls return it; `success` as long as there is none.
 int sticky_error();
 void set_sticky_error(int code);
@@ -80,7 +84,7 @@ int join_group();
 /// The fault of another client.
 int group_error();
 void tell_group(int code);
-/// Whether a code ends the context.
+/// Whether a code ends the context, or the stream's work.
 bool loses_context(int code);
 /// Says on standard error what a GPU would not say.
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -112,6 +116,9 @@ struct Event;
 /// A piece of work. Returns the error that it ends the context with, or `success`.
 using Work = std::function<int()>;
 
+/// Work that may start before the work before it has ended: it gets what is left of that, and runs it once.
+using EarlyWork = std::function<int(const Work &)>;
+
 /// A queue whose work a thread of its own runs in order.
 struct Stream {
     explicit Stream(int priority) : priority(priority) {}
@@ -140,9 +147,15 @@ private:
     std::thread thread;
 };
 
+/// What a capture took in. `early` is null for a node that starts when the one before it has ended.
+struct Node {
+    Work work;
+    EarlyWork early;
+};
+
 /// Nodes in the order in which they were captured, which keeps every dependency.
 struct Graph {
-    std::vector<Work> nodes;
+    std::vector<Node> nodes;
     /// The stream that began; the thread it began in; whether something forbidden was called.
     Stream *origin = nullptr;
     std::thread::id thread;
@@ -168,10 +181,15 @@ std::mutex &capture_mutex();
 /// The capture that the calling thread began, if any.
 std::shared_ptr<Graph> &capture_of_thread();
 
+/// Makes a stream; its handle is returned.
+uint64_t add_stream(int priority);
 /// The stream behind a handle; null if there is none of that name. Handle 0 is a stream like any other.
 std::shared_ptr<Stream> stream(uint64_t handle);
 /// Adds work to a stream, or to the graph that captures it.
-int submit(Stream &stream, Work work);
+///
+/// `early` is the same work for a start before the node before it has ended, which only graphs make use of: in a stream the
+/// double's kernels run one after the other, which is permitted.
+int submit(Stream &stream, Work work, EarlyWork early = nullptr);
 /// Waits for everything. Returns the sticky error.
 int synchronize_all();
 int64_t now();

@@ -9,8 +9,28 @@ namespace {
 
 /// What can be started.
 struct Executable {
-    std::shared_ptr<const std::vector<Work>> nodes;
+    std::shared_ptr<const std::vector<Node>> nodes;
 };
+
+/// Most nodes of which each starts before the one before it has ended.
+constexpr size_t longest_chain = 4;
+
+/// Runs nodes first ..< end, each of which but the first may start early: the last one begins, and what is before it runs
+/// when it waits for that.
+int run_chain(const std::vector<Node> &nodes, size_t first, size_t end) {
+    if (end - first == 1) return nodes[first].work();
+    return nodes[end - 1].early([&] { return run_chain(nodes, first, end - 1); });
+}
+
+int run_nodes(const std::vector<Node> &nodes) {
+    for (size_t first = 0; first < nodes.size();) {
+        size_t end = first + 1;
+        while (end < nodes.size() && nodes[end].early && end - first < longest_chain) end++;
+        if (int code = run_chain(nodes, first, end)) return code;
+        first = end;
+    }
+    return success;
+}
 
 Handles<Graph> &graphs() {
     static auto *handles = new Handles<Graph>(4);
@@ -47,7 +67,7 @@ EXPORTED int cuGraphInstantiateWithFlags(uint64_t *handle, uint64_t graph_handle
     if (flags > 15) return invalid_value;
     if (int code = planned_fault("instantiate")) return code;
     auto executable = std::make_shared<Executable>();
-    executable->nodes = std::make_shared<const std::vector<Work>>(graph->nodes);
+    executable->nodes = std::make_shared<const std::vector<Node>>(graph->nodes);
     *handle = executables().add(executable);
     return success;
 }
@@ -64,10 +84,6 @@ EXPORTED int cuGraphLaunch(uint64_t handle, uint64_t stream_handle) {
     auto executable = executables().find(handle);
     auto target = stream(stream_handle);
     if (!executable || !target) return invalid_handle;
-    return submit(*target, [nodes = executable->nodes] {
-        for (auto &node : *nodes) {
-            if (int code = node()) return code;
-        }
-        return int(success);
-    });
+    if (int code = planned_fault("launch", Seen::at_once)) return code;
+    return submit(*target, [nodes = executable->nodes] { return run_nodes(*nodes); });
 }

@@ -147,7 +147,18 @@ struct Launch {
     std::vector<uint64_t> words;
 };
 
-int run_body(const Launch &launch) {
+/// Work before a kernel that starts early, and how it ended. It runs in a thread of its own, because the emulator runs one
+/// kernel a thread.
+struct Before {
+    const Work *work;
+    int code = success;
+    static void run(void *context) {
+        auto before = static_cast<Before *>(context);
+        std::thread([before] { before->code = (*before->work)(); }).join();
+    }
+};
+
+int run_body(const Launch &launch, Before *before) {
     std::vector<void *> arguments;
     for (auto &word : launch.words) arguments.push_back(const_cast<uint64_t *>(&word));
     arguments.push_back(nullptr);
@@ -155,20 +166,21 @@ int run_body(const Launch &launch) {
         launch.function->own(arguments.data(), size_t(launch.grid.x) * launch.block.x);
         return success;
     }
-    auto status = tandem_emulator_launch(launch.function->name.c_str(), launch.grid, launch.block,
-                                         launch.shared_bytes, arguments.data());
+    auto status = tandem_emulator_launch_early(launch.function->name.c_str(), launch.grid, launch.block,
+                                               launch.shared_bytes, arguments.data(), tandem_emulator_warp_greedy,
+                                               TANDEM_EMULATOR_NO_SITE, before ? Before::run : nullptr, before);
     if (status == tandem_emulator_ok) return success;
     complain("%s: %s", launch.function->name.c_str(), tandem_emulator_message());
     return status == tandem_emulator_fault ? 719 : int(invalid_value);
 }
 
-int run(const Launch &launch) {
+int run(const Launch &launch, Before *before = nullptr) {
     counters().kernels++;
     catch_faults();
     sigjmp_buf buffer;
     if (sigsetjmp(buffer, 1) == 0) {
         way_out = &buffer;
-        int status = run_body(launch);
+        int status = run_body(launch, before);
         way_out = nullptr;
         // A launch that is not valid would have been refused at once.
         return status == invalid_value ? 719 : status;
@@ -177,6 +189,23 @@ int run(const Launch &launch) {
     way_out = nullptr;
     complain("%s touches %p, which is not its memory", launch.function->name.c_str(), touched);
     return illegal_address;
+}
+
+/// Runs a kernel that starts before the work before it has ended.
+int run_early(const Launch &launch, const Work &work) {
+    // The double's own kernels wait for nothing, so they must not start early.
+    if (launch.function->own) {
+        if (int code = work()) return code;
+        return run(launch);
+    }
+    Before before{&work};
+    int status = run(launch, &before);
+    return before.code ? before.code : status;
+}
+
+/// Something to wait for that has ended: a kernel that never waits is found all the same.
+int run_behind_nothing(const Launch &launch) {
+    return run_early(launch, [] { return int(success); });
 }
 
 bool is_valid(const Launch &launch) {
@@ -262,13 +291,15 @@ EXPORTED int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, uint64_t h
     return success;
 }
 
-EXPORTED int cuLaunchKernel(uint64_t handle, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                            unsigned bz, unsigned shared, uint64_t stream_handle, void **parameters, void **extra) {
+namespace cuda_double {
+namespace {
+int start(uint64_t handle, const unsigned (&grid)[3], const unsigned (&block)[3], unsigned shared,
+          uint64_t stream_handle, void **parameters, void **extra, bool starts_early) {
     if (int status = ready()) return status;
     auto found = function(handle);
     auto target = stream(stream_handle);
     if (!found || !target) return invalid_handle;
-    Launch launch{found, {gx, gy, gz}, {bx, by, bz}, shared, {}};
+    Launch launch{found, {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, shared, {}};
     if (!is_valid(launch) || extra || (!parameters && !found->argument_sizes.empty())) return invalid_value;
     for (size_t i = 0; i < found->argument_sizes.size(); i++) {
         uint64_t word = 0;
@@ -279,13 +310,56 @@ EXPORTED int cuLaunchKernel(uint64_t handle, unsigned gx, unsigned gy, unsigned 
         std::unique_lock lock(capture_mutex());
         if (target->capture) {
             lock.unlock();
-            return submit(*target, [launch] {
-                if (int code = planned_fault("launch")) return code;
-                return run(launch);
-            });
+            auto work = [launch, starts_early] {
+                if (int code = planned_fault("launch", Seen::later)) return code;
+                return starts_early ? run_behind_nothing(launch) : run(launch);
+            };
+            EarlyWork early;
+            if (starts_early) {
+                early = [launch](const Work &before) {
+                    if (int code = planned_fault("launch", Seen::later)) return code;
+                    return run_early(launch, before);
+                };
+            }
+            return submit(*target, work, early);
         }
     }
     int code = planned_fault("launch");
     if (code && !loses_context(code)) return code;
-    return submit(*target, [launch, code] { return code ? code : run(launch); });
+    return submit(*target, [launch, code, starts_early] {
+        return code ? code : starts_early ? run_behind_nothing(launch) : run(launch);
+    });
+}
+
+/// As `CUlaunchAttribute` and `CUlaunchConfig` lie in memory.
+struct Attribute {
+    int id;
+    int padding;
+    int value[16];
+};
+struct Configuration {
+    unsigned grid[3], block[3], shared;
+    uint64_t stream;
+    const Attribute *attributes;
+    unsigned attribute_count;
+};
+}  // namespace
+}  // namespace cuda_double
+
+EXPORTED int cuLaunchKernel(uint64_t handle, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                            unsigned bz, unsigned shared, uint64_t stream_handle, void **parameters, void **extra) {
+    return start(handle, {gx, gy, gz}, {bx, by, bz}, shared, stream_handle, parameters, extra, false);
+}
+
+EXPORTED int cuLaunchKernelEx(const void *configuration, uint64_t handle, void **parameters, void **extra) {
+    auto &given = *static_cast<const Configuration *>(configuration);
+    bool starts_early = false;
+    for (unsigned i = 0; i < given.attribute_count; i++) {
+        auto &attribute = given.attributes[i];
+        // 6: programmatic stream serialization, from compute capability 9.0 on; the double knows no other.
+        if (attribute.id != 6) return not_supported;
+        starts_early = attribute.value[0] != 0;
+    }
+    if (starts_early && settings().capability_major < 9) return not_supported;
+    return start(handle, given.grid, given.block, given.shared, given.stream, parameters, extra, starts_early);
 }

@@ -62,6 +62,7 @@ static Settings read() {
     s.uses_mps = number("TANDEM_DOUBLE_MPS", 0) != 0;
     s.has_virtual_memory = number("TANDEM_DOUBLE_VIRTUAL_MEMORY", 1) != 0;
     s.has_descriptors = number("TANDEM_DOUBLE_DESCRIPTORS", 1) != 0;
+    s.has_green_contexts = number("TANDEM_DOUBLE_GREEN_CONTEXTS", 1) != 0;
     if (auto value = text("TANDEM_DOUBLE_ORDER")) s.is_lazy = strcmp(value, "lazy") == 0;
     if (auto value = text("TANDEM_DOUBLE_FAULT_FILE")) s.fault_file = value;
     if (auto value = text("TANDEM_DOUBLE_MPS_GROUP")) {
@@ -121,8 +122,8 @@ std::optional<std::vector<Plan>> parsed(const char *text) {
             plan.what.resize(colon);
         }
         std::string code = item.substr(equals + 1);
-        plan.code = int(strtol(code.c_str(), &end, 10));
-        if (code.empty() || *end || !known.count(plan.what)) return std::nullopt;
+        plan.code = code == "hang" ? int(never_ends) : int(strtol(code.c_str(), &end, 10));
+        if (code.empty() || (plan.code != never_ends && *end) || !known.count(plan.what)) return std::nullopt;
         list.push_back(plan);
     }
     return list;
@@ -137,10 +138,11 @@ void take_faults_from_outside() {
         }
     });
     const std::string &path = settings().fault_file;
-    if (path.empty() || access(path.c_str(), F_OK) != 0) return;
-    // Whoever renames it has it.
+    if (path.empty()) return;
     std::string own = path + "." + std::to_string(getpid());
-    if (rename(path.c_str(), own.c_str()) != 0) return;
+    // One without a number has who renames it.
+    if (access(own.c_str(), F_OK) != 0 && (access(path.c_str(), F_OK) != 0 || rename(path.c_str(), own.c_str()) != 0))
+        return;
     char content[512] = {};
     if (FILE *file = fopen(own.c_str(), "r")) {
         size_t count = fread(content, 1, sizeof content - 1, file);
@@ -152,13 +154,15 @@ void take_faults_from_outside() {
 }
 }  // namespace
 
-int planned_fault(const char *what) {
+int planned_fault(const char *what, Seen seen) {
     take_faults_from_outside();
     if (!has_plans.load(std::memory_order_acquire)) return success;
     std::lock_guard lock(plan_mutex);
     auto &list = plans();
     for (size_t i = 0; i < list.size(); i++) {
-        if (list[i].what != what || --list[i].countdown > 0) continue;
+        if (list[i].what != what) continue;
+        if (seen != Seen::anytime && loses_context(list[i].code) != (seen == Seen::later)) continue;
+        if (--list[i].countdown > 0) continue;
         int code = list[i].code;
         list.erase(list.begin() + long(i));
         return code;
@@ -174,13 +178,14 @@ int sticky_error() {
 void set_sticky_error(int code) {
     int none = 0;
     sticky.compare_exchange_strong(none, code);
-    tell_group(code);
+    // The server ended this client only.
+    if (code != 810) tell_group(code);
 }
 
 bool loses_context(int code) {
     switch (code) {
     case 214: case 220: case 226: case 700: case 702: case 709: case 710: case 714: case 715: case 716: case 717:
-    case 718: case 719: case 721: case 806: case 810: case 999: return true;
+    case 718: case 719: case 721: case 806: case 810: case 999: case never_ends: return true;
     default: return false;
     }
 }

@@ -2,7 +2,9 @@
 
 // Streams and events. Work of a stream runs in order on a thread of its own; nothing orders two streams but events.
 
+#include <chrono>
 #include <ctime>
+#include <sys/resource.h>
 
 #include "double.hpp"
 
@@ -26,7 +28,16 @@ uint64_t Stream::submit(Work work) {
     return submitted_count;
 }
 
+/// Sees to what work came to.
+static void end_context(int code) {
+    if (code != never_ends) return set_sticky_error(code);
+    // Until the process ends, or a fault of another client does.
+    while (group_error() == success) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
 void Stream::run() {
+    // A GPU's work takes no processor from the program.
+    setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + 5);
     std::unique_lock lock(mutex);
     while (true) {
         changed.wait(lock, [this] { return ends || done_count < permitted_count; });
@@ -37,7 +48,7 @@ void Stream::run() {
             lock.unlock();
             // After an error nothing runs any more.
             if (sticky_error() == success) {
-                if (int code = work()) set_sticky_error(code);
+                if (int code = work()) end_context(code);
             }
         }
         lock.lock();
@@ -96,6 +107,8 @@ std::shared_ptr<Stream> &default_stream() {
 }
 }  // namespace
 
+uint64_t add_stream(int priority) { return streams().add(std::make_shared<Stream>(priority)); }
+
 std::shared_ptr<Stream> stream(uint64_t handle) { return handle == 0 ? default_stream() : streams().find(handle); }
 
 static std::vector<std::shared_ptr<Stream>> all_streams() {
@@ -109,12 +122,12 @@ int synchronize_all() {
     return sticky_error();
 }
 
-int submit(Stream &stream, Work work) {
+int submit(Stream &stream, Work work, EarlyWork early) {
     {
         std::lock_guard lock(capture_mutex());
         if (auto &graph = stream.capture) {
             if (graph->is_spoiled) return capture_invalidated;
-            graph->nodes.push_back(std::move(work));
+            graph->nodes.push_back({std::move(work), std::move(early)});
             if (&stream != graph->origin) graph->forked.insert(&stream);
             return success;
         }
@@ -179,7 +192,7 @@ using namespace cuda_double;
 EXPORTED int cuStreamCreateWithPriority(uint64_t *handle, unsigned flags, int priority) {
     if (int status = ready()) return status;
     if (flags > 1) return invalid_value;
-    *handle = streams().add(std::make_shared<Stream>(priority));
+    *handle = add_stream(priority);
     return success;
 }
 

@@ -71,7 +71,10 @@ extension CUDAError {
 
     private static let driverErrors: [Int32: (kind: Kind, name: String, remedy: String)] = [
         1: (.invalid, "CUDA_ERROR_INVALID_VALUE", ""),
-        2: (.outOfMemory, "CUDA_ERROR_OUT_OF_MEMORY", "lower --gpu-memory or --engines, or end other users of the GPU"),
+        2: (
+            .outOfMemory, "CUDA_ERROR_OUT_OF_MEMORY",
+            "lower --gpu-memory-fraction or --engines, or end other users of the GPU"
+        ),
         3: (.invalid, "CUDA_ERROR_NOT_INITIALIZED", ""),
         4: (.fatal, "CUDA_ERROR_DEINITIALIZED", restart),
         34: (

@@ -6,17 +6,26 @@
 public final class CUDAStream: Sendable {
     public let context: CUDAContext
     let handle: DriverHandle
+    /// It lives as long as its stream.
+    private let part: GreenContext?
     private var functions: DriverFunctions { context.functions }
 
-    /// - Parameter priority: lower goes first, see ``CUDAContext/streamPriorities``; others are clamped.
-    public init(_ context: CUDAContext, priority: Int = 0) throws(CUDAError) {
+    /// - Parameters:
+    ///   - priority: lower goes first, see ``CUDAContext/streamPriorities``; others are clamped.
+    ///   - part: multiprocessors that its work stays on; null for all.
+    public init(_ context: CUDAContext, priority: Int = 0, part: GreenContext? = nil) throws(CUDAError) {
         let range = context.streamPriorities
+        self.context = context
+        self.part = part
+        if let part {
+            handle = try part.stream(priority: Int32(min(max(priority, range.lowerBound), range.upperBound)))
+            return
+        }
         var handle: DriverHandle = 0
         // 1: does not wait for the default stream.
         try context.check(
             context.functions.streamCreate(&handle, 1, Int32(min(max(priority, range.lowerBound), range.upperBound))),
             "cuStreamCreateWithPriority")
-        self.context = context
         self.handle = handle
     }
 
@@ -84,16 +93,20 @@ public final class CUDAStream: Sendable {
 
     /// Starts a kernel. Arguments are copied before this returns.
     public func launch(
-        _ function: CUDAFunction, _ shape: LaunchShape, _ arguments: borrowing KernelArguments
+        _ function: CUDAFunction, _ shape: LaunchShape, _ arguments: borrowing KernelArguments,
+        startsEarly: Bool = false
     ) throws(CUDAError) {
-        try launch(function, shape, arguments.words.span, count: arguments.count)
+        try launch(function, shape, arguments.words.span, count: arguments.count, startsEarly: startsEarly)
     }
 
     /// Starts a kernel whose arguments are in 8-byte words, each at the beginning of its own.
     ///
-    /// - Parameter count: as many words as the kernel has parameters.
+    /// - Parameters:
+    ///   - count: as many words as the kernel has parameters.
+    ///   - startsEarly: see ``CUDADevice/startsKernelsEarly``. The kernel must wait for the one before it by itself, and
+    ///     the last thing put into the stream must be a kernel.
     public func launch(
-        _ function: CUDAFunction, _ shape: LaunchShape, _ words: Span<UInt64>, count: Int
+        _ function: CUDAFunction, _ shape: LaunchShape, _ words: Span<UInt64>, count: Int, startsEarly: Bool = false
     ) throws(CUDAError) {
         let status = words.withUnsafeBufferPointer { words in
             withUnsafeTemporaryAllocation(of: UnsafeMutableRawPointer?.self, capacity: max(1, count)) { pointers in
@@ -102,6 +115,7 @@ public final class CUDAStream: Sendable {
                         at: index,
                         to: UnsafeMutableRawPointer(mutating: words.baseAddress.map { UnsafeRawPointer($0 + index) }))
                 }
+                if startsEarly { return launchEarly(function, shape, pointers.baseAddress) }
                 return functions.launch(
                     function.handle, shape.grid.x, shape.grid.y, shape.grid.z, shape.block.x, shape.block.y,
                     shape.block.z, shape.sharedBytes, handle, pointers.baseAddress, nil)

@@ -89,6 +89,12 @@ struct DriverFunctions: Sendable {
             DriverHandle, UInt32, UInt32, UInt32, UInt32, UInt32, UInt32, UInt32, DriverHandle,
             UnsafeMutablePointer<UnsafeMutableRawPointer?>?, UnsafeMutablePointer<UnsafeMutableRawPointer?>?
         ) -> Status
+    /// As `launch`, with attributes; since 11.8.
+    let launchWithAttributes:
+        @convention(c) @Sendable (
+            UnsafePointer<tandem_cuda_launch_config>, DriverHandle,
+            UnsafeMutablePointer<UnsafeMutableRawPointer?>?, UnsafeMutablePointer<UnsafeMutableRawPointer?>?
+        ) -> Status
 
     // MARK: Graphs
     let beginCapture: @convention(c) @Sendable (DriverHandle, Int32) -> Status
@@ -100,7 +106,11 @@ struct DriverFunctions: Sendable {
     let graphUpload: @convention(c) @Sendable (DriverHandle, DriverHandle) -> Status
     let graphLaunch: @convention(c) @Sendable (DriverHandle, DriverHandle) -> Status
 
+    /// Null with drivers that have none.
+    let greenContexts: GreenContextFunctions?
+
     init(_ library: DynamicLibrary) throws(CUDAError) {
+        greenContexts = GreenContextFunctions(library)
         initialize = try library.function("cuInit")
         driverVersion = try library.function("cuDriverGetVersion")
         errorName = try library.function("cuGetErrorName")
@@ -160,6 +170,7 @@ struct DriverFunctions: Sendable {
         functionSetAttribute = try library.function("cuFuncSetAttribute")
         occupancy = try library.function("cuOccupancyMaxActiveBlocksPerMultiprocessor")
         launch = try library.function("cuLaunchKernel")
+        launchWithAttributes = try library.function("cuLaunchKernelEx")
         beginCapture = try library.function("cuStreamBeginCapture_v2")
         endCapture = try library.function("cuStreamEndCapture")
         graphNodes = try library.function("cuGraphGetNodes")

@@ -34,6 +34,7 @@ bool Block::run(const Launch &launch) {
     catchFaults();
     launch_ = &launch;
     hasFailed_ = false;
+    earlierHasRun_ = launch.earlier == nullptr;
     fault_.clear();
     const size_t count = static_cast<size_t>(launch.block.x) * launch.block.y * launch.block.z;
     if (stackCount_ < count) {
@@ -60,7 +61,7 @@ bool Block::run(const Launch &launch) {
                 blockIndex_ = {x, y, z};
                 if (!runOne()) return false;
             }
-    return true;
+    return hasAwaited();
 }
 
 bool Block::runOne() {

@@ -82,6 +82,10 @@ struct Launch {
     uint32_t sharedBytes = 0;
     tandem_emulator_schedule schedule = tandem_emulator_warp_greedy;
     int32_t disturbedSite = TANDEM_EMULATOR_NO_SITE;
+    /// What is still to run of the work before the kernel, which starts early; null if it has ended. It runs once, when
+    /// the first block has come as far as it may without it.
+    void (*earlier)(void *context) = nullptr;
+    void *earlierContext = nullptr;
 };
 
 /// The block that the calling thread runs. It is kept between launches for its memory.
@@ -109,6 +113,9 @@ public:
 
     /// Waits until all threads of the block are at this barrier.
     void barrier(int32_t site);
+
+    /// Waits for the work before the kernel.
+    void awaitEarlier(int32_t site);
 
     /// Hands `given` over, waits for the warp, and brings back what `operation` made for the lane.
     void together(const void *given, size_t givenBytes, void *taken, size_t takenBytes, void (*operation)(Warp &));
@@ -138,6 +145,8 @@ private:
     /// Whether all warps of each warpgroup took part in the same number of products.
     bool areProductsWhole() const;
     uint32_t checkedOffset(uint32_t address);
+    void runEarlier();
+    bool hasAwaited();
     std::string place() const;
 
     const Launch *launch_ = nullptr;
@@ -151,6 +160,7 @@ private:
     int32_t barrierSite_ = 0;
     std::string fault_;
     bool hasFailed_ = false;
+    bool earlierHasRun_ = true;
 
     struct Declaration {
         const void *key;

@@ -36,10 +36,10 @@ using emulator::block;
 
 extern "C" {
 
-tandem_emulator_status tandem_emulator_launch_with(const char *name, tandem_emulator_size grid,
-                                                   tandem_emulator_size size, uint32_t sharedBytes,
-                                                   void *const *arguments, tandem_emulator_schedule schedule,
-                                                   int32_t disturbedSite) {
+tandem_emulator_status tandem_emulator_launch_early(const char *name, tandem_emulator_size grid,
+                                                    tandem_emulator_size size, uint32_t sharedBytes,
+                                                    void *const *arguments, tandem_emulator_schedule schedule,
+                                                    int32_t disturbedSite, void (*earlier)(void *), void *context) {
     const emulator::Kernel *kernel = emulator::kernel(name);
     if (!kernel) {
         block.setMessage(std::string("there is no kernel ") + name);
@@ -53,6 +53,8 @@ tandem_emulator_status tandem_emulator_launch_with(const char *name, tandem_emul
     launch.sharedBytes = sharedBytes;
     launch.schedule = schedule;
     launch.disturbedSite = disturbedSite;
+    launch.earlier = earlier;
+    launch.earlierContext = context;
     if (const char *reason = emulator::problem(*kernel, launch)) {
         block.setMessage(std::string(name) + ": " + reason);
         return tandem_emulator_invalid_launch;
@@ -60,6 +62,14 @@ tandem_emulator_status tandem_emulator_launch_with(const char *name, tandem_emul
     if (block.run(launch)) return tandem_emulator_ok;
     block.setMessage(std::string(name) + ": " + block.message());
     return tandem_emulator_fault;
+}
+
+tandem_emulator_status tandem_emulator_launch_with(const char *name, tandem_emulator_size grid,
+                                                   tandem_emulator_size size, uint32_t sharedBytes,
+                                                   void *const *arguments, tandem_emulator_schedule schedule,
+                                                   int32_t disturbedSite) {
+    return tandem_emulator_launch_early(name, grid, size, sharedBytes, arguments, schedule, disturbedSite, nullptr,
+                                        nullptr);
 }
 
 tandem_emulator_status tandem_emulator_launch(const char *name, tandem_emulator_size grid, tandem_emulator_size size,

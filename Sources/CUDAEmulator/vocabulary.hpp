@@ -33,6 +33,8 @@ struct alignas(16) float4 {
         ::emulator::block.shared(&name##Declaration, sizeof(name##Array)))
 #define DYNAMIC_SHARED(name) unsigned char *name = static_cast<unsigned char *>(::emulator::block.dynamicShared())
 #define BARRIER() ::emulator::block.barrier(EMULATOR_SITE("barrier"))
+#define AWAIT_EARLIER_KERNELS() ::emulator::block.awaitEarlier(EMULATOR_SITE("early start"))
+#define RELEASE_NEXT_KERNEL() ((void)0)
 #define UNROLL
 #define FULL_WARP 0xffffffffu
 #define NEGATIVE_INFINITY (-INFINITY)

@@ -24,12 +24,16 @@ public final class CUDAExecutor: StepExecutor {
         public var usesGraphs = true
         /// Compares each of cuBLASLt's products with our own kernel's before it is used; `nil` does so under MPS.
         public var checksProducts: Bool?
+        /// What computes matrix products, if rows need not be the same in any batch.
+        public var products = ProductSource.fastest
         /// Every so many steps one is timed by component; 0 for none.
         public var profileInterval = 0
         /// Bytes for keys and values; 0 takes what the GPU has to give to one of ``engines``.
         public var keyValueBytes = 0
         /// Engines that share the GPU, this one included.
         public var engines = 1
+        /// The engines of this one's process, if there are several.
+        public var process = ProcessShare()
         /// Part of the GPU's memory that all of them may take together.
         public var memoryFraction = 0.9
         /// Takes one line for people.
@@ -52,6 +56,8 @@ public final class CUDAExecutor: StepExecutor {
 
     private let session: GPUSession
     private let weights: DeviceModel
+    /// For further executors of this process; see ``init(beside:options:)``.
+    public let shared: SharedModel
     private let library: MatrixLibrary?
     private let options: Options
     private var prepared: PreparedSteps?
@@ -79,8 +85,15 @@ public final class CUDAExecutor: StepExecutor {
         let shape = try DeviceShape(model)
         let session: GPUSession
         let library: MatrixLibrary?
+        var parts: [GreenContext] = []
         do throws(CUDAError) {
-            session = try GPUSession(options.device, environment: options.environment)
+            let context = try GPUSession.context(options.device, environment: options.environment)
+            if options.process.partition == .green {
+                parts = try GreenContext.equalParts(of: context, count: options.process.engines)
+            }
+            session = try GPUSession(
+                context, environment: options.environment, priority: options.process.streamPriority,
+                part: parts.first)
             library =
                 options.isDeterministic ? nil : try Self.library(session, options)
         } catch {
@@ -106,10 +119,47 @@ public final class CUDAExecutor: StepExecutor {
         }
         weights = try DeviceModel(session, model: model, origin: origin, progress: options.progress)
         weightBytes = weights.byteCount
+        shared = SharedModel(session, weights, parts: parts)
+        capabilities = Self.capabilities(session, library, options)
+    }
+
+    /// Makes an executor beside another one of this process: with the same context, kernels and weights, and with a
+    /// stream and buffers of its own.
+    ///
+    /// - Parameter shared: of the first one. Its part of the multiprocessors is chosen by `options.process.place`.
+    public init(beside shared: SharedModel, options: Options) throws(ExecutorError) {
+        self.options = options
+        self.shared = shared
+        weights = shared.weights
+        weightBytes = shared.weights.byteCount
+        usesMPS = shared.context.device.usesMPS
+        do throws(CUDAError) {
+            try shared.context.makeCurrent()
+            let place = options.process.place
+            session = try GPUSession(
+                beside: shared, priority: options.process.streamPriority,
+                part: shared.parts.indices.contains(place) ? shared.parts[place] : nil)
+            library = options.isDeterministic ? nil : try Self.library(session, options)
+        } catch {
+            throw ExecutorError(error, sharesContext: shared.context.device.usesMPS)
+        }
+        capabilities = Self.capabilities(session, library, options)
+    }
+
+    private static func capabilities(
+        _ session: GPUSession, _ library: MatrixLibrary?, _ options: Options
+    ) -> ExecutorCapabilities {
         let products = library == nil ? "own products" : "cuBLASLt \(library?.version ?? 0)"
-        capabilities = ExecutorCapabilities(
+        let part = session.isPart ? ", \(session.multiprocessors) multiprocessors" : ""
+        let process = options.process
+        let priority =
+            process.priorities.indices.contains(process.place)
+            ? ", \(process.priorities[process.place].rawValue) priority" : ""
+        return ExecutorCapabilities(
             device: "cuda:\(session.device.index) (\(session.device.name), bf16, \(products)"
-                + "\(options.isDeterministic ? ", deterministic" : "")\(usesMPS ? ", MPS" : ""))",
+                + "\(options.isDeterministic ? ", deterministic" : "")"
+                + "\(session.overlapsKernels ? ", overlapped kernels" : "")"
+                + "\(session.device.usesMPS ? ", MPS" : "")\(part)\(priority))",
             maximumStepsInFlight: 2, masks: true, pooling: true, rowInvariant: options.isDeterministic)
     }
 
@@ -175,6 +225,13 @@ public final class CUDAExecutor: StepExecutor {
         }
         limits.keyValueBytes = 1 << 50
         let plan = try DeviceMemoryPlan(model: weights.model, limits: limits, groups: groups)
+        guard options.process.engines <= 1 else {
+            limits.keyValueBytes = DeviceMemoryPlan.keyValueBytes(
+                own: plan.fixedBytes - plan.weights, weights: weights.byteCount, totalBytes: memory.total,
+                freeBytes: memory.free, engines: options.engines, process: options.process,
+                fraction: options.memoryFraction)
+            return limits
+        }
         limits.keyValueBytes = DeviceMemoryPlan.keyValueBytes(
             fixed: plan.fixedBytes, totalBytes: memory.total, freeBytes: memory.free + weights.byteCount,
             engines: options.engines, fraction: options.memoryFraction)
@@ -209,6 +266,9 @@ public final class CUDAExecutor: StepExecutor {
 
     /// The memory that ``prepare(limits:groups:)`` planned.
     public var memoryPlan: DeviceMemoryPlan? { prepared?.plan }
+
+    /// What measurements chose for matrix products, in words; after steps of that size.
+    public var productChoices: [String] { prepared?.products.choices ?? [] }
 
     public func shutdown() {
         // Memory is freed with the objects; the device must not work on it any more.

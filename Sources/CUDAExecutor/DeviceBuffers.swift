@@ -65,7 +65,7 @@ final class DeviceBuffers {
         lastTokens = DevicePointer(address: try take((limits.slots + 1) * 4, "slots"))
         // Splits are made while there are fewer blocks, of up to eight heads, than multiprocessors, up to twice as many
         // and one more of each.
-        let blocks = 3 * session.device.multiprocessors + DecodeCut.mostSplits
+        let blocks = 3 * session.multiprocessors + DecodeCut.mostSplits
         partial = PartialAttention(
             outputs: DevicePointer(address: try take(blocks * 8 * shape.paddedHead * 4, "partial attention")),
             stats: DevicePointer(address: try take(blocks * 8 * 2 * 4, "partial attention")))

@@ -14,9 +14,9 @@ enum WeightOrigin {
 }
 
 /// A model's weights on the device.
-final class DeviceModel {
+final class DeviceModel: Sendable {
     /// A layer's addresses; those that the layer does without are `nil`.
-    struct Layer {
+    struct Layer: Sendable {
         var attentionNorm: DevicePointer<Float>?
         var queryKeyValue: DeviceAddress?
         var queryKeyValueBias: DeviceAddress?

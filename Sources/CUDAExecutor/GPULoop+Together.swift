@@ -1,8 +1,33 @@
 // Tandem — Apache-2.0
 
 public import InferenceEngine
+public import LanguageModel
 
 extension GPULoop {
+    /// Makes loops of one process, whose executors share context, kernels and weights.
+    ///
+    /// - Parameters:
+    ///   - count: how many.
+    ///   - options: of each.
+    public static func loops(
+        _ count: Int, model: DecoderDescription, randomSeed: UInt64, _ settings: Settings,
+        now: @escaping () -> UInt64, options: (_ place: Int) -> CUDAExecutor.Options
+    ) throws(ExecutorError) -> [GPULoop] {
+        var loops: [GPULoop] = []
+        var shared: SharedModel?
+        for place in 0..<count {
+            let executor: CUDAExecutor
+            if let shared {
+                executor = try CUDAExecutor(beside: shared, options: options(place))
+            } else {
+                executor = try CUDAExecutor(model: model, randomSeed: randomSeed, options: options(place))
+                shared = executor.shared
+            }
+            loops.append(try GPULoop(executor, model: model, settings: settings, now: now))
+        }
+        return loops
+    }
+
     /// Runs several loops of one process with one thread, which puts a step of each into the device and then takes their
     /// results in turn: each loop's device work runs beside the others', and their host work adds up.
     ///

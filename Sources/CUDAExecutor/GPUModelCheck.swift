@@ -66,6 +66,19 @@ public enum GPUModelCheck {
             Finding(
                 name: "deterministic, chunks of 7", isRight: whole == pieces,
                 detail: whole == pieces ? "the same bits" : "largest difference \(largestDifference(whole, pieces))"))
+        do {
+            let overlapped = try text {
+                $0.isDeterministic = true
+                $0.environment["TANDEM_CUDA_PDL"] = "1"
+            }
+            findings.append(
+                Finding(
+                    name: "kernels that start early", isRight: whole == overlapped,
+                    detail: whole == overlapped
+                        ? "the same bits" : "largest difference \(largestDifference(whole, overlapped))"))
+        } catch {
+            findings.append(Finding(name: "kernels that start early", isRight: false, detail: "\(error)"))
+        }
         return findings
     }
 

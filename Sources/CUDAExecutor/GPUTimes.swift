@@ -26,8 +26,8 @@ public final class GPUTimes {
         public var teraflops: Double { seconds > 0 ? operations / seconds / 1e12 : 0 }
     }
 
-    private let session: GPUSession
-    private let library: MatrixLibrary?
+    let session: GPUSession
+    let library: MatrixLibrary?
     private let repetitions: Int
 
     /// - Parameter repetitions: launches of one run; fewer where time matters more than precision.
@@ -58,7 +58,7 @@ public final class GPUTimes {
         return times.sorted()[2]
     }
 
-    private func memory(_ byteCount: Int) throws(CUDAError) -> DeviceMemory {
+    func memory(_ byteCount: Int) throws(CUDAError) -> DeviceMemory {
         let memory = try DeviceMemory(session.context, byteCount: byteCount, purpose: "a measurement")
         try session.launch(
             .fillRandom(DevicePointer<BFloat16>(address: memory.address), count: byteCount / 2, seed: 3, scale: 1))
@@ -74,55 +74,6 @@ public final class GPUTimes {
         }
         return Row(
             name: "copy", sizes: [("bytes", bytes)], seconds: seconds, bytes: 2 * Double(bytes), operations: 0)
-    }
-
-    /// A product by cuBLASLt, its first choice and the fastest of eight, and by our own kernel.
-    public func product(rows: Int, outputs: Int, inputs: Int) throws(CUDAError) -> [Row] {
-        let a = try memory(rows * inputs * 2)
-        let w = try memory(outputs * inputs * 2)
-        let d = try memory(rows * outputs * 2)
-        let sizes = [("rows", rows), ("outputs", outputs), ("inputs", inputs)]
-        let operations = 2 * Double(rows) * Double(outputs) * Double(inputs)
-        let bytes =
-            2 * (Double(rows) * Double(inputs) + Double(outputs) * Double(inputs) + Double(rows) * Double(outputs))
-        func row(_ name: String, _ seconds: Double, error: Double? = nil) -> Row {
-            Row(name: name, sizes: sizes, seconds: seconds, bytes: bytes, operations: operations, error: error)
-        }
-        let own: KernelLaunch = .gemm(
-            a: DevicePointer(address: a.address), aStride: inputs, w: DevicePointer(address: w.address), bias: nil,
-            d: DevicePointer<BFloat16>(address: d.address), dStride: outputs, m: rows, n: outputs, k: inputs)
-        try session.launch(own)
-        let expected = try session.stream.download(d.address, count: rows * outputs, as: UInt16(0))
-        var list = [row("product_own", try time { () throws(CUDAError) in try session.launch(own) })]
-        guard let library else { return list }
-        let workspace = try memory(DeviceMemoryPlan.workspaceBytes)
-        let product = try MatrixProduct(
-            library, MatrixShape(rows: rows, outputs: outputs, inputs: inputs),
-            workspaceBytes: DeviceMemoryPlan.workspaceBytes, count: 8)
-        func run() throws(CUDAError) {
-            try product.run(
-                weight: w.address, input: a.address, output: d.address, workspace: workspace.address,
-                on: session.stream)
-        }
-        try session.stream.fill(d.address, byte: 0xFF, count: rows * outputs * 2)
-        try run()
-        let found = try session.stream.download(d.address, count: rows * outputs, as: UInt16(0))
-        list.append(row("product_first", try time(run), error: Self.error(found, expected)))
-        try product.useFastest(
-            weight: w.address, input: a.address, output: d.address, workspace: workspace.address, on: session.stream)
-        list.append(row("product_fastest", try time(run)))
-        return list
-    }
-
-    private static func error(_ found: [UInt16], _ expected: [UInt16]) -> Double {
-        var (difference, size) = (0.0, 0.0)
-        for (one, other) in zip(found, expected) {
-            let exact = Double(Float(bitPattern: UInt32(other) << 16))
-            let delta = Double(Float(bitPattern: UInt32(one) << 16)) - exact
-            difference += delta * delta
-            size += exact * exact
-        }
-        return size > 0 ? (difference / size).squareRoot() : 0
     }
 
     /// Attention of a batch of sequences over their caches, in each cut that is worth a try and in the chosen one.
@@ -147,6 +98,13 @@ public final class GPUTimes {
                         ("warps", cut.warps), ("splits", cut.splits),
                     ], seconds: seconds, bytes: bench.bytes, operations: 0))
         }
+        let seconds = try time { () throws(CUDAError) in try bench.rotate() }
+        // Queries and keys are read and written, values too.
+        let bytes = 2 * Double(batch) * Double(bench.heads.stride) * 2
+        list.append(
+            Row(
+                name: "rotate_and_store", sizes: [("batch", batch), ("context", context)], seconds: seconds,
+                bytes: bytes, operations: 0))
         return list
     }
 
@@ -279,6 +237,7 @@ private final class AttentionBench {
     private let form: PrefillForm
     private let out: DevicePointer<BFloat16>
     private let partial: PartialAttention
+    private let rotary: DevicePointer<Float>
     private let scale: Float
     private let memories: [DeviceMemory]
 
@@ -339,6 +298,9 @@ private final class AttentionBench {
         partial = PartialAttention(
             outputs: DevicePointer(address: try take(blocks * 8 * shape.paddedHead * 4)),
             stats: DevicePointer(address: try take(blocks * 64)))
+        rotary = DevicePointer(address: try take(tokens * shape.paddedHead * 4))
+        try session.launch(
+            .fillRandom(rotary, count: tokens * shape.paddedHead, seed: 6, centre: 0, scale: 1))
         scale = 1 / Float(shape.headDimension).squareRoot()
         bytes =
             Double(sequences) * (Double(tokens * 2 * shape.keyValueHeads) + Double(2 * shape.queryHeads))
@@ -355,6 +317,14 @@ private final class AttentionBench {
         guard cut.splits > 1 else { return }
         try session.launch(
             .attentionCombine(heads, rows: decodeRows, out: out, partial: partial, splits: cut.splits))
+    }
+
+    /// The new tokens' way into the cache, for rows of one token.
+    func rotate() throws(CUDAError) {
+        try session.launch(
+            .rotateAndStore(
+                heads, positions: decodeRows.positions, slots: decodeRows.slots, cache: cache, rotary: rotary,
+                queryNorm: nil, keyNorm: nil, epsilon: 1e-6, count: decodeRows.count))
     }
 
     func prefill() throws(CUDAError) {

@@ -5,7 +5,9 @@ import CUDAKernels
 
 extension KernelLaunch {
     /// Puts the kernel into a stream.
-    func start(_ function: CUDAFunction, on stream: CUDAStream) throws(CUDAError) {
+    ///
+    /// - Parameter startsEarly: see ``GPUSession/overlapsKernels``.
+    func start(_ function: CUDAFunction, on stream: CUDAStream, startsEarly: Bool) throws(CUDAError) {
         var words = KernelArguments()
         withParameters { addresses in
             for index in 0..<argumentCount {
@@ -18,6 +20,6 @@ extension KernelLaunch {
             LaunchShape(
                 grid: LaunchShape.Extent(Int(grid.x), Int(grid.y), Int(grid.z)),
                 block: LaunchShape.Extent(Int(block.x), Int(block.y), Int(block.z)), sharedBytes: Int(sharedBytes)),
-            words)
+            words, startsEarly: startsEarly)
     }
 }

@@ -75,7 +75,7 @@ final class LayerProgram {
             let context = max(128, batch.longestContext).nextPowerOfTwo
             cut = DecodeCut.chosen(
                 rows: batch.decodeTokens.count, heads: heads, context: context,
-                multiprocessors: session.device.multiprocessors)
+                multiprocessors: session.multiprocessors)
         }
         return Size(
             tokens: batch.tokens.count, decodeRows: batch.decodeTokens.count, tiles: batch.tileRows.count,
@@ -85,8 +85,8 @@ final class LayerProgram {
     /// Chooses the algorithms of all products of a size, which must not happen within a capture.
     func prepare(rows: Int) throws(CUDAError) {
         guard !preparedRows.contains(rows) else { return }
-        for layer in weights.layers {
-            for operands in layerProducts(layer) { try products.prepare(operands, rows: rows) }
+        for index in weights.layers.indices {
+            for operands in layerProducts(index) { try products.prepare(operands, rows: rows) }
         }
         try products.finishChoosing()
         preparedRows.insert(rows)
@@ -109,26 +109,28 @@ final class LayerProgram {
                 slots: words(regions.slots), lastTokens: buffers.lastTokens, residual: buffers.residual,
                 hidden: hidden, scale: model.embeddingScale, count: size.tokens))
         var pending = Pending()
+        // Between kernels whose times are noted stands something that is none.
+        let follows = clock == nil
         for (index, layer) in weights.layers.enumerated() {
             if let queryKeyValue = layer.queryKeyValue, let output = layer.attentionOutput {
                 try clock?.enter(.rest)
-                try normalise(pending, layer.attentionNorm, size.tokens)
-                try products.run(self.queryKeyValue(queryKeyValue, layer.queryKeyValueBias), rows: size.productRows)
+                try normalise(pending, layer.attentionNorm, size.tokens, follows)
+                try products.run(
+                    self.queryKeyValue(queryKeyValue, layer.queryKeyValueBias), rows: size.productRows,
+                    followsKernel: follows)
                 try clock?.enter(.attention)
-                try attend(size, layer: index, input: input, regions: regions)
+                try attend(size, layer: index, input: input, regions: regions, follows)
                 try clock?.enter(.rest)
-                try products.run(attentionOutput(output), rows: size.productRows)
+                try products.run(attentionOutput(output), rows: size.productRows, followsKernel: follows)
                 pending = Pending(x: buffers.blockOutput, postWeight: layer.postAttentionNorm)
             }
             if let gateUp = layer.gateUp, let down = layer.down {
                 try clock?.enter(.mlp)
-                try normalise(pending, layer.feedForwardNorm, size.tokens)
-                try products.run(self.gateUp(gateUp), rows: size.productRows)
-                try session.launch(
-                    .gate(
-                        model.layers[index].activation == .silu ? .silu : .geluTanh, gateUp: buffers.gateUp,
-                        y: buffers.gated, intermediate: weights.shape.intermediateSize, count: size.tokens))
-                try products.run(self.down(down), rows: size.productRows)
+                try normalise(pending, layer.feedForwardNorm, size.tokens, follows)
+                try products.run(
+                    self.gateUp(gateUp, layer: index), rows: size.productRows, gatedRows: size.tokens,
+                    followsKernel: follows)
+                try products.run(self.down(down), rows: size.productRows, followsKernel: follows)
                 pending = Pending(x: buffers.blockOutput, postWeight: layer.postFeedForwardNorm)
             }
         }
@@ -143,15 +145,18 @@ final class LayerProgram {
             x: buffers.blockOutput, postWeight: layer.down != nil ? layer.postFeedForwardNorm : layer.postAttentionNorm)
     }
 
-    private func normalise(_ pending: Pending, _ weight: DevicePointer<Float>?, _ count: Int) throws(CUDAError) {
+    private func normalise(
+        _ pending: Pending, _ weight: DevicePointer<Float>?, _ count: Int, _ followsKernel: Bool
+    ) throws(CUDAError) {
         try session.launch(
             .addNorm(
                 residual: buffers.residual, x: pending.x, postWeight: pending.postWeight, weight: weight,
-                y: buffers.normed, hidden: weights.shape.hiddenSize, epsilon: weights.model.normEpsilon, count: count))
+                y: buffers.normed, hidden: weights.shape.hiddenSize, epsilon: weights.model.normEpsilon, count: count),
+            followsKernel: followsKernel)
     }
 
     private func attend(
-        _ size: Size, layer index: Int, input: DeviceAddress, regions: BatchRegions
+        _ size: Size, layer index: Int, input: DeviceAddress, regions: BatchRegions, _ followsKernel: Bool
     ) throws(CUDAError) {
         func words(_ offset: Int) -> DevicePointer<Int32> { DevicePointer(address: input + UInt64(offset)) }
         let (description, layer) = (weights.model.layers[index], weights.layers[index])
@@ -160,7 +165,8 @@ final class LayerProgram {
             .rotateAndStore(
                 heads, positions: words(regions.positions), slots: words(regions.slots), cache: cache,
                 rotary: buffers.rotary[description.rope], queryNorm: layer.queryNorm, keyNorm: layer.keyNorm,
-                epsilon: weights.model.normEpsilon * weights.shape.headEpsilonFactor, count: size.tokens))
+                epsilon: weights.model.normEpsilon * weights.shape.headEpsilonFactor, count: size.tokens),
+            followsKernel: followsKernel)
         if size.decodeRows > 0 {
             let rows = DecodeRows(
                 tokens: words(regions.decodeTokens), slots: words(regions.decodeSlots),
@@ -169,11 +175,13 @@ final class LayerProgram {
                 .attentionDecode(
                     heads, cache: cache, rows: rows, out: buffers.attention,
                     partial: size.splits > 1 ? buffers.partial : nil, scale: description.attentionScale,
-                    window: description.window ?? 0, cut: DecodeCut(warps: size.warps, splits: size.splits)))
+                    window: description.window ?? 0, cut: DecodeCut(warps: size.warps, splits: size.splits)),
+                followsKernel: followsKernel)
             if size.splits > 1 {
                 try session.launch(
                     .attentionCombine(
-                        heads, rows: rows, out: buffers.attention, partial: buffers.partial, splits: size.splits))
+                        heads, rows: rows, out: buffers.attention, partial: buffers.partial, splits: size.splits),
+                    followsKernel: followsKernel)
             }
         }
         if size.tiles > 0 {
@@ -191,11 +199,12 @@ final class LayerProgram {
 
     // MARK: - Products
 
-    private func layerProducts(_ layer: DeviceModel.Layer) -> [MatrixPlans.Operands] {
+    private func layerProducts(_ index: Int) -> [MatrixPlans.Operands] {
+        let layer = weights.layers[index]
         var list: [MatrixPlans.Operands] = []
         if let weight = layer.queryKeyValue { list.append(queryKeyValue(weight, layer.queryKeyValueBias)) }
         if let weight = layer.attentionOutput { list.append(attentionOutput(weight)) }
-        if let weight = layer.gateUp { list.append(gateUp(weight)) }
+        if let weight = layer.gateUp { list.append(gateUp(weight, layer: index)) }
         if let weight = layer.down { list.append(down(weight)) }
         return list
     }
@@ -220,9 +229,13 @@ final class LayerProgram {
             weight, buffers.attention, weights.shape.queryWidth, buffers.blockOutput, weights.shape.hiddenSize)
     }
 
-    private func gateUp(_ weight: DeviceAddress) -> MatrixPlans.Operands {
-        product(
+    private func gateUp(_ weight: DeviceAddress, layer index: Int) -> MatrixPlans.Operands {
+        var operands = product(
             weight, buffers.normed, weights.shape.hiddenSize, buffers.gateUp, 2 * weights.shape.intermediateSize)
+        operands.gate = MatrixPlans.Gate(
+            activation: weights.model.layers[index].activation == .silu ? .silu : .geluTanh,
+            output: buffers.gated.address, intermediate: weights.shape.intermediateSize)
+        return operands
     }
 
     private func down(_ weight: DeviceAddress) -> MatrixPlans.Operands {

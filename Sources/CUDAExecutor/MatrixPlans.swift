@@ -3,6 +3,16 @@
 import CUDADriver
 import CUDAKernels
 
+/// What computes the matrix products of steps.
+public enum ProductSource: String, Sendable, CaseIterable {
+    /// What is fastest on the GPU: cuBLASLt's suggestions, or kernels of our own for 193 to 1024 rows.
+    case fastest
+    /// cuBLASLt alone, where it is right.
+    case library
+    /// Kernels of our own.
+    case own
+}
+
 /// The matrix products of a model, by cuBLASLt or by a kernel of our own.
 final class MatrixPlans {
     /// One product with its weight: `output = input x weight^T (+ bias)`.
@@ -16,6 +26,8 @@ final class MatrixPlans {
         /// Elements from one row of the output to the next.
         var outputStride: Int
         var writesFloats = false
+        /// What follows the product, if it is the one for gate and up.
+        var gate: Gate?
 
         func shape(rows: Int) -> MatrixShape {
             MatrixShape(
@@ -24,9 +36,22 @@ final class MatrixPlans {
         }
     }
 
+    /// The gate of a feed-forward block: `output = activation(gate) * up` of a product's rows `[gate | up]`.
+    struct Gate {
+        var activation: GateActivation
+        var output: DeviceAddress
+        var intermediate: Int
+    }
+
     private enum Plan {
         case library(MatrixProduct)
-        case own
+        /// With the gate in the same kernel.
+        case own(GEMMTiling)
+    }
+
+    private struct Key: Hashable {
+        var shape: MatrixShape
+        var isGated: Bool
     }
 
     private let session: GPUSession
@@ -35,19 +60,23 @@ final class MatrixPlans {
     private let workspace: DeviceMemory?
     /// Whether each of the library's products is compared with our own kernel's before it is used.
     private let isChecked: Bool
+    private let source: ProductSource
     private let report: @Sendable (String) -> Void
-    private var plans: [MatrixShape: Plan] = [:]
+    private var plans: [Key: Plan] = [:]
     private var checkMemory: DeviceMemory?
     /// Products that the library computed wrongly and that our own kernel computes now.
     private(set) var refusedCount = 0
+    /// What measurements chose, in words.
+    private(set) var choices: [String] = []
 
     init(
         _ session: GPUSession, library: MatrixLibrary?, workspaceBytes: Int, isChecked: Bool,
-        report: @escaping @Sendable (String) -> Void
+        source: ProductSource = .fastest, report: @escaping @Sendable (String) -> Void
     ) throws(CUDAError) {
         self.session = session
         self.library = library
         self.isChecked = isChecked
+        self.source = source
         self.report = report
         workspace =
             library == nil
@@ -58,24 +87,64 @@ final class MatrixPlans {
     /// Chooses an algorithm for a product, if that was not done. Not during a capture: it may run the product, which
     /// overwrites its output.
     func prepare(_ operands: Operands, rows: Int) throws(CUDAError) {
-        let shape = operands.shape(rows: rows)
-        guard plans[shape] == nil else { return }
-        plans[shape] = try choose(operands, shape)
+        let key = Key(shape: operands.shape(rows: rows), isGated: operands.gate != nil)
+        guard plans[key] == nil else { return }
+        plans[key] = try choose(operands, key.shape)
     }
 
-    /// Puts a product into the stream.
-    func run(_ operands: Operands, rows: Int) throws(CUDAError) {
-        let shape = operands.shape(rows: rows)
-        if plans[shape] == nil { plans[shape] = try choose(operands, shape) }
-        guard case .library(let product)? = plans[shape], let workspace else {
-            return try runOwn(operands, rows: rows)
+    /// Puts a product into the stream, and the gate that follows it.
+    ///
+    /// - Parameters:
+    ///   - gatedRows: rows that the gate is wanted for; `nil` for all.
+    ///   - followsKernel: see ``GPUSession/launch(_:followsKernel:)``.
+    func run(
+        _ operands: Operands, rows: Int, gatedRows: Int? = nil, followsKernel: Bool = false
+    ) throws(CUDAError) {
+        let key = Key(shape: operands.shape(rows: rows), isGated: operands.gate != nil)
+        if plans[key] == nil { plans[key] = try choose(operands, key.shape) }
+        switch plans[key] {
+        case .library(let product)?:
+            try run(product, operands, gatedRows: gatedRows ?? rows, followsKernel: followsKernel)
+        case .own(let tiling)?: try runOwn(operands, rows: rows, tiling, followsKernel: followsKernel)
+        case nil: try runOwn(operands, rows: rows, tiling(operands, rows: rows), followsKernel: followsKernel)
         }
+    }
+
+    private func run(
+        _ product: MatrixProduct, _ operands: Operands, gatedRows: Int, followsKernel: Bool
+    ) throws(CUDAError) {
         try product.run(
             weight: operands.weight, input: operands.input, output: operands.output, bias: operands.bias,
-            workspace: workspace.address, on: session.stream)
+            workspace: workspace?.address ?? 0, on: session.stream)
+        guard let gate = operands.gate else { return }
+        try session.launch(
+            .gate(
+                gate.activation, gateUp: DevicePointer(address: operands.output),
+                y: DevicePointer(address: gate.output), intermediate: gate.intermediate, count: gatedRows),
+            followsKernel: followsKernel)
     }
 
-    private func runOwn(_ operands: Operands, rows: Int, output: DeviceAddress? = nil) throws(CUDAError) {
+    private func tiling(_ operands: Operands, rows: Int) -> GEMMTiling {
+        .chosen(rows: rows, columns: operands.outputs, multiprocessors: session.device.multiprocessors)
+    }
+
+    private func runOwn(
+        _ operands: Operands, rows: Int, _ tiling: GEMMTiling, followsKernel: Bool
+    ) throws(CUDAError) {
+        guard let gate = operands.gate else {
+            return try runPlain(operands, rows: rows, tiling, followsKernel: followsKernel)
+        }
+        try session.launch(
+            .gatedGEMM(
+                gate.activation, a: DevicePointer(address: operands.input), aStride: operands.inputs,
+                w: DevicePointer(address: operands.weight), y: DevicePointer(address: gate.output), m: rows,
+                intermediate: gate.intermediate, k: operands.inputs, tiling: tiling), followsKernel: followsKernel)
+    }
+
+    /// A product of our own without what follows it.
+    private func runPlain(
+        _ operands: Operands, rows: Int, _ tiling: GEMMTiling, output: DeviceAddress? = nil, followsKernel: Bool = false
+    ) throws(CUDAError) {
         let a = DevicePointer<BFloat16>(address: operands.input)
         let w = DevicePointer<BFloat16>(address: operands.weight)
         let bias = operands.bias.map { DevicePointer<BFloat16>(address: $0) }
@@ -84,27 +153,85 @@ final class MatrixPlans {
             operands.writesFloats
             ? .gemm(
                 a: a, aStride: operands.inputs, w: w, bias: bias, d: DevicePointer<Float>(address: address),
-                dStride: operands.outputStride, m: rows, n: operands.outputs, k: operands.inputs)
+                dStride: operands.outputStride, m: rows, n: operands.outputs, k: operands.inputs, tiling: tiling)
             : .gemm(
                 a: a, aStride: operands.inputs, w: w, bias: bias, d: DevicePointer<BFloat16>(address: address),
-                dStride: operands.outputStride, m: rows, n: operands.outputs, k: operands.inputs)
-        try session.launch(launch)
+                dStride: operands.outputStride, m: rows, n: operands.outputs, k: operands.inputs, tiling: tiling)
+        try session.launch(launch, followsKernel: followsKernel)
     }
 
     /// From so many rows on the library's suggestions are timed. Below, weights come from memory, which a measurement
     /// that repeats a product on one matrix does not show.
     private static let fewestTimedRows = 193
+    /// Rows for which our own kernels are timed beside the library's: with more, its instructions for whole warpgroups
+    /// (wgmma) are ahead in any case.
+    private static let ownRows = fewestTimedRows...1024
+    /// An own kernel takes a product over if its time is below this part of the library's, so that noise alone does not
+    /// decide.
+    private static let gain = 0.97
 
     private func choose(_ operands: Operands, _ shape: MatrixShape) throws(CUDAError) -> Plan {
-        guard let library, let workspace else { return .own }
+        let tiling = tiling(operands, rows: shape.rows)
+        guard let library, let workspace, source != .own,
+            let product = try chosen(library, workspace, operands, shape)
+        else { return .own(tiling) }
+        guard source == .fastest, Self.ownRows.contains(shape.rows) else { return .library(product) }
+        let name = "\(shape)\(operands.gate == nil ? "" : " with gate")"
+        let libraryTime = try time { () throws(CUDAError) in
+            try run(product, operands, gatedRows: shape.rows, followsKernel: false)
+        }
+        var best = (tiling: tiling, time: Double.infinity)
+        for tiling in GEMMTiling.allCases {
+            let seconds = try time { () throws(CUDAError) in
+                try runOwn(operands, rows: shape.rows, tiling, followsKernel: false)
+            }
+            if seconds < best.time { best = (tiling, seconds) }
+        }
+        let isOwn = best.time < Self.gain * libraryTime
+        choices.append(
+            "\(name): \(isOwn ? "own" : "cuBLASLt"), own \(best.tiling) \(Self.microseconds(best.time)) us, "
+                + "cuBLASLt \(Self.microseconds(libraryTime)) us")
+        return isOwn ? .own(best.tiling) : .library(product)
+    }
+
+    private static func microseconds(_ seconds: Double) -> String {
+        let tenths = Int(min(1e9, max(0, seconds * 1e7)))
+        return "\(tenths / 10).\(tenths % 10)"
+    }
+
+    /// Seconds of one call of `body`: the least of some runs of several calls, because what disturbs a run only lengthens
+    /// it. Not during a capture.
+    private func time(_ body: () throws(CUDAError) -> Void) throws(CUDAError) -> Double {
+        let begin = try CUDAEvent(session.context, measuresTime: true)
+        let end = try CUDAEvent(session.context, measuresTime: true)
+        // The double's times are nobody's, and take long.
+        let (runs, calls) = session.device.driver.isDouble ? (1, 1) : (4, 6)
+        try body()
+        var least = Double.infinity
+        for _ in 0..<runs {
+            try session.stream.record(begin)
+            for _ in 0..<calls { try body() }
+            try session.stream.record(end)
+            try end.synchronize()
+            least = min(least, try end.seconds(since: begin) / Double(calls))
+        }
+        return least
+    }
+
+    /// The library's product with an algorithm chosen; `nil` if it has none that is right.
+    private func chosen(
+        _ library: MatrixLibrary, _ workspace: DeviceMemory, _ operands: Operands, _ shape: MatrixShape
+    ) throws(CUDAError) -> MatrixProduct? {
         let isTimed = shape.rows >= Self.fewestTimedRows
         let product: MatrixProduct
         do throws(CUDAError) {
             product = try MatrixProduct(
-                library, shape, workspaceBytes: workspace.byteCount, count: isChecked ? 8 : isTimed ? 4 : 1)
+                library, shape, workspaceBytes: workspace.byteCount,
+                multiprocessors: session.isPart ? session.multiprocessors : nil,
+                count: isChecked ? 8 : isTimed ? 4 : 1)
         } catch {
             guard error.kind == .unsupported else { throw error }
-            return .own
+            return nil
         }
         var candidates = product.suggestions
         if isChecked {
@@ -112,22 +239,22 @@ final class MatrixPlans {
             guard let first = candidates.first else {
                 refusedCount += 1
                 report(
-                    "cuBLASLt computes \(shape) wrongly on \(session.device.multiprocessors) multiprocessors with each "
+                    "cuBLASLt computes \(shape) wrongly on \(session.multiprocessors) multiprocessors with each "
                         + "of \(product.suggestions.count) algorithms; a slower kernel of our own takes its place")
-                return .own
+                return nil
             }
             try product.use(first)
         }
-        guard isTimed, candidates.count > 1 else { return .library(product) }
+        guard isTimed, candidates.count > 1 else { return product }
         do throws(CUDAError) {
             _ = try product.useFastest(
                 of: candidates, weight: operands.weight, input: operands.input, output: operands.output,
                 bias: operands.bias, workspace: workspace.address, on: session.stream, repetitions: 2)
         } catch {
             guard error.kind == .unsupported else { throw error }
-            return .own
+            return nil
         }
-        return .library(product)
+        return product
     }
 
     /// The first of the library's suggestions that compute a product rightly.
@@ -170,7 +297,7 @@ final class MatrixPlans {
         try product.run(
             weight: checked.weight, input: checked.input, output: checked.output, bias: checked.bias,
             workspace: workspace.address, on: session.stream)
-        try runOwn(checked, rows: shape.rows, output: own)
+        try runPlain(checked, rows: shape.rows, tiling(checked, rows: shape.rows), output: own)
         var (difference, size) = (0.0, 0.0)
         // Some rows of every tile, and the last one: what goes wrong, goes wrong in whole tiles.
         for row in Set(stride(from: 0, to: shape.rows, by: max(1, shape.rows / 64))).union([shape.rows - 1]) {

@@ -16,6 +16,7 @@ final class PreparedSteps {
     private let buffers: DeviceBuffers
     private let layers: LayerProgram
     private let head: HeadProgram
+    let products: MatrixPlans
     private let counts: TokenCountMemory
     private let shape: BatchShape
     private let options: CUDAExecutor.Options
@@ -72,7 +73,9 @@ final class PreparedSteps {
             let buffers = try DeviceBuffers(session, weights, limits: limits, groups: groups, plan: plan)
             let products = try MatrixPlans(
                 session, library: library, workspaceBytes: DeviceMemoryPlan.workspaceBytes,
-                isChecked: options.checksProducts ?? sharesContext, report: options.report)
+                isChecked: options.checksProducts ?? (sharesContext || session.isPart), source: options.products,
+                report: options.report)
+            self.products = products
             let capacity = min(limits.contextLength, deviceShape.vocabularySize)
             counts = try TokenCountMemory(session, slots: limits.slots, capacity: capacity)
             head = try HeadProgram(session, weights, buffers, products, counts: counts)

@@ -54,6 +54,7 @@ public struct CheckFailure: Error, CustomStringConvertible {
 public enum KernelChecks {
     /// In the order of the kernels' text; quick ones for a CPU.
     public static let all: [KernelCheck] =
-        layerChecks + rotaryChecks + decodeChecks + prefillChecks + gateChecks + gemmChecks + adjustmentChecks
+        layerChecks + rotaryChecks + decodeChecks + prefillChecks + gateChecks + gemmChecks + gatedGEMMChecks
+        + adjustmentChecks
         + logProbabilityChecks + samplingChecks + memoryChecks
 }

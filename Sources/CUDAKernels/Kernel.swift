@@ -27,7 +27,14 @@ public enum Kernel: String, CaseIterable, Sendable {
     case gatedSiLU = "gated_silu"
     case gatedGELU = "gated_gelu_tanh"
     case gemm = "gemm_bf16"
+    case gemmTall = "gemm_bf16_128x64"
+    case gemmLarge = "gemm_bf16_128x128"
     case gemmFloat = "gemm_bf16_f32out"
+    case gemmFloatTall = "gemm_bf16_f32out_128x64"
+    case gemmFloatLarge = "gemm_bf16_f32out_128x128"
+    case gatedGEMM = "gemm_gated"
+    case gatedGEMMTall = "gemm_gated_128x64"
+    case gatedGEMMLarge = "gemm_gated_128x128"
     case adjustLogits = "adjust_logits"
     case restoreLogits = "restore_logits"
     case noteTokens = "note_tokens"
@@ -52,7 +59,9 @@ public enum Kernel: String, CaseIterable, Sendable {
         case .attentionPrefill128Narrow: PrefillTiling(.d128, .narrow).sharedBytes
         case .attentionPrefill128Warpgroups: PrefillTiling(.d128, .warpgroups).sharedBytes
         case .attentionPrefill256: PrefillTiling(.d256).sharedBytes
-        case .gemm, .gemmFloat: GEMMTiling.sharedBytes
+        case .gemm, .gemmFloat, .gatedGEMM: GEMMTiling.small.sharedBytes
+        case .gemmTall, .gemmFloatTall, .gatedGEMMTall: GEMMTiling.tall.sharedBytes
+        case .gemmLarge, .gemmFloatLarge, .gatedGEMMLarge: GEMMTiling.large.sharedBytes
         default: 0
         }
     }
@@ -64,6 +73,29 @@ public enum Kernel: String, CaseIterable, Sendable {
         default: true
         }
     }
+
+    /// Whether the kernel waits by itself for what comes before it, so that it may start earlier
+    /// (``KernelLaunch/argumentsReadEarly``).
+    public var canStartEarly: Bool {
+        switch self {
+        case .embedTokens, .addNorm, .headNorm, .headNormFloat, .rotateAndStore, .attentionDecode64,
+            .attentionDecode64Two, .attentionDecode64One, .attentionDecode128, .attentionDecode128Two,
+            .attentionDecode128One, .attentionDecode256, .attentionDecode256Two, .attentionDecode256One,
+            .attentionCombine, .gatedSiLU, .gatedGELU:
+            true
+        default: isGEMM
+        }
+    }
+
+    /// Whether it is one of our own matrix products.
+    public var isGEMM: Bool {
+        switch self {
+        case .gemm, .gemmTall, .gemmLarge, .gemmFloat, .gemmFloatTall, .gemmFloatLarge, .gatedGEMM, .gatedGEMMTall,
+            .gatedGEMMLarge:
+            true
+        default: false
+        }
+    }
 }
 
 /// Elements of an attention head for which there are kernels.
@@ -71,13 +103,4 @@ public enum HeadDimension: Int, CaseIterable, Sendable {
     case d64 = 64
     case d128 = 128
     case d256 = 256
-}
-
-/// How `gemm_bf16` and `gemm_bf16_f32out` cut their work.
-public enum GEMMTiling {
-    /// Rows and columns of a block's tile, and of a step along the inner dimension.
-    public static let tile = 64
-    /// Steps that are in shared memory at once.
-    public static let turns = 3
-    static let sharedBytes = 2 * turns * tile * tile * MemoryLayout<BFloat16>.stride
 }

@@ -1,7 +1,7 @@
 // Tandem — Apache-2.0
 
 extension KernelLaunch {
-    /// `d = a wᵀ + bias` in one order of summation: a row has the same bits in any batch.
+    /// `d = a wᵀ + bias` in one order of summation: a row has the same bits in any batch and with any tiles.
     ///
     /// - Parameters:
     ///   - a: `[m, k]`, rows `aStride` apart, which is a multiple of 8.
@@ -10,26 +10,37 @@ extension KernelLaunch {
     ///   - d: `[m, n]`, rows `dStride` apart.
     public static func gemm(
         a: DevicePointer<BFloat16>, aStride: Int, w: DevicePointer<BFloat16>, bias: DevicePointer<BFloat16>?,
-        d: DevicePointer<BFloat16>, dStride: Int, m: Int, n: Int, k: Int
+        d: DevicePointer<BFloat16>, dStride: Int, m: Int, n: Int, k: Int, tiling: GEMMTiling = .small
     ) -> KernelLaunch {
-        gemm(.gemm, a, aStride, w, bias, d, dStride, m, n, k)
+        let kernel: Kernel =
+            switch tiling {
+            case .small: .gemm
+            case .tall: .gemmTall
+            case .large: .gemmLarge
+            }
+        return gemm(kernel, a, aStride, w, bias, d, dStride, m, n, k, tiling)
     }
 
     /// As the other `gemm` with floats as the result.
     public static func gemm(
         a: DevicePointer<BFloat16>, aStride: Int, w: DevicePointer<BFloat16>, bias: DevicePointer<BFloat16>?,
-        d: DevicePointer<Float>, dStride: Int, m: Int, n: Int, k: Int
+        d: DevicePointer<Float>, dStride: Int, m: Int, n: Int, k: Int, tiling: GEMMTiling = .small
     ) -> KernelLaunch {
-        gemm(.gemmFloat, a, aStride, w, bias, d, dStride, m, n, k)
+        let kernel: Kernel =
+            switch tiling {
+            case .small: .gemmFloat
+            case .tall: .gemmFloatTall
+            case .large: .gemmFloatLarge
+            }
+        return gemm(kernel, a, aStride, w, bias, d, dStride, m, n, k, tiling)
     }
 
     private static func gemm<Output>(
         _ kernel: Kernel, _ a: DevicePointer<BFloat16>, _ aStride: Int, _ w: DevicePointer<BFloat16>,
-        _ bias: DevicePointer<BFloat16>?, _ d: DevicePointer<Output>, _ dStride: Int, _ m: Int, _ n: Int, _ k: Int
+        _ bias: DevicePointer<BFloat16>?, _ d: DevicePointer<Output>, _ dStride: Int, _ m: Int, _ n: Int, _ k: Int,
+        _ tiling: GEMMTiling
     ) -> KernelLaunch {
-        let tile = GEMMTiling.tile
-        var launch = KernelLaunch(
-            kernel, grid: LaunchSize((m + tile - 1) / tile, (n + tile - 1) / tile), threads: 128)
+        var launch = KernelLaunch(kernel, grid: grid(m, n, tiling.columns, tiling), threads: 128)
         launch.add(a)
         launch.add(aStride)
         launch.add(w)
@@ -40,6 +51,38 @@ extension KernelLaunch {
         launch.add(n)
         launch.add(k)
         return launch
+    }
+
+    /// `y = activation(a gateᵀ) * (a upᵀ)`: the product and the gate of a feed-forward block in one kernel.
+    ///
+    /// - Parameters:
+    ///   - w: `[gate | up]`, each of `[intermediate, k]`; `k` is a multiple of 8.
+    ///   - y: `[m, intermediate]`.
+    public static func gatedGEMM(
+        _ activation: GateActivation, a: DevicePointer<BFloat16>, aStride: Int, w: DevicePointer<BFloat16>,
+        y: DevicePointer<BFloat16>, m: Int, intermediate: Int, k: Int, tiling: GEMMTiling = .small
+    ) -> KernelLaunch {
+        let kernel: Kernel =
+            switch tiling {
+            case .small: .gatedGEMM
+            case .tall: .gatedGEMMTall
+            case .large: .gatedGEMMLarge
+            }
+        var launch = KernelLaunch(kernel, grid: grid(m, intermediate, tiling.columns / 2, tiling), threads: 128)
+        launch.add(a)
+        launch.add(aStride)
+        launch.add(w)
+        launch.add(y)
+        launch.add(intermediate)
+        launch.add(m)
+        launch.add(intermediate)
+        launch.add(k)
+        launch.add(activation == .geluTanh ? 1 : 0)
+        return launch
+    }
+
+    private static func grid(_ m: Int, _ n: Int, _ columns: Int, _ tiling: GEMMTiling) -> LaunchSize {
+        LaunchSize((m + tiling.rows - 1) / tiling.rows, (n + columns - 1) / columns)
     }
 
     // MARK: - Memory

@@ -37,6 +37,9 @@ public struct KernelLaunch: Sendable {
     /// Whether there is nothing to do.
     public var isEmpty: Bool { grid.x == 0 || grid.y == 0 || grid.z == 0 }
 
+    /// Arguments that a kernel that starts early reads before it waits for earlier work: weights, which no step writes.
+    public var argumentsReadEarly: [Int] { kernel.isGEMM ? [2] : [] }
+
     /// Calls `body` with the addresses of the arguments' values in order, as `cuLaunchKernel` takes them; they hold
     /// during the call only.
     public func withParameters<Result>(

@@ -45,7 +45,7 @@ public struct ExternalEngineSettings: Sendable, Equatable {
     /// Settings that Tandem's own engines understand, and others do not.
     static let foreignKeys = [
         "tokenizer", "load-format", "ablation", "cpu-compute", "max-model-len", "max-num-seqs",
-        "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "prompt-lookup",
+        "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "prompt-lookup", "engines-per-process",
     ]
 
     /// Settings that only have a meaning for engines like these.

@@ -13,6 +13,8 @@ public struct ModelSettings: Sendable, Equatable {
     public var loadFormat = LoadFormatSetting.auto
     public var ablation = AblationSetting.full
     public var engines = 2
+    /// Engines that one process hosts; divides ``engines``.
+    public var enginesPerProcess = 1
     /// Compute threads an engine; null for its share of the cores.
     public var threads: Int?
     public var cpuCompute = CPUComputeSetting.auto
@@ -38,8 +40,9 @@ public struct ModelSettings: Sendable, Equatable {
     /// Keys of an entry in a list of models. All but the last two are also keys of the file itself, whose values hold
     /// for entries that do not say otherwise.
     static let entryKeys = [
-        "model", "served-model-name", "tokenizer", "load-format", "ablation", "engines", "threads", "cpu-compute",
-        "max-model-len", "max-num-seqs", "max-num-batched-tokens", "kv-cache-memory", "async-scheduling",
+        "model", "served-model-name", "tokenizer", "load-format", "ablation", "engines", "engines-per-process",
+        "threads",
+        "cpu-compute", "max-model-len", "max-num-seqs", "max-num-batched-tokens", "kv-cache-memory", "async-scheduling",
         "prompt-lookup", "engine", "engine-command", "engine-arguments", "engine-memory-fraction", "name", "aliases",
     ]
 
@@ -64,11 +67,25 @@ public struct ModelSettings: Sendable, Equatable {
         asynchronousScheduling = try layers.boolean("async-scheduling") ?? defaults.asynchronousScheduling
         promptLookup = try layers.integer("prompt-lookup", in: 0...64) ?? defaults.promptLookup
         external = try ExternalEngineSettings(layers, engines: engines)
+        if external == nil { enginesPerProcess = try Self.enginesPerProcess(layers, engines: engines) }
         if place != nil && model == nil && external == nil {
             throw ConfigurationError(
                 source: source(of: "model"), reason: "it is missing: give a model's name, or the path of one")
         }
     }
+
+    private static func enginesPerProcess(_ layers: SettingLayers, engines: Int) throws(ConfigurationError) -> Int {
+        guard let given = layers.given("engines-per-process") else { return 1 }
+        let number = try layers.integer("engines-per-process", in: 1...maximumEngines) ?? 1
+        guard engines.isMultiple(of: number) else {
+            let few = (1...engines).filter { engines.isMultiple(of: $0) }.map { "\($0)" }.joined(separator: ", ")
+            throw given.error("\(engines) engines cannot be divided among processes of \(number): take one of \(few)")
+        }
+        return number
+    }
+
+    /// Processes of its engines.
+    public var processes: Int { engines / max(1, enginesPerProcess) }
 
     /// Engines of one server.
     static let maximumEngines = 1024

@@ -123,6 +123,9 @@ public struct ServeConfiguration: Sendable, Equatable {
     public var gpuMemoryFraction = 0.9
     /// Whether a row has the same bits in any batch on a GPU, which is slower.
     public var isDeterministic = false
+    /// How soon a GPU takes up each engine's work beside that of others of its process; empty for no difference.
+    public var gpuEnginePriorities: [GPUEnginePriority] = []
+    public var gpuPartition = GPUPartitionSetting.none
     /// The GPU that is simulated for Tandem's own engines, by the name that stands after `simulated:`; null for CPUs.
     public var simulatedGPU: String?
     /// The model whose times and bytes are simulated; null for the one that is served.
@@ -141,8 +144,9 @@ public struct ServeConfiguration: Sendable, Equatable {
     /// Keys of a configuration file beside `models`; each is also a flag and, as `TANDEM_…`, an environment variable.
     public static let keys = [
         "model", "tokenizer", "load-format", "ablation",
-        "host", "port", "engine-ports", "tls-certificate", "tls-key", "engines", "threads", "device", "simulated-model",
-        "cpu-compute", "gpu-memory-fraction", "deterministic", "mps", "mps-directory", "max-model-len", "max-num-seqs",
+        "host", "port", "engine-ports", "tls-certificate", "tls-key", "engines", "engines-per-process", "threads",
+        "device", "simulated-model", "cpu-compute", "gpu-memory-fraction", "gpu-engine-priority", "gpu-partition",
+        "deterministic", "mps", "mps-directory", "max-model-len", "max-num-seqs",
         "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "prompt-lookup", "served-model-name",
         "engine", "engine-command", "engine-arguments", "engine-memory-fraction", "engine-port-base",
         "engine-start-timeout",
@@ -260,6 +264,7 @@ public struct ServeConfiguration: Sendable, Equatable {
             }
             gpuMemoryFraction = fraction
         }
+        try takeProcessSettings(layers)
         simulatedModel = try layers.text("simulated-model")
         guard let given = layers.given("simulated-model"), simulatedGPU == nil else { return }
         throw given.error("only with --device simulated:NAME")

@@ -36,9 +36,10 @@ public struct ServeFlags: ParsableArguments {
             "served-model-name": server.servedModelName,
             "tls-certificate": server.tlsCertificate, "tls-key": server.tlsKey,
             "api-key": server.apiKey, "shutdown-timeout": server.shutdownTimeout, "engines": engines.engines,
-            "threads": engines.threads, "device": engines.device,
+            "engines-per-process": engines.enginesPerProcess, "threads": engines.threads, "device": engines.device,
             "simulated-model": engines.simulatedModel, "cpu-compute": engines.cpuCompute,
             "gpu-memory-fraction": engines.gpuMemoryFraction,
+            "gpu-engine-priority": engines.gpuEnginePriority, "gpu-partition": engines.gpuPartition,
             "deterministic": engines.deterministic ? "true" : nil,
             "mps": engines.mps, "mps-directory": engines.mpsDirectory,
             "fault-port": engines.faultPort ? "true" : nil, "mps-time-scale": engines.mpsTimeScale,
@@ -119,8 +120,14 @@ struct ServerFlags: ParsableArguments {
 
 /// What computes.
 struct EngineFlags: ParsableArguments {
-    @Option(help: ArgumentHelp("Engine processes behind the endpoint. (default: 2)", valueName: "number"))
+    @Option(help: ArgumentHelp("Engines behind the endpoint. (default: 2)", valueName: "number"))
     var engines: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Engines that one process hosts, which fail together; has to divide --engines. (default: 1)",
+            valueName: "number"))
+    var enginesPerProcess: String?
 
     @Option(help: ArgumentHelp("Compute threads an engine. (default: its share of the cores)", valueName: "number"))
     var threads: String?
@@ -145,6 +152,18 @@ struct EngineFlags: ParsableArguments {
         help: ArgumentHelp(
             "Part of a GPU's memory that the engines take together. (default: 0.9)", valueName: "share"))
     var gpuMemoryFraction: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "How soon a GPU takes up the work of each engine of a process: normal or low for each, as normal,low. (default: no difference)",
+            valueName: "list"))
+    var gpuEnginePriority: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "How engines of a process divide a GPU's multiprocessors: none, or green, an equal part each. (default: none)",
+            valueName: "kind"))
+    var gpuPartition: String?
 
     @Flag(help: "On a GPU: the same bits for a request in any company; slower.") var deterministic = false
 

@@ -4,6 +4,7 @@ import EngineLink
 import InferenceEngine
 import NIOCore
 import Requests
+import Synchronization
 
 /// Computes a few tokens before an engine says that it serves: a device can be found and prepared, and still hang or
 /// fail at its first kernel.
@@ -20,6 +21,7 @@ final class DeviceProbe: Sendable {
     private static let newTokens = 2
     /// Beyond this a start counts as failed, however slow the machine.
     private static let limit = TimeAmount.minutes(5)
+    private let timedOut = Atomic(false)
 
     init(eventLoop: any EventLoop, vocabularySize: Int) {
         self.eventLoop = eventLoop
@@ -38,7 +40,8 @@ final class DeviceProbe: Sendable {
     /// - Throws: ``EngineHostError`` if they were not.
     func run(on loop: StepLoop) throws(EngineHostError) -> SchedulerCounters {
         let tokens = (0..<4).map { TokenID(truncatingIfNeeded: $0 % max(1, vocabularySize)) }
-        let timeout = eventLoop.scheduleTask(in: Self.limit) { [promise] in
+        let timeout = eventLoop.scheduleTask(in: Self.limit) { [self] in
+            timedOut.store(true, ordering: .relaxed)
             promise.fail(EngineHostError(message: "the device computed nothing within \(Self.limit)"))
         }
         defer { timeout.cancel() }
@@ -49,6 +52,9 @@ final class DeviceProbe: Sendable {
             throw error as? EngineHostError ?? EngineHostError(message: "\(error)")
         }
     }
+
+    /// Whether the device got nowhere: it may never again.
+    var hasTimedOut: Bool { timedOut.load(ordering: .relaxed) }
 
     /// Takes reports as long as nobody else does.
     func deliver(_ report: StepReport) {
@@ -65,6 +71,7 @@ final class DeviceProbe: Sendable {
     }
 
     func deviceFailed(_ error: ExecutorError) {
-        promise.fail(EngineHostError(message: "the device failed: \(error.message)"))
+        promise.fail(
+            EngineHostError(message: "the device failed: \(error.message)", concernsAll: error.concernsAll))
     }
 }

@@ -29,8 +29,8 @@ final class EngineCore {
     private var commands: [StepCommand] = []
     private var isDraining = false
     private var hasEnded = false
-    /// To the supervisor, if there is one.
-    var status: (any Channel)?
+    /// Whom the process tells of its engines; see ``EngineProcess``.
+    var onHeartbeat: (@Sendable (Heartbeat) -> Void)?
     private var heartbeats: RepeatedTask?
 
     init(
@@ -59,7 +59,7 @@ final class EngineCore {
 
     // MARK: Signs of life
 
-    /// Tells gateways and the supervisor from now on, at a fixed period, that this event loop runs and how far the step
+    /// Tells gateways and the process from now on, at a fixed period, that this event loop runs and how far the step
     /// thread is.
     func startHeartbeats() {
         let core = NIOLoopBound(self, eventLoop: eventLoop)
@@ -70,7 +70,7 @@ final class EngineCore {
     private func beat() {
         let heartbeat = Heartbeat(progress: loop.progress.count, isWorking: loop.progress.isWorking)
         server.broadcast(.heartbeat(heartbeat))
-        if let status { StatusChannel.send(heartbeat, to: status) }
+        onHeartbeat?(heartbeat)
     }
 
     // MARK: From gateways

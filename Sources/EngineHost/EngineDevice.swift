@@ -2,7 +2,7 @@
 
 import CPUExecutor
 import CUDADriver
-import CUDAExecutor
+public import CUDAExecutor
 import EngineLink
 import Glibc
 import InferenceEngine
@@ -32,6 +32,9 @@ public struct EngineGPU: Sendable {
     public var engines = 1
     /// Part of the GPU's memory for all of them.
     public var memoryFraction = 0.9
+    /// How the engines of this process divide it among themselves.
+    public var priorities: [EnginePriority] = []
+    public var partition = GPUPartition.none
     /// Where libraries and compiled kernels are looked for.
     public var environment: [String: String]
 
@@ -51,32 +54,43 @@ struct ExecutorTraits: Sendable {
     var attachProof = ""
 }
 
-/// The one place where an engine's executor is chosen.
-enum ExecutorFactory {
-    /// Makes the executor of the options' device for a model.
-    static func make(
-        _ options: EngineHostOptions, for checkpoint: Checkpoint, log: @escaping @Sendable (String) -> Void
-    ) throws(EngineHostError) -> (executor: any StepExecutor, traits: ExecutorTraits) {
+/// The one place where the executors of a process's engines are chosen.
+struct ExecutorFactory {
+    let checkpoint: Checkpoint
+    private let options: EngineHostOptions
+    /// What the first engine of a process made and the others use.
+    private var shared: (model: SharedModel, traits: ExecutorTraits)?
+
+    init(_ options: EngineHostOptions, for checkpoint: Checkpoint) {
+        self.options = options
+        self.checkpoint = checkpoint
+    }
+
+    /// Makes the executor of the options' device for one of the process's engines.
+    mutating func make(
+        _ engine: Int, log: @escaping @Sendable (String) -> Void
+    ) throws(EngineHostError) -> sending (executor: any StepExecutor, traits: ExecutorTraits) {
         do throws(ExecutorError) {
             switch options.device {
-            case .cpu: return try cpu(options, checkpoint)
+            case .cpu: return try Self.cpu(engine, options, checkpoint)
             case .simulated(let socket, let timed):
-                return try simulated(options, timed ?? checkpoint.description, checkpoint, socket: socket)
-            case .cuda(let gpu): return try cuda(gpu, options, checkpoint, log)
+                return try Self.simulated(engine, options, timed ?? checkpoint.description, checkpoint, socket: socket)
+            case .cuda(let gpu): return try cuda(engine, gpu, log)
             }
         } catch {
-            throw EngineHostError(message: error.message, isPermanent: error.kind == .unsupported)
+            throw EngineHostError(
+                message: error.message, isPermanent: error.kind == .unsupported, concernsAll: error.concernsAll)
         }
     }
 
     private static func cpu(
-        _ options: EngineHostOptions, _ checkpoint: Checkpoint
+        _ engine: Int, _ options: EngineHostOptions, _ checkpoint: Checkpoint
     ) throws(ExecutorError) -> (executor: any StepExecutor, traits: ExecutorTraits) {
         var settings = CPUExecutor.Options(
             compute: options.compute,
             threads: options.threads,
             weightsDescriptor: options.weightsDescriptor,
-            cpus: options.cpus,
+            cpus: options.cpusOfEngines.indices.contains(engine) ? options.cpusOfEngines[engine] : options.cpus,
             niceIncrement: options.niceIncrement,
             instructionSet: options.instructionSet
         )
@@ -87,7 +101,8 @@ enum ExecutorFactory {
     }
 
     private static func simulated(
-        _ options: EngineHostOptions, _ timed: DecoderDescription, _ checkpoint: Checkpoint, socket: String
+        _ engine: Int, _ options: EngineHostOptions, _ timed: DecoderDescription, _ checkpoint: Checkpoint,
+        socket: String
     ) throws(ExecutorError) -> (executor: any StepExecutor, traits: ExecutorTraits) {
         let connection: DeviceConnection
         do throws(DeviceProtocolError) {
@@ -99,16 +114,15 @@ enum ExecutorFactory {
         let executor = try SimulatedExecutor(
             timed: timed,
             options: SimulatedExecutor.Options(
-                engine: options.index, pid: getpid(), vocabularySize: model.vocabularySize,
+                engine: options.index &+ UInt32(clamping: engine), pid: getpid(), vocabularySize: model.vocabularySize,
                 vectorSize: model.hiddenSize),
             link: connection)
         return (executor, ExecutorTraits(modelFingerprint: executor.modelFingerprint, groups: timed.kvGroups))
     }
 
-    private static func cuda(
-        _ gpu: EngineGPU, _ options: EngineHostOptions, _ checkpoint: Checkpoint,
-        _ log: @escaping @Sendable (String) -> Void
-    ) throws(ExecutorError) -> (executor: any StepExecutor, traits: ExecutorTraits) {
+    private mutating func cuda(
+        _ engine: Int, _ gpu: EngineGPU, _ log: @escaping @Sendable (String) -> Void
+    ) throws(ExecutorError) -> sending (executor: any StepExecutor, traits: ExecutorTraits) {
         guard let selector = CUDADeviceSelector(gpu.selector) else {
             throw ExecutorError(
                 kind: .unsupported, message: "cuda:\(gpu.selector) is no GPU; name its index or its UUID")
@@ -117,7 +131,10 @@ enum ExecutorFactory {
         settings.isDeterministic = gpu.isDeterministic
         settings.engines = gpu.engines
         settings.memoryFraction = gpu.memoryFraction
+        settings.process = ProcessShare(
+            engines: options.addresses.count, place: engine, priorities: gpu.priorities, partition: gpu.partition)
         settings.report = log
+        if let shared { return (try CUDAExecutor(beside: shared.model, options: settings), shared.traits) }
         let model = checkpoint.description
         let executor = try CUDAExecutor(model: model, file: checkpoint.tensors, options: settings)
         let fingerprint = ModelFingerprint.model(
@@ -127,6 +144,7 @@ enum ExecutorFactory {
         if gpu.environment["CUDA_MPS_PIPE_DIRECTORY"] != nil || executor.usesMPS {
             traits.attachProof = executor.usesMPS ? EngineHello.attached : EngineHello.detached
         }
+        shared = (executor.shared, traits)
         return (executor, traits)
     }
 }

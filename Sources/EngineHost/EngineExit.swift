@@ -25,11 +25,17 @@ public struct EngineHostError: Error, Sendable, Equatable, CustomStringConvertib
     public var message: String
     /// Whether another start would end in the same way.
     public var isPermanent: Bool
+    /// Whether all engines on the device have the error.
+    public var concernsAll: Bool
 
-    public init(message: String, isPermanent: Bool = false) {
+    public init(message: String, isPermanent: Bool = false, concernsAll: Bool = false) {
         self.message = message
         self.isPermanent = isPermanent
+        self.concernsAll = concernsAll
     }
+
+    /// How the process ends with it.
+    var exit: EngineExit { isPermanent ? .misconfigured : concernsAll ? .deviceFault : .startFailed }
 
     public var description: String { message }
 }

@@ -11,9 +11,9 @@ import NIOPosix
 public import Requests
 import Weights
 
-/// One engine process.
+/// One process of one or several engines, which are alike.
 public struct EngineHostOptions: Sendable {
-    /// Which of its group's engines this is.
+    /// Which of all engines the first one of this process is; the others follow it.
     public var index: UInt32 = 0
     /// A GGUF file or a directory.
     public var modelPath: String
@@ -25,9 +25,12 @@ public struct EngineHostOptions: Sendable {
     public var modelName: String?
     public var device = EngineDevice.cpu
     public var compute: CPUCompute = .int8
+    /// Of each engine.
     public var threads = 1
     /// Cores for the threads; `nil` leaves it to the system.
     public var cpus: [Int]?
+    /// Cores for the threads of each engine, where several divide the process's; engines beyond the last take ``cpus``.
+    public var cpusOfEngines: [[Int]] = []
     /// Added to the compute threads' niceness.
     public var niceIncrement: Int32 = 0
     /// The largest instruction set to use: 0 portable, 1 AVX2, 2 AVX-512; `nil` for the best there is.
@@ -38,14 +41,15 @@ public struct EngineHostOptions: Sendable {
     public var weightsDescriptor: Int32?
     /// A socket to the supervisor, handed over; `nil` if there is none.
     public var statusDescriptor: Int32?
-    public var address: LinkAddress
+    /// Where each engine's link listens, one at least; they say how many engines the process hosts.
+    public var addresses: [LinkAddress]
     public var maximumSequences = 64
     public var maximumTokensPerStep = 512
     /// Sequences that may wait; more are refused. A gateway bounds what it sends, so this is for many gateways at once.
     public var maximumWaiting = 8192
     /// Longest sequence, in tokens; `nil`, or more than the model was made for, takes the model's.
     public var contextLength: Int?
-    /// Memory for keys and values, in bytes.
+    /// Memory of each engine for keys and values, in bytes.
     public var keyValueBytes: Int
     /// Whether steps are planned one ahead.
     public var asynchronous = true
@@ -65,9 +69,9 @@ public struct EngineHostOptions: Sendable {
     /// none.
     public var faultPortDirectory: String?
 
-    public init(modelPath: String, address: LinkAddress, keyValueBytes: Int) {
+    public init(modelPath: String, addresses: [LinkAddress], keyValueBytes: Int) {
         self.modelPath = modelPath
-        self.address = address
+        self.addresses = addresses
         self.keyValueBytes = keyValueBytes
     }
 }
@@ -82,24 +86,25 @@ public enum EngineHost {
     public static func run(_ options: EngineHostOptions) -> EngineExit {
         _ = signal(SIGPIPE, SIG_IGN)
         let log: @Sendable (String) -> Void = { writeLine("engine \(options.index): \($0)") }
-        let eventLoop = MultiThreadedEventLoopGroup(numberOfThreads: 1).next()
-        let service: EngineService
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: max(1, options.addresses.count))
+        let process: EngineProcess
         do throws(EngineHostError) {
             let faultPort = try attach(options)
-            service = try start(
-                options, on: eventLoop,
+            process = try start(
+                options, on: group,
                 attachProof: options.faultPortDirectory == nil
-                    ? "" : faultPort == nil ? EngineHello.detached : EngineHello.attached, log: log)
-            if let faultPort { try watch(faultPort, for: service) }
-            try SignalPipe.install([SIGTERM, SIGINT], on: eventLoop) { service.terminate() }
+                    ? "" : faultPort == nil ? EngineHello.detached : EngineHello.attached
+            ) { index, line in writeLine("engine \(index): \(line)") }
+            if let faultPort { try watch(faultPort, for: process) }
+            try SignalPipe.install([SIGTERM, SIGINT], on: group.next()) { process.terminate() }
         } catch {
             log(error.message)
-            return error.isPermanent ? .misconfigured : .startFailed
+            return error.exit
         }
-        let exit = (try? service.ended.wait()) ?? .abandoned
+        let exit = (try? process.ended.wait()) ?? .abandoned
         switch exit {
-        case .drained: service.shutdown()
-        case .deviceFailed: try? service.closeLink().wait()
+        case .drained: process.shutdown()
+        case .deviceFailed: process.closeLinks()
         // At once: the server takes no new clients before all of its old ones are gone.
         case .deviceFault: break
         case .startFailed, .abandoned, .supervisorGone, .misconfigured: break
@@ -120,22 +125,27 @@ public enum EngineHost {
         }
     }
 
-    private static func watch(_ port: FaultPort, for service: EngineService) throws(EngineHostError) {
+    private static func watch(_ port: FaultPort, for process: EngineProcess) throws(EngineHostError) {
         let isWatched = port.watch { code, concernsAll in
-            service.deviceFaulted("CUDA error \(code) on its device", concernsAll: concernsAll)
+            process.deviceFaulted("CUDA error \(code) on its device", concernsAll: concernsAll)
         }
         guard isWatched else { throw EngineHostError(message: "a thread for the fault port could not be started") }
     }
 
-    /// Opens the model, loads it into an executor of its device and serves it; see ``EngineService``.
+    /// Opens the model, loads it into executors of its device and serves it; see ``EngineProcess``.
     ///
     /// Blocks while the weights are packed.
+    ///
+    /// - Parameters:
+    ///   - group: event loops, which the engines take in turn.
+    ///   - attachProof: what is said of the device being shared; empty for what the executor says.
+    ///   - log: takes an engine and one line for people; may be called on any thread.
     public static func start(
         _ options: EngineHostOptions,
-        on eventLoop: any EventLoop,
+        on group: any EventLoopGroup,
         attachProof: String = "",
-        log: @escaping @Sendable (String) -> Void
-    ) throws(EngineHostError) -> EngineService {
+        log: @escaping @Sendable (UInt32, String) -> Void
+    ) throws(EngineHostError) -> EngineProcess {
         let checkpoint: Checkpoint
         do {
             checkpoint = try Checkpoint(
@@ -151,10 +161,38 @@ public enum EngineHost {
         } catch {
             throw EngineHostError(message: "\(error)", isPermanent: true)
         }
-        let model = checkpoint.description
-        let (executor, traits) = try ExecutorFactory.make(options, for: checkpoint, log: log)
+        var services: [EngineService] = []
+        do {
+            var factory = ExecutorFactory(options, for: checkpoint)
+            for (engine, address) in options.addresses.enumerated() {
+                let index = options.index &+ UInt32(clamping: engine)
+                services.append(
+                    try start(
+                        engine, at: address, options, &factory, tokenizerFingerprint, on: group.next(),
+                        attachProof: attachProof, log: { log(index, $0) }))
+            }
+            return try EngineProcess(services, statusDescriptor: options.statusDescriptor)
+        } catch {
+            for service in services { service.shutdown() }
+            throw error
+        }
+    }
+
+    /// Starts one engine of the process.
+    private static func start(
+        _ engine: Int,
+        at address: LinkAddress,
+        _ options: EngineHostOptions,
+        _ factory: inout ExecutorFactory,
+        _ tokenizerFingerprint: Digest128,
+        on eventLoop: any EventLoop,
+        attachProof: String,
+        log: @escaping @Sendable (String) -> Void
+    ) throws(EngineHostError) -> EngineService {
+        let model = factory.checkpoint.description
+        let (executor, traits) = try factory.make(engine, log: log)
         var serviceOptions = EngineServiceOptions(
-            index: options.index,
+            index: options.index &+ UInt32(clamping: engine),
             modelName: options.modelName ?? model.name,
             tokenizerFingerprint: tokenizerFingerprint,
             vocabularySize: model.vocabularySize,
@@ -171,8 +209,7 @@ public enum EngineHost {
             ),
             keyValueBytes: options.keyValueBytes,
             groups: traits.groups,
-            address: options.address,
-            statusDescriptor: options.statusDescriptor,
+            address: address,
             drainTimeout: options.drainTimeout
         )
         serviceOptions.vocabulary = options.vocabulary

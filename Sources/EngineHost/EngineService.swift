@@ -22,8 +22,6 @@ public struct EngineServiceOptions: Sendable {
     public var groups: [KeyValueGroup]
     public var address: LinkAddress
     public var link = EngineLinkServer.Limits()
-    /// A socket to the supervisor, handed over; `nil` if there is none.
-    public var statusDescriptor: Int32?
     /// How long sequences may run on after a drain began.
     public var drainTimeout: TimeAmount
     /// Makes the vocabulary for grammars of a model with so many tokens; called once, on a thread of its own, when the
@@ -45,7 +43,6 @@ public struct EngineServiceOptions: Sendable {
         keyValueBytes: Int,
         groups: [KeyValueGroup],
         address: LinkAddress,
-        statusDescriptor: Int32? = nil,
         drainTimeout: TimeAmount = .seconds(30)
     ) {
         self.index = index
@@ -56,7 +53,6 @@ public struct EngineServiceOptions: Sendable {
         self.keyValueBytes = keyValueBytes
         self.groups = groups
         self.address = address
-        self.statusDescriptor = statusDescriptor
         self.drainTimeout = drainTimeout
     }
 }
@@ -74,14 +70,13 @@ public final class EngineService: Sendable {
     /// What gateways and the supervisor are told.
     public let hello: EngineHello
 
-    private let eventLoop: any EventLoop
+    let eventLoop: any EventLoop
     private let end: EventLoopPromise<EngineExit>
     private let loop: StepLoop
     private let server: EngineLinkServer
     private let core: NIOLoopBoundBox<EngineCore?>
 
-    /// Prepares the executor on its own thread, listens, and tells the supervisor. Blocks meanwhile, so it must not be
-    /// called on an event loop.
+    /// Prepares the executor on its own thread and listens. Blocks meanwhile, so it must not be called on an event loop.
     ///
     /// - Parameters:
     ///   - executor: handed over to the step thread.
@@ -121,7 +116,8 @@ public final class EngineService: Sendable {
         } catch {
             throw EngineHostError(
                 message: "cannot prepare the device: \(error.message)",
-                isPermanent: error.kind == .unsupported
+                isPermanent: error.kind == .unsupported,
+                concernsAll: error.concernsAll
             )
         }
         do {
@@ -129,8 +125,10 @@ public final class EngineService: Sendable {
             return try start(loop, probed, box, options, on: eventLoop, log: log)
         } catch {
             loop.stop()
-            loop.join()
-            throw EngineHostError(message: (error as? EngineHostError)?.message ?? "\(error)")
+            // A device that hangs lets nobody wait for its thread, which ends with the process.
+            if !probe.hasTimedOut { loop.join() }
+            let found = error as? EngineHostError
+            throw EngineHostError(message: found?.message ?? "\(error)", concernsAll: found?.concernsAll == true)
         }
     }
 
@@ -192,7 +190,7 @@ public final class EngineService: Sendable {
                     return server
                 }
             }.wait()
-            let service = EngineService(
+            return EngineService(
                 address: server.address,
                 hello: hello,
                 eventLoop: eventLoop,
@@ -201,19 +199,6 @@ public final class EngineService: Sendable {
                 server: server,
                 core: box
             )
-            if let descriptor = options.statusDescriptor {
-                do {
-                    try StatusChannel.open(descriptor, hello: hello, on: eventLoop) { event in
-                        box.value?.supervisor(event)
-                    }.map { box.value?.status = $0 }.wait()
-                } catch {
-                    try? server.close().wait()
-                    throw EngineHostError(
-                        message: "cannot use descriptor \(descriptor) as the supervisor's socket: \(error)"
-                    )
-                }
-            }
-            return service
         } catch {
             end.fail(error)
             throw error
@@ -236,6 +221,16 @@ public final class EngineService: Sendable {
         self.loop = loop
         self.server = server
         self.core = core
+    }
+
+    /// Takes each sign of life from now on; called on the engine's event loop.
+    func onHeartbeat(_ body: @escaping @Sendable (Heartbeat) -> Void) {
+        eventLoop.execute { [core] in core.value?.onHeartbeat = body }
+    }
+
+    /// Takes what the process's supervisor says, or its end.
+    func supervisor(_ event: StatusChannel.Event) {
+        eventLoop.execute { [core] in core.value?.supervisor(event) }
     }
 
     /// Ends the engine because of what happened to its device; every request goes on elsewhere.

@@ -4,7 +4,7 @@ import EngineLink
 import NIOCore
 import NIOPosix
 
-/// An engine's end of the socket pair to its supervisor: a hello and heartbeats out, a drain in, and the supervisor's
+/// An engine process's end of the socket pair to its supervisor: a hello of each engine and heartbeats out, a drain in, and the supervisor's
 /// life.
 enum StatusChannel {
     enum Event: Sendable, Equatable {
@@ -13,12 +13,12 @@ enum StatusChannel {
         case closed(String?)
     }
 
-    /// Takes the socket over and says hello.
+    /// Takes the socket over and says hello for each engine.
     ///
     /// - Parameter onEvent: called on the event loop.
     static func open(
         _ descriptor: Int32,
-        hello: EngineHello,
+        hellos: [EngineHello],
         on eventLoop: any EventLoop,
         onEvent: @escaping @Sendable (Event) -> Void
     ) -> EventLoopFuture<any Channel> {
@@ -30,7 +30,8 @@ enum StatusChannel {
             }
             .withConnectedSocket(descriptor)
             .flatMap { channel in
-                channel.writeAndFlush(ByteBuffer(bytes: LinkCodec.frame(.engineHello(hello)))).map { channel }
+                let frames = hellos.flatMap { LinkCodec.frame(.engineHello($0)) }
+                return channel.writeAndFlush(ByteBuffer(bytes: frames)).map { channel }
             }
     }
 

@@ -121,19 +121,24 @@ public struct ChildStatus: Sendable, Equatable {
 public struct EngineStatus: Sendable, Equatable {
     public var index: UInt32
     public var model: String
+    /// Which of the engine processes it is in, counted from 0: engines of one are started, and fail, together.
+    public var processIndex: UInt32
+    /// The process.
     public var process: ChildStatus
     /// CPU numbers that it may use; empty for all.
     public var cores: [Int32]
     /// What it said of its device; empty before it served first.
     public var device: String
+    /// Of the process; nothing is known of engines but the first of a process.
     public var memory: MemoryStatus
 
     public init(
-        index: UInt32, model: String, process: ChildStatus, cores: [Int32] = [], device: String = "",
-        memory: MemoryStatus = MemoryStatus()
+        index: UInt32, model: String, processIndex: UInt32, process: ChildStatus, cores: [Int32] = [],
+        device: String = "", memory: MemoryStatus = MemoryStatus()
     ) {
         self.index = index
         self.model = model
+        self.processIndex = processIndex
         self.process = process
         self.cores = cores
         self.device = device

@@ -113,6 +113,7 @@ extension ByteBuffer {
     private mutating func write(_ engine: EngineStatus) {
         writeInteger(engine.index, endianness: .little)
         write(engine.model)
+        writeInteger(engine.processIndex, endianness: .little)
         write(engine.process)
         writeNumbers(engine.cores)
         write(engine.device)
@@ -207,6 +208,7 @@ extension FieldReader {
         EngineStatus(
             index: try integer("index"),
             model: try string("model"),
+            processIndex: try integer("processIndex"),
             process: try child(),
             cores: try numbers("cores"),
             device: try string("device"),

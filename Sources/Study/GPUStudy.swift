@@ -27,8 +27,10 @@ public final class GPUStudy: @unchecked Sendable {
     private static let warmUp = 12
     /// Most tokens of prompts in a step, as where figures are simulated.
     private static let promptTokensPerStep = 8192
-    /// Bytes of a process beside weights and cache: context, workspace, activations, logits.
-    private static let processBytes = 2_500_000_000.0
+    /// Bytes of a process beside weights: its context and kernels.
+    private static let contextBytes = 700_000_000.0
+    /// Bytes of an engine beside its cache: workspace, activations, logits.
+    private static let bufferBytes = 1_800_000_000.0
     /// Share of the memory that is used at all.
     private static let usableShare = 0.92
     private static let answerSeconds = 60
@@ -69,7 +71,8 @@ public final class GPUStudy: @unchecked Sendable {
             "hosts": "assumed host times are spent waiting after each step",
             "in-process": "one thread puts a step of each engine into the GPU and takes them in turn",
             "memory":
-                "\(Self.usableShare) of the GPU, less \(Self.processBytes / 1e9) GB a process and the weights of each engine",
+                "\(Self.usableShare) of the GPU, less \(Self.contextBytes / 1e9) GB and the weights a process, and "
+                + "\(Self.bufferBytes / 1e9) GB an engine",
         ]
     }
 
@@ -110,16 +113,16 @@ public final class GPUStudy: @unchecked Sendable {
         // Engines that share memory have equal parts; `equal` gives all arms the part of the arm that has least.
         let mostEngines = cell.cache == .equal ? (definition.arms.map(\.engines).max() ?? 1) : arm.engines
         let mostProcesses = cell.cache == .equal ? mostEngines : processes
-        // Executors of one process have weights of their own, too.
+        // Engines of one process share the weights.
         let free =
-            Self.usableShare * Double(facts.memory) - 2 * Double(mostEngines * model.parameterCount)
-            - Double(mostProcesses) * Self.processBytes
+            Self.usableShare * Double(facts.memory) - 2 * Double(mostProcesses * model.parameterCount)
+            - Double(mostProcesses) * Self.contextBytes - Double(mostEngines) * Self.bufferBytes
         let bytesPerEngine = free / Double(arm.engines)
         let bytesOfToken = Double(model.kvBytesPerToken(elementBytes: 2))
         let room = Int(bytesPerEngine / (bytesOfToken * Double((cell.context + 15) / 16 * 16)))
         guard facts.isDouble || room > 0 else {
             throw StudyError(
-                subject: cell.model, reason: "\(mostEngines) copies of the weights leave no memory for a sequence")
+                subject: cell.model, reason: "\(mostProcesses) copies of the weights leave no memory for a sequence")
         }
         measurement.cacheTokensPerEngine = max(0, Int(bytesPerEngine / bytesOfToken))
         var batch = facts.isDouble ? wanted : min(wanted, room)

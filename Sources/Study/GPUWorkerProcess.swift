@@ -3,6 +3,7 @@
 internal import Glibc
 internal import JSON
 internal import Processes
+internal import Supervision
 
 /// A `tandem gpu worker` that takes a line of JSON and answers with one. Belongs to the thread that started it, with
 /// which it ends.
@@ -12,6 +13,8 @@ final class GPUWorkerProcess {
     private let output: Int32
     private var buffer: [UInt8] = []
     private let subject: String
+    /// How it ended, once that was asked for.
+    private var exit: ChildExit?
 
     /// - Throws: ``StudyError`` if it does not start.
     init(device: String, environment: [String: String], log: String, subject: String) throws(StudyError) {
@@ -56,8 +59,26 @@ final class GPUWorkerProcess {
         writer.endObject()
         let line = writer.bytes + [UInt8(ascii: "\n")]
         guard write(input, line, line.count) == line.count else {
-            throw StudyError(subject: subject, reason: "the worker has ended")
+            throw ended()
         }
+    }
+
+    /// What its end, which is near or past, came from.
+    private func ended() -> StudyError {
+        var entry = pollfd(fd: process.pidfd, events: Int16(POLLIN), revents: 0)
+        guard exit == nil, poll(&entry, 1, 1000) > 0 else {
+            return StudyError(subject: subject, reason: "the worker \(exit?.description ?? "answers no more")")
+        }
+        return StudyError(subject: subject, reason: "the worker \(reap())")
+    }
+
+    /// Waits for its end.
+    private func reap() -> ChildExit {
+        var status: Int32 = 0
+        while waitpid(process.pid, &status, 0) < 0, errno == EINTR {}
+        let exit = ChildExit(waitStatus: status)
+        self.exit = exit
+        return exit
     }
 
     /// Waits for an answer.
@@ -83,7 +104,7 @@ final class GPUWorkerProcess {
             guard poll(&entry, 1, 50) > 0 else { continue }
             var bytes = [UInt8](repeating: 0, count: 4096)
             let count = read(output, &bytes, bytes.count)
-            guard count > 0 else { throw StudyError(subject: subject, reason: "the worker has ended") }
+            guard count > 0 else { throw ended() }
             buffer += bytes[..<count]
         }
     }
@@ -91,10 +112,11 @@ final class GPUWorkerProcess {
     /// Ends it.
     func stop() {
         close(input)
-        var entry = pollfd(fd: process.pidfd, events: Int16(POLLIN), revents: 0)
-        if poll(&entry, 1, 5000) <= 0 { kill(-process.pid, SIGKILL) }
-        var status: Int32 = 0
-        waitpid(process.pid, &status, 0)
+        if exit == nil {
+            var entry = pollfd(fd: process.pidfd, events: Int16(POLLIN), revents: 0)
+            if poll(&entry, 1, 5000) <= 0 { kill(-process.pid, SIGKILL) }
+            _ = reap()
+        }
         close(process.pidfd)
         close(output)
     }

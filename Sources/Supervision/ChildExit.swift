@@ -9,6 +9,12 @@ public enum ChildExit: Sendable, Equatable, CustomStringConvertible {
     /// It could not be started at all.
     case notStarted(reason: String)
 
+    /// - Parameter waitStatus: as `waitpid` gives it, of a process that has ended.
+    public init(waitStatus: Int32) {
+        let signal = waitStatus & 0x7F
+        self = signal != 0 ? .killed(signal: signal) : .exited(code: waitStatus >> 8 & 0xFF)
+    }
+
     /// With this exit code a child says that another start would end in the same way: a wrong setting, an unusable
     /// model. Engines have it as `EngineExit.misconfigured`.
     public static let permanentFailureCode: Int32 = 78

@@ -1,13 +1,13 @@
 // Tandem — Apache-2.0
 
-/// The engines of one model among all of a supervisor.
+/// The engine processes of one model among all of a supervisor.
 struct EngineGroup: Sendable, Equatable {
     /// The model's name.
     var name: String
-    /// Indices of its engines; never empty.
+    /// Indices of its engine processes; never empty.
     var engines: Range<Int>
 
-    /// Engines count through, one model's after the other's.
+    /// Processes count through, one model's after the other's.
     static func groups(_ models: [(name: String, engines: Int)]) -> [EngineGroup] {
         var next = 0
         return models.map { model in

@@ -73,3 +73,27 @@ struct ListeningSocket {
         }
     }
 }
+
+extension ListeningSocket {
+    /// A socket for each engine that is reached by a port of its own; none if they are not.
+    static func ofEngines(
+        _ configuration: SupervisorConfiguration
+    ) throws(SupervisionError) -> [ListeningSocket] {
+        guard let first = configuration.enginePorts else { return [] }
+        let count = configuration.models.reduce(0) { $0 + $1.engines }
+        var listeners: [ListeningSocket] = []
+        do throws(SupervisionError) {
+            for index in 0..<count {
+                guard let port = UInt16(exactly: Int(first) + index) else {
+                    throw SupervisionError.cannotListen(
+                        host: configuration.host, port: first, reason: "there are no \(count) ports from there on")
+                }
+                listeners.append(try ListeningSocket(host: configuration.host, port: port))
+            }
+        } catch {
+            for index in listeners.indices { listeners[index].close() }
+            throw error
+        }
+        return listeners
+    }
+}

@@ -23,6 +23,9 @@ final class SimulatedDevice: CommonDevice {
 
     private let configuration: SimulatedDeviceConfiguration
     private let directory: String
+    private let placement: EnginePlacement
+    /// Of processes whose work is to be dropped, the engines that still have some.
+    private var drops: [Int: Set<UInt32>] = [:]
     /// Program, environment and first word of the command line.
     private let launch: ChildLaunch
     private let now: () -> Duration
@@ -33,14 +36,16 @@ final class SimulatedDevice: CommonDevice {
 
     /// - Parameters:
     ///   - directory: the run directory, in which its sockets are made.
+    ///   - placement: which process each of its clients is in.
     ///   - launch: how to start a child of ours; arguments and descriptors are added.
     ///   - now: the supervisor's clock.
     init(
-        _ configuration: SimulatedDeviceConfiguration, directory: String, launch: ChildLaunch,
-        now: @escaping () -> Duration
+        _ configuration: SimulatedDeviceConfiguration, directory: String, placement: EnginePlacement,
+        launch: ChildLaunch, now: @escaping () -> Duration
     ) {
         self.configuration = configuration
         self.directory = directory
+        self.placement = placement
         self.launch = launch
         self.now = now
         machine = SimulatedDeviceMachine(title: "simulated \(configuration.name)")
@@ -93,7 +98,7 @@ final class SimulatedDevice: CommonDevice {
     private func look() {
         if channel >= 0 {
             let (notices, isOpen) = DeviceChannel.notices(from: channel)
-            for notice in notices { handle(.said(notice)) }
+            for notice in notices.compactMap(ofProcess) { handle(.said(notice)) }
             if !isOpen { closeChannel() }
         }
         if let exit = process?.reapIfEnded() {
@@ -116,10 +121,32 @@ final class SimulatedDevice: CommonDevice {
             case .kill: process?.killGroup()
             case .order(let order):
                 // One that takes no orders is found out by the time it takes.
-                if channel >= 0 { _ = DeviceChannel.send(order, to: channel) }
+                send(order)
             case .report(let event): reports.append((event, nil))
             case .log(let text): reports.append((nil, text))
             }
+        }
+    }
+
+    /// What is said of an engine, as said of its process: once it holds for all engines of it.
+    private func ofProcess(_ notice: DeviceNotice) -> DeviceNotice? {
+        guard case .dropped(let engine) = notice, let process = placement.process(of: Int(engine)) else {
+            return notice
+        }
+        drops[process]?.remove(engine)
+        guard drops[process]?.isEmpty == true else { return nil }
+        drops[process] = nil
+        return .dropped(engine: UInt32(process))
+    }
+
+    /// The device's clients are engines, and the machine knows processes.
+    private func send(_ order: DeviceOrder) {
+        guard channel >= 0 else { return }
+        switch order {
+        case .drop(let process):
+            let engines = placement.engines.indices.contains(Int(process)) ? placement.engines[Int(process)] : 0..<0
+            drops[Int(process)] = Set(engines.map { UInt32($0) })
+            for engine in engines { _ = DeviceChannel.send(.drop(engine: UInt32(engine)), to: channel) }
         }
     }
 

@@ -75,14 +75,18 @@ public struct StatusText {
         ]
     }
 
+    /// Whether processes host several engines, and which one an engine is in is of interest.
+    private var sharesProcesses: Bool {
+        Set(status.engines.map(\.processIndex)).count < status.engines.count
+    }
+
     private var places: [[Cell]] {
+        let shares = sharesProcesses
         let rows =
-            [["", "MODEL", "CORES", "DEVICE"]]
+            [["", "MODEL"] + (shares ? ["PROCESS"] : []) + ["CORES", "DEVICE"]]
             + status.engines.map { engine in
-                [
-                    "engine \(engine.index)", Self.plain(engine.model), Self.ranges(engine.cores),
-                    engine.device.isEmpty ? "-" : Self.plain(engine.device),
-                ]
+                ["engine \(engine.index)", Self.plain(engine.model)] + (shares ? ["\(engine.processIndex)"] : [])
+                    + [Self.ranges(engine.cores), engine.device.isEmpty ? "-" : Self.plain(engine.device)]
             }
         return rows.map { row in row.map { Cell(text: $0) } }
     }

@@ -26,6 +26,8 @@ private final class SupervisorLoop {
     private struct Running {
         var process: ChildProcess
         var channel: StatusChannel
+        /// How many of its engines said that they serve.
+        var serving = 0
     }
 
     private static let statusDescriptor: Int32 = 3
@@ -39,9 +41,8 @@ private final class SupervisorLoop {
     private let signals: Int32
     /// A memory file a model.
     private let weights: [Int32]
-    /// The model of each engine, by its place in the configuration.
-    private let modelOfEngine: [Int]
-    /// Of Tandem's own engines; others get theirs when they start.
+    private let placement: EnginePlacement
+    /// Of each of Tandem's own engines; others get theirs when they start.
     private let addresses: [String]
     /// Of external engines that run.
     private var ports: [Int: UInt16] = [:]
@@ -65,6 +66,8 @@ private final class SupervisorLoop {
         var configuration = configuration
         configuration.environment[ServiceManager.variable] = nil
         self.configuration = configuration
+        let placement = EnginePlacement(configuration.models.map { ($0.engines, $0.enginesPerProcess) })
+        self.placement = placement
         // First, so that the most likely failure costs nothing.
         var listener = try ListeningSocket(host: configuration.host, port: configuration.port)
         var engineListeners: [ListeningSocket] = []
@@ -73,7 +76,7 @@ private final class SupervisorLoop {
             for index in engineListeners.indices { engineListeners[index].close() }
         }
         do {
-            engineListeners = try Self.engineListeners(configuration)
+            engineListeners = try ListeningSocket.ofEngines(configuration)
             directory = try RunDirectory(
                 base: configuration.runDirectoryBase ?? RunDirectory.base(environment: configuration.environment)
             ) { path in
@@ -92,7 +95,7 @@ private final class SupervisorLoop {
             throw error
         }
         do {
-            sharing = try Self.commonDevice(configuration, directory: directory.path)
+            sharing = try Self.commonDevice(configuration, placement, directory: directory.path)
             weights = try Self.memoryFiles(configuration.models.count)
         } catch {
             admin.close()
@@ -116,24 +119,26 @@ private final class SupervisorLoop {
                 ? CorePlan.usableCores() : DeviceCores().ordered(CorePlan.usableCores()),
             shares: configuration.models.map { CorePlan.Share(engines: $0.engines, threads: $0.threads) })
         let path = directory.path
-        let groups = EngineGroup.groups(configuration.models.map { ($0.name, $0.engines) })
-        let modelOfEngine = groups.enumerated().flatMap { model, group in group.engines.map { _ in model } }
-        self.modelOfEngine = modelOfEngine
-        let addresses = cores.cores.indices.map { index in
-            configuration.models[modelOfEngine[index]].external == nil
-                ? "link+unix:\(path)/engine-\(index).sock" : Self.address(port: 0)
+        let groups = placement.groups(names: configuration.models.map(\.name))
+        let addresses = zip(placement.models, placement.engines).flatMap { model, engines in
+            engines.map { index in
+                configuration.models[model].external == nil
+                    ? "link+unix:\(path)/engine-\(index).sock" : Self.address(port: 0)
+            }
         }
         self.addresses = addresses
         let external = groups.indices.filter { configuration.models[$0].external != nil }
         state = SupervisorState(
-            addresses: addresses, groups: groups, shutdownTimeout: configuration.shutdownTimeout,
+            addresses: addresses, placement: placement, groups: groups, shutdownTimeout: configuration.shutdownTimeout,
             hangLimits: configuration.hangLimits,
             external: ExternalRules(
                 engines: Set(external.flatMap { groups[$0].engines }),
                 startTimeout: configuration.externalStartTimeout),
             sharing: Self.rules(configuration),
             memory: MemoryWatch(
-                plans: modelOfEngine.map { configuration.models[$0].plannedBytes },
+                plans: zip(placement.models, placement.engines).map { model, engines in
+                    configuration.models[model].plannedBytes.map { MemoryPlan.product($0, engines.count) }
+                },
                 settings: configuration.memoryWatch))
         if configuration.adoptsOrphans { _ = tandem_adopt_orphans() }
     }
@@ -150,29 +155,8 @@ private final class SupervisorLoop {
         for index in engineListeners.indices { engineListeners[index].close() }
     }
 
-    private static func engineListeners(
-        _ configuration: SupervisorConfiguration
-    ) throws(SupervisionError) -> [ListeningSocket] {
-        guard let first = configuration.enginePorts else { return [] }
-        let count = configuration.models.reduce(0) { $0 + $1.engines }
-        var listeners: [ListeningSocket] = []
-        do throws(SupervisionError) {
-            for index in 0..<count {
-                guard let port = UInt16(exactly: Int(first) + index) else {
-                    throw SupervisionError.cannotListen(
-                        host: configuration.host, port: first, reason: "there are no \(count) ports from there on")
-                }
-                listeners.append(try ListeningSocket(host: configuration.host, port: port))
-            }
-        } catch {
-            for index in listeners.indices { listeners[index].close() }
-            throw error
-        }
-        return listeners
-    }
-
     private static func commonDevice(
-        _ configuration: SupervisorConfiguration, directory: String
+        _ configuration: SupervisorConfiguration, _ placement: EnginePlacement, directory: String
     ) throws(SupervisionError) -> (any CommonDevice)? {
         if let sharing = configuration.sharing { return try DeviceSharing(sharing) }
         guard let simulated = configuration.simulatedDevice else { return nil }
@@ -181,7 +165,9 @@ private final class SupervisorLoop {
             environment: configuration.environment, descriptors: [])
         launch.environment[ProcessMark.runDirectory] = directory
         let start = configuration.startedAt
-        return SimulatedDevice(simulated, directory: directory, launch: launch) { ContinuousClock.now - start }
+        return SimulatedDevice(simulated, directory: directory, placement: placement, launch: launch) {
+            ContinuousClock.now - start
+        }
     }
 
     private static func rules(_ configuration: SupervisorConfiguration) -> SharingRules? {
@@ -268,7 +254,7 @@ private final class SupervisorLoop {
 
     private func start(_ child: Child) {
         do throws(LaunchError) {
-            if case .engine(let index) = child, let external = configuration.models[modelOfEngine[index]].external {
+            if case .engine(let index) = child, let external = configuration.models[placement.models[index]].external {
                 try start(external, index)
                 return
             }
@@ -292,13 +278,15 @@ private final class SupervisorLoop {
     private static func address(port: UInt16) -> String { "http://127.0.0.1:\(port)" }
 
     private func start(_ external: ExternalEngine, _ index: Int) throws(LaunchError) {
-        let port = try FreePort.port(base: configuration.externalPortBase, engine: index, taken: Set(ports.values))
+        // One engine each.
+        let engine = placement.engines[index].lowerBound
+        let port = try FreePort.port(base: configuration.externalPortBase, engine: engine, taken: Set(ports.values))
         let child = Child.engine(index)
         let process = try external.start(
             ExternalEngine.Start(
-                index: index, port: port, threads: cores.threads[index],
-                running: ports.keys.count { $0 != index && modelOfEngine[$0] == modelOfEngine[index] }),
-            title: state.title(child), cores: cores.cores[index]
+                index: engine, port: port, threads: cores.threads[engine],
+                running: ports.keys.count { $0 != index && placement.models[$0] == placement.models[index] }),
+            title: state.title(child), cores: cores.cores[engine]
         ) { environment in
             let marked = environment.merging(marks(engine: index)) { $1 }
             return sharing?.environment(ofEngine: index, over: marked) ?? marked
@@ -332,15 +320,19 @@ private final class SupervisorLoop {
             }
             launch.environment.merge(configuration.gatewayEnvironment) { $1 }
         case .engine(let index):
+            let engines = placement.engines[index]
             // A socket file of the last run would refuse the next one.
-            unlink("\(directory.path)/engine-\(index).sock")
-            let model = modelOfEngine[index]
+            for engine in engines { unlink("\(directory.path)/engine-\(engine).sock") }
+            let model = placement.models[index]
             launch.environment.merge(marks(engine: index)) { $1 }
-            launch.arguments += ["engine", "--index", "\(index)"] + configuration.models[model].engineArguments
-            launch.arguments += ["--link", addresses[index], "--threads", "\(cores.threads[index])"]
+            launch.arguments += ["engine", "--index", "\(engines.lowerBound)"]
+            launch.arguments += configuration.models[model].engineArguments
+            launch.arguments += addresses[engines].flatMap { ["--link", $0] }
+            launch.arguments += ["--threads", "\(cores.threads[engines.lowerBound])"]
+            if engines.count > 1 { launch.arguments += cores.arguments(of: engines) }
             launch.arguments += ["--weights-fd", "\(Self.sharedDescriptor)"]
             launch.descriptors.append((weights[model], Self.sharedDescriptor))
-            launch.cores = cores.cores[index]
+            launch.cores = cores.cores(of: engines)
             if let sharing {
                 launch.environment = sharing.environment(ofEngine: index, over: launch.environment)
                 launch.arguments += sharing.arguments(ofEngine: index)
@@ -419,7 +411,7 @@ private final class SupervisorLoop {
         do throws(LinkError) {
             for message in try running[child]?.channel.receive() ?? [] { take(message, from: child) }
         } catch {
-            say(.warning, "\(child) sent what is not a message (\(error)) and is killed")
+            say(.warning, "\(state.title(child)) sent what is not a message (\(error)) and is killed")
             running[child]?.process.killGroup()
             running[child]?.channel.close()
         }
@@ -430,16 +422,19 @@ private final class SupervisorLoop {
         case (.gatewayReady, .gateway): events.append(.ready(child, detail: ""))
         case (.engineHello(let hello), .engine(let index)):
             sharing?.says(index, attached: hello.isAttached)
+            running[child]?.serving += 1
+            guard running[child]?.serving == placement.engines[index].count else { return }
             events.append(.ready(child, detail: hello.device))
         case (.heartbeat(let heartbeat), _):
             events.append(.heartbeat(child, progress: heartbeat.progress, isWorking: heartbeat.isWorking))
         case (.engineReport(let report), .gateway):
-            let index = Int(report.engineIndex)
-            if report.finding == .computes, !report.detail.isEmpty, modelOfEngine.indices.contains(index) {
-                reportedNames[modelOfEngine[index]] = report.detail
+            if report.finding == .computes, !report.detail.isEmpty,
+                let process = placement.process(of: Int(report.engineIndex))
+            {
+                reportedNames[placement.models[process]] = report.detail
             }
             events.append(.reported(report))
-        case (.error(let error), _): say(.warning, "\(child): \(error.message)")
+        case (.error(let error), _): say(.warning, "\(state.title(child)): \(error.message)")
         default: break
         }
     }

@@ -4,10 +4,12 @@
 public struct SupervisedModel: Sendable {
     /// For people, and for the example that is printed.
     public var name: String
-    /// Arguments of each of its engines; the supervisor adds `--index`, `--link`, `--threads`, `--status-fd` and
-    /// `--weights-fd`.
+    /// Arguments of each of its engine processes; the supervisor adds `--index`, a `--link` for each engine,
+    /// `--threads`, `--cores`, `--status-fd` and `--weights-fd`.
     public var engineArguments: [String]
     public var engines: Int
+    /// Engines that a process hosts.
+    public var enginesPerProcess: Int
     /// Compute threads an engine; null for its share of the usable cores.
     public var threads: Int?
     /// Bytes that each engine may take for itself; null if nothing was planned, and nothing is watched then.
@@ -16,8 +18,10 @@ public struct SupervisedModel: Sendable {
     public var external: ExternalEngine?
 
     public init(
-        name: String, engineArguments: [String], engines: Int, threads: Int? = nil, plannedBytes: UInt64? = nil
+        name: String, engineArguments: [String], engines: Int, threads: Int? = nil, plannedBytes: UInt64? = nil,
+        enginesPerProcess: Int = 1
     ) {
+        self.enginesPerProcess = enginesPerProcess
         self.plannedBytes = plannedBytes
         self.name = name
         self.engineArguments = engineArguments

@@ -5,6 +5,7 @@ internal import EngineLink
 /// A process under supervision.
 enum Child: Hashable, Sendable, CustomStringConvertible {
     case gateway
+    /// A process of one or several engines, by its place among these processes; see ``EnginePlacement``.
     case engine(Int)
 
     var description: String {

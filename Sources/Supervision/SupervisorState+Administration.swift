@@ -4,12 +4,12 @@ internal import EngineLink
 
 /// What administrators ask for.
 extension SupervisorState {
-    /// Whether an engine gets requests.
+    /// Whether the engines of a process get requests.
     func isServing(_ index: Int) -> Bool {
         engines[index].condition == .ready && administration.orders[index] == nil
     }
 
-    /// Whether another engine of the same model gets requests.
+    /// Whether another process of the same model gets requests.
     func othersServe(than index: Int) -> Bool {
         group(of: .engine(index)).map { groups[$0].engines.contains { $0 != index && isServing($0) } } ?? false
     }
@@ -39,14 +39,15 @@ extension SupervisorState {
         }
     }
 
+    /// The process of an engine: what an administrator asks of an engine happens to all of its process.
     private func index(_ engine: UInt32) -> Int? {
-        Int(exactly: engine).flatMap { engines.indices.contains($0) ? $0 : nil }
+        Int(exactly: engine).flatMap { placement.process(of: $0) }
     }
 
     private func unknown(_ engine: UInt32) -> AdminReply {
         .refused(
             "there is no engine \(engine): "
-                + (engines.count == 1 ? "the only one is 0" : "they are 0 to \(engines.count - 1)"))
+                + (placement.engineCount == 1 ? "the only one is 0" : "they are 0 to \(placement.engineCount - 1)"))
     }
 
     /// The model of an engine by name; the only one needs none.
@@ -54,7 +55,7 @@ extension SupervisorState {
         groups.count > 1 ? group(of: .engine(index)).map { groups[$0].name } ?? "its model" : "the model"
     }
 
-    // MARK: - One engine
+    // MARK: - One engine process
 
     private mutating func drain(
         _ index: Int, isForced: Bool, at now: Duration, _ actions: inout [SupervisorAction]
@@ -211,25 +212,28 @@ extension SupervisorState {
         if let refusal = rollingRefusal { return refusal }
         let alone = groups.filter { $0.engines.count == 1 }
         if !isForced, let first = alone.first {
-            let whose = groups.count == 1 ? "there is only one engine" : "\(first.name) has only one engine"
+            let unit = placement.isShared ? "engine process" : "engine"
+            let whose = groups.count == 1 ? "there is only one \(unit)" : "\(first.name) has only one \(unit)"
             return .refused(
                 "\(whose): requests would wait until it is ready again; --force restarts it all the same")
         }
         administration.rollingRestart = Administration.RollingRestart(
             isForced: isForced, pending: Array(engines.indices))
-        actions.append(.log(.info, "a rolling restart of \(engines.count) engines begins"))
+        actions.append(.log(.info, "a rolling restart of \(units) begins"))
         advanceRollingRestart(at: now, &actions)
         return .accepted(
             engines.count == 1
-                ? "the engine is restarted" : "\(engines.count) engines are restarted, one after the other")
+                ? "\(title(.engine(0))) is restarted" : "\(units) are restarted, one after the other")
     }
+
+    /// What is restarted one after the other.
+    private var units: String { "\(engines.count) \(placement.isShared ? "engine processes" : "engines")" }
 
     /// Why nothing else is begun now.
     private var rollingRefusal: AdminReply? {
         guard let rolling = administration.rollingRestart, rolling.state == .running else { return nil }
-        let current = rolling.current.map { ", engine \($0.engine) is at it" } ?? ""
-        return .refused(
-            "a rolling restart runs: \(rolling.restarted.count) of \(engines.count) engines are done\(current)")
+        let current = rolling.current.map { ", \(placement.title($0.engine)) is at it" } ?? ""
+        return .refused("a rolling restart runs: \(rolling.restarted.count) of \(units) are done\(current)")
     }
 
     /// Takes the next steps of a rolling restart that are due.
@@ -307,7 +311,8 @@ extension SupervisorState {
     private mutating func stopRollingRestart(_ why: String, _ actions: inout [SupervisorAction]) {
         administration.rollingRestart?.state = .stopped(why: why)
         let rest = administration.rollingRestart?.pending ?? []
-        let left = rest.isEmpty ? "" : "; left alone: \(rest.map(String.init).joined(separator: ", "))"
+        let numbers = rest.flatMap { placement.engines[$0].map(String.init) }.joined(separator: ", ")
+        let left = rest.isEmpty ? "" : "; left alone: \(numbers)"
         actions.append(
             .log(phase == .serving ? .error : .info, "the rolling restart stopped: \(why)\(left)"))
     }

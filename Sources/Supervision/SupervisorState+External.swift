@@ -28,7 +28,7 @@ extension SupervisorState {
 
     mutating func placed(_ index: Int, at address: String, _ program: String) {
         guard engines.indices.contains(index) else { return }
-        addresses[index] = address
+        addresses[placement.engines[index].lowerBound] = address
         engines[index].detail = program
     }
 
@@ -56,7 +56,7 @@ extension SupervisorState {
     mutating func reported(
         _ report: ExternalEngineReport, at now: Duration, _ actions: inout [SupervisorAction]
     ) {
-        let index = Int(report.engineIndex)
+        guard let index = placement.process(of: Int(report.engineIndex)) else { return }
         let child = Child.engine(index)
         guard phase == .serving, engines.indices.contains(index), isExternal(child), engines[index].pid == report.pid
         else { return }

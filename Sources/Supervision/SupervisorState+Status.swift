@@ -24,15 +24,21 @@ extension SupervisorState {
             version: facts.version, pid: facts.pid, uptime: Self.milliseconds(now), host: facts.host,
             port: facts.port, isSecure: facts.isSecure, runDirectory: facts.runDirectory, isStopping: phase != .serving,
             gateway: status(of: .gateway, at: now),
-            engines: engines.indices.map { index in
-                EngineStatus(
-                    index: UInt32(index), model: group(of: .engine(index)).map { groups[$0].name } ?? "",
-                    process: status(of: .engine(index), at: now),
-                    cores: facts.cores.indices.contains(index) ? facts.cores[index] : [],
-                    device: engines[index].detail, memory: memoryStatus(of: index))
+            engines: engines.indices.flatMap { index in
+                placement.engines[index].map { status(of: $0, in: index, facts, at: now) }
             },
             rollingRestart: rollingStatus, sharing: facts.sharing,
             simulatedDevice: facts.simulatedDevice)
+    }
+
+    private func status(of engine: Int, in index: Int, _ facts: SupervisorFacts, at now: Duration) -> EngineStatus {
+        // Memory is the process's, and is not to be counted twice.
+        let isFirst = engine == placement.engines[index].lowerBound
+        return EngineStatus(
+            index: UInt32(engine), model: group(of: .engine(index)).map { groups[$0].name } ?? "",
+            processIndex: UInt32(index), process: status(of: .engine(index), at: now),
+            cores: facts.cores.indices.contains(engine) ? facts.cores[engine] : [], device: engines[index].detail,
+            memory: isFirst ? memoryStatus(of: index) : MemoryStatus())
     }
 
     private func status(of child: Child, at now: Duration) -> ChildStatus {
@@ -79,9 +85,14 @@ extension SupervisorState {
 
     private var rollingStatus: RollingRestartStatus? {
         guard let rolling = administration.rollingRestart else { return nil }
+        func engines(_ processes: [Int]) -> [UInt32] {
+            processes.flatMap { placement.engines[$0].map { UInt32($0) } }
+        }
+        // Of a process the first engine stands for all, so that numbers add up.
+        let current = rolling.current.map { engines([$0.engine]) } ?? []
         var status = RollingRestartStatus(
-            state: .running, restarted: rolling.restarted.map { UInt32($0) },
-            current: rolling.current.map { UInt32($0.engine) }, pending: rolling.pending.map { UInt32($0) })
+            state: .running, restarted: engines(rolling.restarted), current: current.first,
+            pending: current.dropFirst() + engines(rolling.pending))
         switch rolling.state {
         case .done: status.state = .done
         case .stopped(let why):

@@ -69,7 +69,10 @@ struct SupervisorState {
     /// How long engines get to end after SIGTERM, and the gateway beyond its drain time.
     static let killGrace = Duration.seconds(5)
 
+    /// Of each engine.
     var addresses: [String]
+    /// Which process each engine is in. All that is known, ordered and done here is of processes: `.engine(p)`.
+    let placement: EnginePlacement
     let external: ExternalRules
     let groups: [EngineGroup]
     /// Of each group, whether it counts as one that does not start. Until the announcement only.
@@ -92,6 +95,7 @@ struct SupervisorState {
     var phaseDeadline: Duration?
     var wasAnnounced = false
     var gateway = Record(policy: RestartPolicy(settings: .gateway))
+    /// Of each engine process.
     var engines: [Record]
     var roster = Roster()
     var administration: Administration
@@ -101,18 +105,22 @@ struct SupervisorState {
 
     /// - Parameters:
     ///   - addresses: where the link of each engine is.
-    ///   - groups: the models that these engines run.
+    ///   - placement: which process each engine is in; null for one each.
+    ///   - groups: the models, with the processes that run them.
     ///   - external: which engines are none of Tandem's own.
     ///   - sharing: null if engines share no device.
     ///   - memory: what is known of the memory that engines may take.
     init(
-        addresses: [String], groups: [EngineGroup], shutdownTimeout: Duration, hangLimits: HangLimits = HangLimits(),
+        addresses: [String], placement: EnginePlacement? = nil, groups: [EngineGroup], shutdownTimeout: Duration,
+        hangLimits: HangLimits = HangLimits(),
         external: ExternalRules = ExternalRules(), sharing: SharingRules? = nil, memory: MemoryWatch = MemoryWatch()
     ) {
+        let placement = placement ?? EnginePlacement(engines: addresses.count)
+        self.placement = placement
         self.external = external
         self.hangLimits = hangLimits
         self.memory = memory
-        administration = Administration(orders: addresses.map { _ in nil })
+        administration = Administration(orders: placement.engines.map { _ in nil })
         self.sharing = sharing
         isAdmitting = sharing == nil
         sharingHasEnded = sharing == nil
@@ -120,7 +128,7 @@ struct SupervisorState {
         self.groups = groups
         doesNotStart = groups.map { _ in false }
         self.shutdownTimeout = shutdownTimeout
-        engines = addresses.map { _ in Record(policy: RestartPolicy(settings: .engine)) }
+        engines = placement.engines.map { _ in Record(policy: RestartPolicy(settings: .engine)) }
         roster = Roster(
             generation: 0,
             engines: addresses.enumerated().map { RosterEntry(index: UInt32($0), address: $1, state: .starting) })
@@ -360,7 +368,7 @@ struct SupervisorState {
 
     // MARK: - Records
 
-    /// The model of an engine, by its place; null for the gateway.
+    /// The model of an engine process, by its place; null for the gateway.
     func group(of child: Child) -> Int? {
         guard case .engine(let index) = child else { return nil }
         return groups.firstIndex { $0.engines.contains(index) }
@@ -368,8 +376,10 @@ struct SupervisorState {
 
     /// The child as people are told of it: with its model if there are several.
     func title(_ child: Child) -> String {
-        guard groups.count > 1, let group = group(of: child) else { return "\(child)" }
-        return "\(child) (\(groups[group].name))"
+        guard case .engine(let index) = child else { return "\(child)" }
+        let title = placement.title(index)
+        guard groups.count > 1, let group = group(of: child) else { return title }
+        return "\(title) (\(groups[group].name))"
     }
 
     var children: [Child] { [.gateway] + engines.indices.map { .engine($0) } }
@@ -390,8 +400,9 @@ struct SupervisorState {
     }
 
     mutating func updateRoster(_ actions: inout [SupervisorAction]) {
-        let entries = zip(engines, addresses).enumerated().map { index, pair in
-            let (engine, address) = pair
+        let entries = addresses.enumerated().map { number, address in
+            let index = placement.process(of: number) ?? 0
+            let engine = engines[index]
             let state: RosterEntry.State =
                 switch engine.condition {
                 case .starting, .proving: .starting
@@ -401,7 +412,7 @@ struct SupervisorState {
                 case .waiting, .idle, .due: engine.isFailed ? .failed : .restarting
                 }
             return RosterEntry(
-                index: UInt32(index), address: address, state: state, pid: engine.pid, restarts: engine.restarts,
+                index: UInt32(number), address: address, state: state, pid: engine.pid, restarts: engine.restarts,
                 reason: engine.lastExit)
         }
         guard entries != roster.engines else { return }

@@ -11,21 +11,24 @@ import InferenceEngine
 import Requests
 import Tokenization
 
-/// One engine process, started by the supervisor.
+/// One process of one or several engines, started by the supervisor.
 struct EngineCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "engine",
-        abstract: "Run one engine: tokens in, tokens out. Started by tandem serve.",
+        abstract: "Run engines: tokens in, tokens out. Started by tandem serve.",
         shouldDisplay: false)
 
     /// Added to the nice value of compute threads, so that the gateway and the engine's own link go first.
     private static let computeNice: Int32 = 5
 
-    @Option var index: UInt32 = 0
+    @Option(help: "Of the first engine.") var index: UInt32 = 0
     @OptionGroup var model: ModelChoiceFlags
     @Option var servedModelName: String
-    @Option var link: String
-    @Option var threads: Int = 1
+    @Option(parsing: .singleValue, help: "Where an engine listens; one for each engine of the process.")
+    var link: [String]
+    @Option(help: "Of each engine.") var threads: Int = 1
+    @Option(parsing: .singleValue, help: "CPU numbers of an engine, one list for each. (default: the process's)")
+    var cores: [String] = []
     @Option(transform: Self.compute) var cpuCompute: CPUCompute = .int8
     @Option var maxModelLen: Int?
     @Option var maxNumSeqs: Int = 128
@@ -41,6 +44,7 @@ struct EngineCommand: ParsableCommand {
     @Flag(help: "The same bits for a row in any batch, on a GPU.") var deterministic = false
     @Option(help: "Engines on the GPU.") var gpuEngines = 1
     @Option(help: "Part of the GPU's memory for all of them.") var gpuMemoryFraction = 0.9
+    @OptionGroup var division: GPUDivisionFlags
     @Option var logLevel: LogLevel = .info
     @Flag(help: "For tests: fail as a client of MPS does.") var faultPort = false
     @Option(help: "Nanoseconds.") var hostStallPerStep: UInt64 = 0
@@ -50,14 +54,14 @@ struct EngineCommand: ParsableCommand {
 
     func run() throws {
         _ = tandem_set_process_name("tandem-engine")
-        let address: LinkAddress
+        let addresses: [LinkAddress]
         do {
-            address = try LinkAddress(link)
+            addresses = try link.map { try LinkAddress($0) }
         } catch {
             Process.log("engine \(index): \(error)")
             throw ExitCode(EngineExit.misconfigured.rawValue)
         }
-        var options = EngineHostOptions(modelPath: model.model, address: address, keyValueBytes: kvCacheMemory)
+        var options = EngineHostOptions(modelPath: model.model, addresses: addresses, keyValueBytes: kvCacheMemory)
         options.loadFormat = model.choice.loadFormat
         options.ablation = model.choice.ablation
         options.tokenizerPath = model.tokenizer
@@ -67,6 +71,7 @@ struct EngineCommand: ParsableCommand {
         options.threads = threads
         // The supervisor has placed the process; each thread gets one of its cores.
         options.cpus = Process.usableCores()
+        options.cpusOfEngines = try cores.map(Self.numbers)
         options.niceIncrement = Self.computeNice
         options.weightsDescriptor = weightsFd
         options.statusDescriptor = statusFd
@@ -83,6 +88,8 @@ struct EngineCommand: ParsableCommand {
             device.isDeterministic = deterministic
             device.engines = gpuEngines
             device.memoryFraction = gpuMemoryFraction
+            device.priorities = division.gpuEnginePriority
+            device.partition = division.gpuPartition
             options.device = .cuda(device)
         }
         options.maximumSequences = maxNumSeqs
@@ -101,6 +108,15 @@ struct EngineCommand: ParsableCommand {
             return TokenVocabulary(count: count) { tokenizer.isSpecial($0) ? nil : tokenizer.bytes(of: $0) }
         }
         throw ExitCode(EngineHost.run(options).rawValue)
+    }
+
+    private static func numbers(_ text: String) throws -> [Int] {
+        try text.split(separator: ",", omittingEmptySubsequences: false).map { part in
+            guard let number = Int(part), number >= 0 else {
+                throw ValidationError("\(text) is no list of CPU numbers")
+            }
+            return number
+        }
     }
 
     private static func compute(_ text: String) throws -> CPUCompute {

@@ -80,6 +80,15 @@ struct GPUKernelsCommand: ParsableCommand {
             }
         }
         tell(copy)
+        do {
+            for row in try times.nodes(count: quick ? 4 : 64) { tell(row) }
+        } catch {
+            Process.log("nodes of graphs: \(error)")
+            flags.add {
+                $0.field("phase", "kernels")
+                $0.field("failure", "nodes of graphs: \(error)")
+            }
+        }
         for (name, model) in chosen {
             do {
                 try measure(model, name: name, times) { tell($0, model: name) }
@@ -102,6 +111,9 @@ struct GPUKernelsCommand: ParsableCommand {
             for (outputs, inputs) in quick ? [(outputs: 256, inputs: 128)] : KernelShapes.products(model) {
                 for row in try times.product(rows: rows, outputs: outputs, inputs: inputs) { tell(row) }
             }
+            for row in try times.gatedProduct(
+                rows: rows, intermediate: quick ? 128 : model.intermediateSize, inputs: quick ? 128 : model.hiddenSize)
+            { tell(row) }
             for row in try times.rowKernels(model, rows: rows) { tell(row) }
         }
         for (batch, context) in quick ? [(batch: 4, context: 64)] : KernelShapes.decode {
@@ -119,11 +131,13 @@ struct GPULoopCommand: ParsableCommand {
         commandName: "loop",
         abstract: "Run steps of one size with made-up weights and print their rate.",
         discussion: """
-            Start several with the same --start-at to measure what they cost each other.
+            Start several with the same --start-at to measure what they cost each other; --engines runs several in this
+            process, which share the weights and are served by one thread in turn.
 
             Example:
               tandem gpu loop --model qwen2.5-0.5b --batch 512 --context 128 --seconds 5 --windows 3
               tandem gpu loop --model qwen2.5-3b --prefill --batch 8 --context 1024
+              tandem gpu loop --engines 2 --gpu-partition green
             """)
 
     @OptionGroup var flags: GPUFlags
@@ -132,6 +146,8 @@ struct GPULoopCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Sequences of a step.", valueName: "number")) var batch = 256
     @Option(help: ArgumentHelp("Tokens that a sequence sees; length of a prompt.", valueName: "number"))
     var context = 512
+    @Option(help: ArgumentHelp("Engines of this process.", valueName: "number")) var engines = 1
+    @OptionGroup var division: GPUDivisionFlags
     @Flag(help: "Compute prompts in the place of single tokens.") var prefill = false
     @Option(help: ArgumentHelp("Length of a window.", valueName: "seconds")) var seconds = 5.0
     @Option(help: ArgumentHelp("How many windows.", valueName: "number")) var windows = 1
@@ -145,6 +161,9 @@ struct GPULoopCommand: ParsableCommand {
     @Flag(help: "The same bits for a row in any batch.") var deterministic = false
     @Flag(help: "Time every eighth step by component, kernel by kernel.") var profile = false
     @Flag(help: "Compare each product with our own kernel's before it is used.") var checkProducts = false
+    @Option(help: "What computes products: fastest, library or own.") var products: ProductSetting = .fastest
+    @Flag(help: "Let kernels start before the ones before them have ended (as TANDEM_CUDA_PDL=1).")
+    var overlap = false
     @Flag(help: "Layers and heads of the model cut to two, as for a check on a machine without a GPU.")
     var quick = false
 
@@ -154,6 +173,14 @@ struct GPULoopCommand: ParsableCommand {
         }
         guard batch > 0, context > 1, seconds > 0, windows > 0 else {
             throw ValidationError("--batch, --context, --seconds and --windows must be positive")
+        }
+        guard (1...16).contains(engines) else { throw ValidationError("--engines is 1 to 16") }
+        let priorities = division.gpuEnginePriority.count
+        guard priorities == 0 || priorities == engines else {
+            throw ValidationError("--gpu-engine-priority has \(priorities) of them, and --engines is \(engines)")
+        }
+        guard engines > 1 || division.gpuPartition == .none else {
+            throw ValidationError("--gpu-partition is for several --engines")
         }
         description.ablation = ablation.ablation
         if quick {
@@ -165,6 +192,8 @@ struct GPULoopCommand: ParsableCommand {
         options.isDeterministic = deterministic
         options.usesGraphs = !noGraphs
         options.report = { Process.log($0) }
+        options.products = products.source
+        if overlap { options.environment["TANDEM_CUDA_PDL"] = "1" }
         if profile { options.profileInterval = 8 }
         if checkProducts { options.checksProducts = true }
         var settings = GPULoop.Settings()
@@ -173,29 +202,49 @@ struct GPULoopCommand: ParsableCommand {
         settings.isPrefill = prefill
         settings.isAsynchronous = !sync
         settings.pauseNanoseconds = pause * 1000
-        let executor = try CUDAExecutor(model: description, randomSeed: 1, options: options)
-        defer { executor.shutdown() }
-        let loop = try GPULoop(executor, model: description, settings: settings, now: Process.nanoseconds)
-        try loop.warmUp(steps: quick ? 2 : 20)
+        let loops = try GPULoop.loops(engines, model: description, randomSeed: 1, settings, now: Process.nanoseconds) {
+            options.process = division.share(engines: engines, place: $0)
+            return options
+        }
+        defer { for loop in loops { loop.executor.shutdown() } }
+        for loop in loops { try loop.warmUp(steps: quick ? 2 : 20) }
         if let startAt { Self.sleep(until: startAt) }
         var rows: [[String]] = [["window", "steps/s", "tokens/s", "ms a step", "GPU idle", "host us"]]
         for index in 0..<windows {
+            guard let loop = loops.first, loops.count == 1 else {
+                let several = try GPULoop.run(together: loops, seconds: seconds, now: Process.nanoseconds)
+                for (engine, (loop, window)) in zip(loops, several).enumerated() {
+                    rows.append(row("\(index), engine \(engine)", window, loop, hasHostTimes: false))
+                    tell(window, index, loop.executor, engine: engine)
+                }
+                continue
+            }
             let window = try loop.run(seconds: seconds)
-            let steps = Double(max(1, window.steps))
-            let idle = profile ? Double.nan : window.idleShare
-            rows.append([
-                "\(index)", TableText.number(window.stepsPerSecond, 2),
-                TableText.number(window.stepsPerSecond * Double(loop.tokensPerStep), 0),
-                TableText.number(window.seconds / steps * 1e3, 3),
-                profile ? "" : TableText.number(100 * idle, 1) + " %",
-                TableText.number(window.hostSeconds / steps * 1e6, 0),
-            ])
-            tell(window, index, executor)
+            rows.append(row("\(index)", window, loop))
+            tell(window, index, loop.executor)
         }
-        Process.write("\(executor.capabilities.device)\n" + TableText.table(rows), to: STDOUT_FILENO)
+        let device = loops.first?.executor.capabilities.device ?? ""
+        Process.write("\(device)\n" + TableText.table(rows), to: STDOUT_FILENO)
+        for choice in loops.first?.executor.productChoices ?? [] {
+            Process.write("product \(choice)\n", to: STDOUT_FILENO)
+        }
     }
 
-    private func tell(_ window: GPULoop.Window, _ index: Int, _ executor: CUDAExecutor) {
+    private func row(
+        _ name: String, _ window: GPULoop.Window, _ loop: GPULoop, hasHostTimes: Bool = true
+    ) -> [String] {
+        let steps = Double(max(1, window.steps))
+        let idle = profile ? Double.nan : window.idleShare
+        return [
+            name, TableText.number(window.stepsPerSecond, 2),
+            TableText.number(window.stepsPerSecond * Double(loop.tokensPerStep), 0),
+            TableText.number(window.seconds / steps * 1e3, 3),
+            profile ? "" : TableText.number(100 * idle, 1) + " %",
+            hasHostTimes ? TableText.number(window.hostSeconds / steps * 1e6, 0) : "",
+        ]
+    }
+
+    private func tell(_ window: GPULoop.Window, _ index: Int, _ executor: CUDAExecutor, engine: Int? = nil) {
         let steps = Double(max(1, window.steps))
         flags.add {
             $0.field("phase", "loop")
@@ -209,13 +258,25 @@ struct GPULoopCommand: ParsableCommand {
             $0.field("async", !sync)
             $0.field("graphs", !noGraphs)
             $0.field("deterministic", deterministic)
+            $0.field("products", products.rawValue)
+            $0.field("overlap", overlap)
+            if index == 0 {
+                for (number, choice) in executor.productChoices.enumerated() { $0.field("choice_\(number)", choice) }
+            }
             $0.field("pause_us", Int(pause))
             $0.field("mps", executor.usesMPS)
             $0.field("window", index)
+            if let engine {
+                $0.field("engines", engines)
+                $0.field("engine", engine)
+                $0.field(
+                    "priority", division.gpuEnginePriority.isEmpty ? "" : division.gpuEnginePriority[engine].rawValue)
+                $0.field("partition", division.gpuPartition.rawValue)
+            }
             $0.field("steps", window.steps)
             $0.field("seconds", window.seconds)
             $0.field("steps_per_second", window.stepsPerSecond)
-            $0.field("host_us", window.hostSeconds / steps * 1e6)
+            if engine == nil { $0.field("host_us", window.hostSeconds / steps * 1e6) }
             guard profile else {
                 $0.field("gpu_busy_seconds", window.deviceSeconds)
                 $0.field("gpu_idle_share", window.idleShare)
@@ -243,6 +304,21 @@ struct GPULoopCommand: ParsableCommand {
             let now = UInt64(time.tv_sec) * 1000 + UInt64(time.tv_nsec) / 1_000_000
             guard now < milliseconds else { return }
             usleep(1000)
+        }
+    }
+}
+
+/// What computes matrix products.
+enum ProductSetting: String, CaseIterable, ExpressibleByArgument {
+    case fastest
+    case library
+    case own
+
+    var source: ProductSource {
+        switch self {
+        case .fastest: .fastest
+        case .library: .library
+        case .own: .own
         }
     }
 }

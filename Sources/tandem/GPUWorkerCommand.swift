@@ -108,12 +108,11 @@ private final class GPUWorker {
         settings.pauseNanoseconds = UInt64(try number("pause_ns", 0...1_000_000_000))
         let count = try number("engines", 1...8)
         do {
-            for index in 0..<count {
-                let executor = try CUDAExecutor(model: model, randomSeed: UInt64(1 + index), options: options)
-                let loop = try GPULoop(executor, model: model, settings: settings, now: Process.nanoseconds)
-                loops.append(loop)
-                try loop.warmUp(steps: try number("warm_up", 1...1000))
+            loops = try GPULoop.loops(count, model: model, randomSeed: 1, settings, now: Process.nanoseconds) {
+                options.process = ProcessShare(engines: count, place: $0)
+                return options
             }
+            for loop in loops { try loop.warmUp(steps: try number("warm_up", 1...1000)) }
         } catch {
             free()
             throw error

@@ -78,7 +78,8 @@ struct ServeCommand: ParsableCommand {
                     + settings.gpuArguments
                     + Self.stalls(settings.hostStalls),
                 engines: pair.0.settings.engines, threads: pair.0.settings.threads,
-                plannedBytes: memory?.plan.models[index].ownBytes)
+                plannedBytes: memory?.plan.models[index].ownBytes,
+                enginesPerProcess: pair.0.settings.enginesPerProcess)
         }[...]
         var others = external.map { model in
             var supervised = SupervisedModel(

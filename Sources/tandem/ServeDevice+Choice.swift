@@ -34,5 +34,8 @@ extension ServeConfiguration {
         return [
             "--gpu", gpu, "--gpu-engines", "\(engines)", "--gpu-memory-fraction", "\(gpuMemoryFraction)",
         ] + (isDeterministic ? ["--deterministic"] : [])
+            + (gpuEnginePriorities.isEmpty
+                ? [] : ["--gpu-engine-priority", gpuEnginePriorities.map(\.rawValue).joined(separator: ",")])
+            + (gpuPartition == .none ? [] : ["--gpu-partition", gpuPartition.rawValue])
     }
 }

@@ -17,8 +17,8 @@ enum ServeSharing {
         guard settings.mps != .off, usesGPU || settings.faultPort else { return nil }
         // By request only: engines on CPUs have nothing to share but in tests.
         guard settings.mps != .auto || usesGPU else { return nil }
-        // One engine alone is slower under MPS (measured on an H100: 3 to 23 %) and shares with nobody.
-        guard settings.mps != .auto || settings.models.reduce(0, { $0 + $1.engines }) > 1 else { return nil }
+        // One process alone is slower under MPS (measured on an H100: 3 to 23 %) and shares with nobody.
+        guard settings.mps != .auto || settings.models.reduce(0, { $0 + $1.processes }) > 1 else { return nil }
         let programs: MPSPrograms
         do {
             programs = try MPSPrograms(searchPath: environment["PATH"] ?? "")

@@ -131,6 +131,7 @@ extension JSONWriter {
         beginObject()
         member("index", engine.index)
         member("model", engine.model)
+        member("process", engine.processIndex)
         members(of: engine.process)
         member("cores", engine.cores)
         member("device", engine.device)

@@ -97,6 +97,27 @@ func refusalsOfMPSPass(_ code: Int32) throws {
     _ = try first.driver()
 }
 
+@Test func whatHangsIsEndedByAFaultOfAnotherClient() throws {
+    let first = try DoubleLibrary()
+    let group = ["MPS_GROUP": first.path + ".group"]
+    defer { unlink(first.path + ".group") }
+    let (stuck, culprit) = (try Workbench(group), try Workbench(group))
+    try stuck.context.makeCurrent()
+    let memory = try stuck.memory([1])
+    let event = try CUDAEvent(stuck.context)
+    try stuck.library.planFaults("launch=hang")
+    try stuck.scale(memory.address, by: 2, count: 1)
+    try stuck.stream.record(event)
+    #expect(try !event.isReached())
+    try culprit.context.makeCurrent()
+    try culprit.stray()
+    #expect(throws: CUDAError.self) { try culprit.stream.synchronize() }
+    try stuck.context.makeCurrent()
+    let error = #expect(throws: CUDAError.self) { try stuck.stream.synchronize() }
+    #expect(error?.code == 700)
+    #expect(try stuck.library.counter("kernel_count") == 0)
+}
+
 @Test func nothingIsLeft() throws {
     let bench = try Workbench()
     let before = try bench.library.counter("live_objects")

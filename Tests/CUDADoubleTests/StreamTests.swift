@@ -197,6 +197,21 @@ func aLostContextIsSeenLaterAndForGood(_ order: String) throws {
     #expect(throws: CUDAError.self) { try bench.stream.synchronize() }
 }
 
+/// A kernel in a graph cannot say that memory is short: the graph's launch does, and nothing has run.
+@Test func aGraphThatIsRefusedDoesNothing() throws {
+    let bench = try Workbench()
+    let memory = try bench.memory([1])
+    let graph = try bench.stream.capture { () throws(CUDAError) in
+        for _ in 0..<2 { try bench.scale(memory.address, by: 2, count: 1) }
+    }
+    try bench.library.planFaults("launch:2=2")
+    try bench.stream.launch(graph)
+    let error = #expect(throws: CUDAError.self) { try bench.stream.launch(graph) }
+    #expect(error?.kind == .outOfMemory)
+    try bench.stream.launch(graph)
+    #expect(try bench.stream.download(memory.address, count: 1, as: Float(0)) == [16])
+}
+
 @Test func launchesBeyondTheLimitsAreRefused() throws {
     let bench = try Workbench()
     let function = try bench.module.function("double_stray")

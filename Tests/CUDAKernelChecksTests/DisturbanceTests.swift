@@ -18,7 +18,7 @@ import Testing
     @Test(arguments: [
         ("arithmetic.cuh", norms), ("attention_decode.cuh", decode), ("attention_prefill.cuh", prefill),
         ("attention_prefill_wgmma.cuh", warpgroups),
-        ("gemm.cuh", [.gemm, .gemmFloat]), ("selection.cuh", selections), ("sampling.cuh", selections),
+        ("gemm.cuh", Kernel.allCases.filter(\.isGEMM)), ("selection.cuh", selections), ("sampling.cuh", selections),
         ("log_probabilities.cuh", [.logitStatistics, .gatherLogProbabilities, .topLogProbabilities]),
         ("logit_adjustment.cuh", [.adjustLogits, .restoreLogits, .noteTokens]),
     ])
@@ -29,7 +29,7 @@ import Testing
         var sites = 0
         for site in 0..<tandem_emulator_site_count() {
             let name = tandem_emulator_site_name(site).map { String(cString: $0) } ?? ""
-            guard name.contains(" \(file):") else { continue }
+            guard name.contains(" \(file):"), !name.hasPrefix("early start") else { continue }
             sites += 1
             let isCaught = KernelCheckTests.schedules.contains { schedule in
                 checks.contains { check in
@@ -39,5 +39,23 @@ import Testing
             #expect(isCaught, "without the \(name) every check holds")
         }
         #expect(sites > 0)
+    }
+
+    /// Without its wait for earlier work a kernel that starts early is found.
+    @Test func everyWaitForEarlierWorkMatters() throws {
+        let checks = KernelChecks.all.filter { $0.kernels.contains(where: \.canStartEarly) }
+        // Sites become known as they are reached.
+        for check in checks { try check.run(on: EmulatedMachine(startsEarly: true)) }
+        var sites = 0
+        for site in 0..<tandem_emulator_site_count() {
+            let name = tandem_emulator_site_name(site).map { String(cString: $0) } ?? ""
+            guard name.hasPrefix("early start") else { continue }
+            sites += 1
+            let isCaught = checks.contains { check in
+                (try? check.run(on: EmulatedMachine(disturbedSite: site, startsEarly: true))) == nil
+            }
+            #expect(isCaught, "without the \(name) every check holds")
+        }
+        #expect(sites >= 9)
     }
 }

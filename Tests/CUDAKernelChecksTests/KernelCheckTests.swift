@@ -17,6 +17,15 @@ import Testing
         for result in results { #expect(result == results[0]) }
     }
 
+    /// Kernels that may start before the work before them has ended read nothing of it, and write nothing, before they wait.
+    @Test(arguments: KernelChecks.all.filter { $0.kernels.contains(where: \.canStartEarly) })
+    func holdsWhenStartedEarly(check: KernelCheck) throws {
+        let result = try check.run(on: EmulatedMachine())
+        for schedule in Self.schedules {
+            #expect(try check.run(on: EmulatedMachine(schedule: schedule, startsEarly: true)) == result)
+        }
+    }
+
     @Test func everyKernelIsChecked() {
         let checked = Set(KernelChecks.all.flatMap(\.kernels))
         #expect(checked == Set(Kernel.allCases))

@@ -76,6 +76,49 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         #expect(result == expected)
     }
 
+    @Test func enginesAreDividedAmongProcesses() throws {
+        let result = try configuration(["--engines", "6", "--engines-per-process", "3"]).models[0]
+        #expect(result.enginesPerProcess == 3 && result.processes == 2)
+        #expect(try configuration().models[0].enginesPerProcess == 1)
+        #expect(try configuration(environment: ["TANDEM_ENGINES_PER_PROCESS": "2"]).models[0].processes == 1)
+        let uneven = failure(["--engines", "6", "--engines-per-process", "4"])
+        #expect(uneven?.source == "--engines-per-process")
+        #expect(uneven?.reason.contains("1, 2, 3, 6") == true)
+        #expect(failure(["--engines-per-process", "0"])?.source == "--engines-per-process")
+        try withFile(
+            """
+            engines-per-process: 2
+            models:
+              - model: a.gguf
+                engines: 4
+              - model: b.gguf
+                engines: 3
+                engines-per-process: 1
+              - engine-command: run {port}
+                engines: 3
+            """
+        ) { path in
+            let models = try configuration(["--config", path]).models
+            #expect(models.map(\.enginesPerProcess) == [2, 1, 1])
+            #expect(models.map(\.processes) == [2, 3, 3])
+        }
+    }
+
+    @Test func aGPUIsDividedAmongEnginesOfAProcess() throws {
+        let flags = ["--engines-per-process", "2", "--device", "cuda:0"]
+        let result = try configuration(flags + ["--gpu-engine-priority", "normal, low", "--gpu-partition", "green"])
+        #expect(result.gpuEnginePriorities == [.normal, .low] && result.gpuPartition == .green)
+        #expect(try configuration(["--gpu-partition", "none"]).gpuPartition == .none)
+        let short = failure(flags + ["--gpu-engine-priority", "low"])
+        #expect(short?.reason.contains("a process hosts 2 engines") == true)
+        #expect(failure(flags + ["--gpu-engine-priority", "low,high"])?.reason.contains("\"high\"") == true)
+        #expect(failure(flags + ["--gpu-partition", "blue"])?.source == "--gpu-partition")
+        let alone = failure(["--gpu-partition", "green", "--device", "cuda:0"])
+        #expect(alone?.reason.contains("--engines-per-process") == true)
+        let nowhere = failure(["--engines-per-process", "2", "--device", "cpu", "--gpu-partition", "green"])
+        #expect(nowhere?.reason.contains("NVIDIA GPU") == true)
+    }
+
     @Test func flagWinsOverEnvironmentOverFile() throws {
         try withFile("port: 1\nengines: 4\nthreads: 7\nasync-scheduling: true\n") { path in
             let environment = ["TANDEM_PORT": "2", "TANDEM_ENGINES": "5", "TANDEM_MAX_NUM_SEQS": ""]

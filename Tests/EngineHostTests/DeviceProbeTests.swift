@@ -27,6 +27,7 @@ import Testing
     /// The first kernel fails: found, prepared, and of no use.
     @Test(arguments: [
         ExecutorError(kind: .fatal, message: "error 700"), ExecutorError(kind: .outOfMemory, message: "no memory"),
+        ExecutorError(kind: .fatal, message: "error 719", concernsAll: true),
     ])
     func aDeviceThatDoesNotComputeIsNoEngine(error: ExecutorError) throws {
         let faults = (1...8).map { MockExecutor.Fault(call: .result, number: $0, error: error) }
@@ -35,5 +36,7 @@ import Testing
         }
         #expect(failure?.message.contains(error.message) == true, "\(failure?.message ?? "")")
         #expect(failure?.isPermanent == false)
+        // Under MPS the others have it, too, and must not be waited for.
+        #expect(failure?.concernsAll == error.concernsAll)
     }
 }

@@ -43,6 +43,7 @@ let testContextLength = 2048
 /// An engine with a mock executor, listening at a Unix socket in a directory of its own.
 struct EngineFixture {
     let service: EngineService
+    let process: EngineProcess
     let directory: String
     let gate: Gate
     /// The supervisor's end of the status socket; -1 if there is none.
@@ -83,7 +84,6 @@ struct EngineFixture {
             keyValueBytes: 1 << 20,
             groups: [KeyValueGroup(layers: [0], window: nil)],
             address: .unix(path: socketPath ?? directory + "/engine.sock"),
-            statusDescriptor: hasSupervisor ? ends[1] : nil,
             drainTimeout: drainTimeout
         )
         options.probesDevice = probesDevice
@@ -98,6 +98,7 @@ struct EngineFixture {
                 now: { DispatchTime.now().uptimeNanoseconds },
                 log: { [lines] in lines.put($0) }
             )
+            process = try EngineProcess([service], statusDescriptor: hasSupervisor ? ends[1] : nil)
         } catch {
             try? FileManager.default.removeItem(atPath: directory)
             throw error

@@ -21,15 +21,16 @@ import Weights
         defer { try? FileManager.default.removeItem(atPath: directory) }
         var options = EngineHostOptions(
             modelPath: model,
-            address: .unix(path: directory + "/engine.sock"),
+            addresses: [.unix(path: directory + "/engine.sock")],
             keyValueBytes: 32 << 20
         )
         options.maximumSequences = 4
         options.contextLength = 256
         options.maximumTokensPerStep = 64
         options.tokenizerFingerprint = testTokenizer
-        let service = try EngineHost.start(options, on: MultiThreadedEventLoopGroup.singleton.next()) { print($0) }
-        defer { service.shutdown() }
+        let process = try EngineHost.start(options, on: MultiThreadedEventLoopGroup.singleton) { print($1) }
+        defer { process.shutdown() }
+        let service = try #require(process.services.first)
         #expect(service.hello.device.hasPrefix("cpu ("))
         let gateway = TestGateway(service.address)
         let hello = try await gateway.opened()
@@ -60,9 +61,10 @@ import Weights
         try Data("GGUF, or not".utf8).write(to: URL(fileURLWithPath: path))
         defer { try? FileManager.default.removeItem(atPath: path) }
         for model in [path, path + ".missing"] {
-            let options = EngineHostOptions(modelPath: model, address: .unix(path: path + ".sock"), keyValueBytes: 1)
+            let options = EngineHostOptions(
+                modelPath: model, addresses: [.unix(path: path + ".sock")], keyValueBytes: 1)
             let error = #expect(throws: EngineHostError.self) {
-                try EngineHost.start(options, on: MultiThreadedEventLoopGroup.singleton.next()) { _ in }
+                try EngineHost.start(options, on: MultiThreadedEventLoopGroup.singleton) { _, _ in }
             }
             #expect(error?.isPermanent == true)
             #expect(error?.message.contains(model) == true)

@@ -26,8 +26,8 @@ extension SeededGenerator {
             isSecure: flag(), runDirectory: string(), isStopping: flag(), gateway: child(),
             engines: array {
                 EngineStatus(
-                    index: $0.integer(), model: $0.string(), process: $0.child(), cores: $0.array { $0.integer() },
-                    device: $0.string(),
+                    index: $0.integer(), model: $0.string(), processIndex: $0.integer(), process: $0.child(),
+                    cores: $0.array { $0.integer() }, device: $0.string(),
                     memory: MemoryStatus(
                         now: $0.optional { $0.integer() }, highWater: $0.optional { $0.integer() },
                         plan: $0.optional { $0.integer() }, isAbovePlan: $0.flag()))

@@ -14,6 +14,7 @@ import chaos_faults
 import chaos_noise
 import chaos_requests
 import chaos_watch
+import gpu_stand_in
 import serving
 from chaos_answers import Failed
 from chaos_client import Broken, Connection, Malformed, Reply
@@ -49,6 +50,8 @@ class Plan:
     mps: bool = False
     # Whether the engines have a simulated GPU.
     simulated: bool = False
+    # Whether the engines have a GPU whose driver is the stand-in; with `mps` they share it.
+    cuda: bool = False
     gateway_options: tuple = ()
     sabotage: str = None
 
@@ -82,9 +85,9 @@ class Run:
     # MARK: Preparing
 
     def start_server(self):
-        if self.plan.mps:
-            return chaos_watch.SharingServer(*self.plan.options, engines=self.plan.engines).start()
-        return chaos_watch.TandemServer(*self.plan.options, engines=self.plan.engines).start()
+        gpu = gpu_stand_in.StandInGPU(shared=self.plan.mps) if self.plan.cuda else None
+        kind = chaos_watch.SharingServer if self.plan.mps else chaos_watch.TandemServer
+        return kind(*self.plan.options, engines=self.plan.engines, gpu=gpu).start()
 
     def start_fleet(self):
         return chaos_external.Fleet(
@@ -180,6 +183,9 @@ class Run:
     async def _warm_up(self, pool):
         """Threads and tables that come with first use are there before anything is counted."""
         chosen = pool[: min(len(pool), 60)]
+        # So many that no engine is left out.
+        structured = [body for body in pool if body.kind == "structured"] * (8 * self.plan.engines)
+        chosen += structured[: 8 * self.plan.engines]
 
         async def ask(body, link):
             got = chaos_answers.answer(await self._undisturbed(body.path, body.data, link, self.server.port))
@@ -199,11 +205,10 @@ class Run:
         kinds = plan.kinds
         if not chaos_faults.can_cut_links():
             self.say("links cannot be cut here: reaching into another process's sockets is not permitted")
-            kinds = [kind for kind in kinds or [*chaos_faults.MPS_KINDS, *chaos_faults.SIMULATED_KINDS, "gateway"] if kind not in chaos_faults.CUTTING]
+            every = [*chaos_faults.MPS_KINDS, *chaos_faults.SIMULATED_KINDS, *chaos_faults.CUDA_KINDS, "gateway"]
+            kinds = [kind for kind in kinds or every if kind not in chaos_faults.CUTTING]
         self.faults = chaos_faults.faults(
-            plan.seed, plan.faults, plan.requests, plan.engines, plan.gap, plan.longest_freeze, kinds,
-            chaos_external.KINDS if plan.external else chaos_faults.MPS_KINDS if plan.mps
-            else chaos_faults.SIMULATED_KINDS if plan.simulated else chaos_faults.KINDS)
+            plan.seed, plan.faults, plan.requests, plan.engines, plan.gap, plan.longest_freeze, kinds, self._kinds())
         injector = chaos_external.FleetInjector if plan.external else chaos_faults.Injector
         self.injector = injector(self.server, self.say)
         self.watch = chaos_watch.Watch(self.server)
@@ -222,6 +227,17 @@ class Run:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         self.seconds["load"] = time.monotonic() - self.began
+
+    def _kinds(self):
+        """What there is to break, with its weights."""
+        plan = self.plan
+        if plan.external:
+            return chaos_external.KINDS
+        if plan.cuda:
+            return chaos_faults.CUDA_MPS_KINDS if plan.mps else chaos_faults.CUDA_KINDS
+        if plan.simulated:
+            return chaos_faults.SIMULATED_KINDS
+        return chaos_faults.MPS_KINDS if plan.mps else chaos_faults.KINDS
 
     @property
     def is_over_time(self):
@@ -428,17 +444,19 @@ class Run:
             await asyncio.to_thread(self.server.wait_for_all_engines, 120)
         except AssertionError as error:
             self.leaked.append(f"an engine: {error}")
-        state = {}
-        # Sooner than the server would close a connection that rests.
-        while time.monotonic() - began < 20:
+        state, after = {}, {}
+        while True:
             state = await self._in_flight()
-            after = self.server.holdings()
+            # What a process holds for a moment, to ask the MPS daemon something for example, is not kept.
+            for name, now in self.server.holdings().items():
+                after[name] = after[name].least(now) if name in after else now
             over = [
                 f"{name} holds {after[name]}, {before[name]} before" for name in before
                 if name in after and (
                     after[name].descriptors > before[name].descriptors or after[name].threads > before[name].threads)
             ]
-            if not any(state.values()) and not over:
+            # Sooner than the server would close a connection that rests.
+            if not any(state.values()) and not over or time.monotonic() - began > 20:
                 break
             await asyncio.sleep(0.5)
         self.leaked += [f"{name} stays at {value}" for name, value in state.items() if value]

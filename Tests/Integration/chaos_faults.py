@@ -24,6 +24,14 @@ KINDS = {
 MPS_KINDS = {**KINDS, "device fault": 16, "mps server": 8, "mps daemon": 6}
 # What can happen to a GPU that is simulated, beside all that.
 SIMULATED_KINDS = {**KINDS, "gpu fault": 14, "gpu memory": 6, "gpu hang": 4, "gpu killed": 8, "gpu slow": 4}
+# What can happen to a GPU whose driver is the stand-in, beside all that; with MPS also what can happen to it.
+CUDA_KINDS = {**KINDS, "gpu fault": 16, "gpu memory": 6, "gpu hang": 3, "gpu refusal": 5}
+CUDA_MPS_KINDS = {**CUDA_KINDS, "mps server": 8, "mps daemon": 6}
+# What the stand-in does then, and to which piece of work from now on: the Nth.
+CUDA_FAULTS = {
+    "gpu fault": (["launch", "copy"], [700, 719]), "gpu memory": (["launch", "allocate"], [2]),
+    "gpu hang": (["launch", "copy"], ["hang"]), "gpu refusal": (["launch"], [805, 807, 808, 809, 810]),
+}
 # Lines that the virtual device's control socket is told; {} is an engine.
 GPU_COMMANDS = {
     "gpu fault": "fault fatal {}", "gpu memory": "fault oom {}", "gpu hang": "fault hang {}", "gpu slow": "fault slow 3 {}",
@@ -61,7 +69,7 @@ def faults(seed, count, requests, engines, gap, longest_freeze=8.0, kinds=None, 
         kind = draw.choices(list(weights), list(weights.values()))[0]
         # Drawn in any case, so that a choice of kinds changes nothing else.
         gateway = draw.random() < GATEWAY_SHARE and place < GATEWAY_PART
-        if gateway and table in (KINDS, MPS_KINDS, SIMULATED_KINDS) and (kinds is None or "gateway" in kinds):
+        if gateway and table in (KINDS, MPS_KINDS, SIMULATED_KINDS, CUDA_KINDS, CUDA_MPS_KINDS) and (kinds is None or "gateway" in kinds):
             kind = "gateway"
         victims = draw.sample(range(engines), min(2, engines))
         fault = Fault(number, kind, int(place * requests), draw.expovariate(1 / gap), victims)
@@ -72,6 +80,10 @@ def faults(seed, count, requests, engines, gap, longest_freeze=8.0, kinds=None, 
             "cut in a frame": ("cut", direction, size), "stall": ("stall", direction, size, draw.uniform(0.3, 3)),
             "delay": ("delay", draw.uniform(0.01, 0.15)), "two at once": draw.choice(["kill", "cut", "starve"]),
         }.get(kind, ())
+        if kind in CUDA_FAULTS and table in (CUDA_KINDS, CUDA_MPS_KINDS):
+            work, code = (draw.choice(choices) for choices in CUDA_FAULTS[kind])
+            # The kernels of a step are some dozens; memory is rarely taken.
+            fault.detail = f"{work}:{1 if work == 'allocate' else draw.randint(1, 100)}={code}"
         result.append(fault)
     return result
 
@@ -211,6 +223,12 @@ class Injector:
             self._mark(fault)
             for pid in pids:
                 self._signal(pid, signal.SIGKILL)
+        elif kind in CUDA_FAULTS and self.server.gpu:
+            self._mark(fault)
+            fault.note = fault.detail
+            # A start that hangs is given minutes: this is for one that serves.
+            pid = await self.living(first) if kind == "gpu hang" else None
+            self._later(self._taken(fault, self.server.gpu.plan(fault.detail, pid)))
         elif kind in GPU_COMMANDS:
             await self.living(first)
             self._mark(fault)
@@ -240,6 +258,16 @@ class Injector:
     def _signal(pid, number):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+
+    async def _taken(self, fault, file):
+        """Which of the engines gets it is chance: the first that computes."""
+        for _ in range(500):
+            if not file.exists():
+                fault.at = time.monotonic()
+                return
+            await asyncio.sleep(0.01)
+        self.server.gpu.take_back()
+        fault.note += ", missed"
 
     def _tell_device(self, line):
         """The answer of a virtual device; none while it is started again."""

@@ -79,6 +79,8 @@ class Author:
     def __init__(self, seed, pieces, longest=200, long_prompt=900):
         self.random = random.Random(f"bodies {seed}")
         self.pieces, self.longest, self.long_prompt = pieces, longest, long_prompt
+        # Where long prompts are short, these are few: each has some dozens of tokens.
+        self.most_scripts = min(6, max(1, long_prompt // 30))
         self.prefixes = [self._words(self.random.randint(long_prompt // 3, long_prompt)) for _ in range(4)]
 
     def _words(self, count):
@@ -89,7 +91,7 @@ class Author:
         if draw < 0.25:
             return self.random.choice(self.prefixes) + " " + self._words(self.random.randint(1, 20))
         if draw < 0.45:
-            return "".join(self.random.choice(_SCRIPTS) for _ in range(self.random.randint(1, 6)))
+            return "".join(self.random.choice(_SCRIPTS) for _ in range(self.random.randint(1, self.most_scripts)))
         if draw < 0.55:
             # Answers that copy are guessed ahead.
             return " ".join([self._words(6)] * self.random.randint(3, 8))

@@ -28,7 +28,9 @@ def children(supervisor):
                 elif role == "virtual-device":
                     found["device"] = int(pid)
                 elif role == "engine":
-                    found[f"engine {words[words.index(b'--index') + 1].decode()}"] = int(pid)
+                    first = int(words[words.index(b"--index") + 1])
+                    for place in range(words.count(b"--link")):
+                        found[f"engine {first + place}"] = int(pid)
     return found
 
 
@@ -56,6 +58,9 @@ class Holdings:
     descriptors: int
     threads: int
 
+    def least(self, other):
+        return Holdings(min(self.descriptors, other.descriptors), min(self.threads, other.threads))
+
     @staticmethod
     def of(pid):
         return Holdings(len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task")))
@@ -63,6 +68,20 @@ class Holdings:
 
 class TandemServer(serving.Server):
     """A server that knows its processes cheaply."""
+
+    # The GPU of its engines, if it is a stand-in.
+    gpu = None
+
+    def __init__(self, *options, gpu=None, environment=None, **more):
+        if gpu:
+            self.gpu = gpu
+            environment = {**(environment or {}), **gpu.environment}
+        super().__init__(*options, environment=environment, **more)
+
+    def discard(self):
+        super().discard()
+        if self.gpu:
+            self.gpu.discard()
 
     def children(self):
         return children(self.process.pid)

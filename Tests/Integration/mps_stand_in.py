@@ -102,6 +102,8 @@ class FakeMPS:
         return process
 
     def discard(self):
+        if not self.base.exists():
+            return
         for process in self.daemons:
             process.kill()
             process.wait(10)

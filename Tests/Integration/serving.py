@@ -73,6 +73,11 @@ class Process:
                 return argument[len(name) + 1 :]
         return None
 
+    @property
+    def engines(self):
+        """Numbers of the engines that an engine process hosts, as texts."""
+        first = int(self.option("--index") or 0)
+        return [str(first + place) for place in range(self.arguments.count("--link"))]
 
     def threads(self):
         """Nice values and permitted cores of all threads, by thread id."""
@@ -356,10 +361,11 @@ def _discard_unfinished():
 class Server:
     """One `tandem serve` with everything it starts."""
 
-    def __init__(self, *options, engines=2, port=None, runtime=None, environment=None):
+    def __init__(self, *options, engines=2, port=None, runtime=None, environment=None, model=None):
         if not os.access(BINARY, os.X_OK):
             raise AssertionError(f"no program at {BINARY}: build it, or name it by TANDEM_BINARY")
         self.options, self.engines, self.environment = options, engines, environment or {}
+        self.model = model
         self.port = port or free_port()
         self.mark = uuid.uuid4().hex
         # A short path: Unix socket addresses hold 107 bytes.
@@ -372,7 +378,7 @@ class Server:
     # Starting and stopping
 
     def command(self):
-        model = os.environ.get("TANDEM_INTEGRATION_MODEL")
+        model = self.model or os.environ.get("TANDEM_INTEGRATION_MODEL")
         command = [BINARY, "serve"] + ([model] if model else [])
         return command + ["--port", str(self.port), "--engines", str(self.engines), *self.options]
 
@@ -472,10 +478,10 @@ class Server:
         return next((p for p in self.processes() if p.role == "gateway"), None)
 
     def engine(self, index):
-        return next((p for p in self.processes() if p.role == "engine" and p.option("--index") == str(index)), None)
+        return next((p for p in self.processes() if p.role == "engine" and str(index) in p.engines), None)
 
     def engine_pids(self):
-        return {p.option("--index"): p.pid for p in self.processes() if p.role == "engine"}
+        return {index: p.pid for p in self.processes() if p.role == "engine" for index in p.engines}
 
     def kill(self, process, number=signal.SIGKILL):
         os.kill(process.pid, number)

@@ -14,14 +14,20 @@ struct AdministrationHarness {
 
     /// All processes serve.
     ///
-    /// - Parameter models: how many engines each has.
+    /// - Parameters:
+    ///   - models: how many engines each has.
+    ///   - placement: in the place of models: of one model's engines, several of which are in a process.
     init(
-        models: [Int] = [2], memory: MemoryWatch = MemoryWatch(), isServing: Bool = true,
+        models: [Int] = [2], placement: EnginePlacement? = nil, memory: MemoryWatch = MemoryWatch(),
+        isServing: Bool = true,
         sharing: SharingRules? = nil
     ) {
-        let groups = EngineGroup.groups(models.enumerated().map { ("m\($0)", $1) })
+        let groups =
+            placement?.groups(names: ["m0"]) ?? EngineGroup.groups(models.enumerated().map { ("m\($0)", $1) })
+        let engines = placement?.engineCount ?? models.reduce(0, +)
         state = SupervisorState(
-            addresses: (0..<models.reduce(0, +)).map { "a\($0)" }, groups: groups, shutdownTimeout: .seconds(30),
+            addresses: (0..<engines).map { "a\($0)" }, placement: placement, groups: groups,
+            shutdownTimeout: .seconds(30),
             hangLimits: HangLimits(silence: .zero, step: .zero), sharing: sharing, memory: memory)
         _ = send(.begin)
         if sharing != nil { _ = send(.sharing(.admit)) }

@@ -15,12 +15,13 @@ import Testing
             gateway: ChildStatus(state: .ready, pid: 4243, uptime: 7_800_000),
             engines: [
                 EngineStatus(
-                    index: 0, model: "m", process: ChildStatus(state: .ready, pid: 4244, uptime: 125_000),
+                    index: 0, model: "m", processIndex: 0,
+                    process: ChildStatus(state: .ready, pid: 4244, uptime: 125_000),
                     cores: [0, 1],
                     device: "cpu (avx512, int8, 2 threads)",
                     memory: MemoryStatus(now: 310 * mebibyte, highWater: 312 * mebibyte, plan: 900 * mebibyte)),
                 EngineStatus(
-                    index: 1, model: "m",
+                    index: 1, model: "m", processIndex: 1,
                     process: ChildStatus(
                         state: .failed, restarts: 10, deathsInARow: 10, lastExit: "was killed by SIGSEGV",
                         nextAttempt: 29_500), cores: [2, 3, 5], memory: MemoryStatus(plan: 900 * mebibyte)),
@@ -46,6 +47,20 @@ import Testing
 
             """
         #expect(StatusText(Self.status()).text == expected)
+    }
+
+    @Test func enginesOfOneProcessAreSaidToBe() {
+        var status = Self.status()
+        let expected = """
+
+                      MODEL  PROCESS  CORES  DEVICE
+            engine 0  m      0        0-1    cpu (avx512, int8, 2 threads)
+            engine 1  m      0        2-3,5  -
+
+            """
+        #expect(!StatusText(status).text.contains("PROCESS"))
+        status.engines[1].processIndex = 0
+        #expect(StatusText(status).text.contains(expected))
     }
 
     @Test func theAddressSaysWhetherTLSIsSpoken() {

@@ -40,6 +40,15 @@ typedef struct tandem_cuda_memory_access {
     int32_t flags;
 } tandem_cuda_memory_access;
 
+/// `CUdevResource`, of which only the number of multiprocessors is ours to read.
+typedef struct tandem_cuda_device_resource {
+    /// 1: multiprocessors.
+    int32_t type;
+    uint8_t internal[92];
+    uint32_t multiprocessors;
+    uint8_t rest[44];
+} tandem_cuda_device_resource;
+
 /// `cublasLtMatmulAlgo_t`: opaque; valid within the version of cuBLASLt that made it.
 typedef struct tandem_cublaslt_algorithm {
     uint64_t words[8];
@@ -56,9 +65,29 @@ typedef struct tandem_cublaslt_choice {
     int32_t reserved[4];
 } tandem_cublaslt_choice;
 
+/// `CUlaunchAttribute`: an id and up to 64 bytes of value.
+typedef struct tandem_cuda_launch_attribute {
+    int32_t id;
+    int32_t padding;
+    int32_t value[16];
+} tandem_cuda_launch_attribute;
+
+/// `CUlaunchConfig`.
+typedef struct tandem_cuda_launch_config {
+    uint32_t grid[3];
+    uint32_t block[3];
+    uint32_t shared_bytes;
+    uint64_t stream;
+    tandem_cuda_launch_attribute *attributes;
+    uint32_t attribute_count;
+} tandem_cuda_launch_config;
+
 _Static_assert(sizeof(tandem_cuda_ipc_handle) == 64, "CUipcMemHandle");
 _Static_assert(sizeof(tandem_cuda_allocation_properties) == 32, "CUmemAllocationProp");
 _Static_assert(sizeof(tandem_cuda_memory_access) == 12, "CUmemAccessDesc");
+_Static_assert(sizeof(tandem_cuda_device_resource) == 144, "CUdevResource");
+_Static_assert(sizeof(tandem_cuda_launch_attribute) == 72, "CUlaunchAttribute");
+_Static_assert(sizeof(tandem_cuda_launch_config) == 56, "CUlaunchConfig");
 _Static_assert(sizeof(tandem_cublaslt_choice) == 96, "cublasLtMatmulHeuristicResult_t");
 
 #endif

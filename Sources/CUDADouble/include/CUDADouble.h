@@ -23,7 +23,8 @@
 //   TANDEM_DOUBLE_ORDER             eager: work runs beside the host, as soon as it can;
 //                                   lazy: not before somebody waits for it, so that a missing wait always shows
 //   TANDEM_DOUBLE_FAULT             faults, see below
-//   TANDEM_DOUBLE_FAULT_FILE        a file with faults: once it appears, one process takes it, and removes it
+//   TANDEM_DOUBLE_FAULT_FILE        a file with faults: once it appears, one process takes it, and removes it; with a
+//                                   process id behind its name (FILE.1234) it is for that process
 
 #ifndef TANDEM_CUDA_DOUBLE_H
 #define TANDEM_CUDA_DOUBLE_H
@@ -44,10 +45,12 @@ void tandem_cuda_double_set(const char *name, const char *value);
 /// Plans faults, in place of those planned so far: `WHAT[:N]=CODE`, separated by commas. The Nth call from now on
 /// (1 if it is not said) fails with CODE.
 ///
-/// WHAT: init, context, allocate (device memory in any form), pin, launch (of a kernel, also in a graph), copy, load (a
-/// module), instantiate (a graph), manage (NVML), compile (NVRTC), algorithm (cuBLASLt's choice), multiply (cuBLASLt), export (descriptors).
+/// WHAT: init, context, allocate (device memory in any form), pin, launch (of a kernel, also in a graph; for errors that
+/// are returned at once, a graph is one launch), copy, load (a module), instantiate (a graph), manage (NVML), compile
+/// (NVRTC), algorithm (cuBLASLt's choice), multiply (cuBLASLt), export (descriptors).
 /// Codes of a launch, a copy or a product that lose a context (700, 719 …) are seen later, as on a GPU: by the next call
-/// that waits, and by every call after it. 1 if the text is understood; else 0, and nothing changes.
+/// that waits, and by every call after it. `hang` in the place of a code lets a launch, a copy or a product never end. 1 if
+/// the text is understood; else 0, and nothing changes.
 int32_t tandem_cuda_double_plan_faults(const char *text);
 
 /// Kernels that ran, also in graphs; copies and fills; products.

@@ -60,6 +60,18 @@ enum tandem_emulator_status tandem_emulator_launch_with(const char *name, struct
                                                         enum tandem_emulator_schedule schedule,
                                                         int32_t disturbed_site);
 
+/** Runs a kernel as `tandem_emulator_launch_with` does, started before the work before it has ended.
+ *
+ * `earlier` is that work, or what is left of it. It runs once, when the threads of the first block have come as far as they
+ * may without it; so what they read before is what was there before. A kernel that never waits for it is at fault. */
+enum tandem_emulator_status tandem_emulator_launch_early(const char *name, struct tandem_emulator_size grid,
+                                                         struct tandem_emulator_size block, uint32_t shared_bytes,
+                                                         void *_Nullable const *_Nonnull arguments,
+                                                         enum tandem_emulator_schedule schedule,
+                                                         int32_t disturbed_site,
+                                                         void (*_Nullable earlier)(void *_Nullable context),
+                                                         void *_Nullable context);
+
 /** Runs a kernel to its end.
  *
  *  name          of the kernel, as in the kernels' text

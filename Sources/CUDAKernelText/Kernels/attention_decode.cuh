@@ -17,13 +17,13 @@ struct DecodeMerge {
 
 template <int dimension, int warps>
 DEVICE void attention_decode(const u16 *__restrict__ qkv, int qkvStride, const u16 *__restrict__ keys,
-                             const u16 *__restrict__ values, const int *__restrict__ tables, int tableStride,
-                             const int *__restrict__ rowTokens, const int *__restrict__ rowSlots,
-                             const int *__restrict__ rowPositions, u16 *__restrict__ out, int outStride,
+                             const u16 *__restrict__ values, const int *tables, int tableStride,
+                             const int *rowTokens, const int *rowSlots, const int *rowPositions,
+                             u16 *__restrict__ out, int outStride,
                              float *__restrict__ partial, float *__restrict__ partialStats, int queryHeads,
                              int keyHeads, float scale, int window, int splits, DecodeMerge<dimension, warps> &merge) {
     const int lane = lane_index(), warp = warp_index(), group = lane >> 2, quad = lane & 3;
-    const int row = blockIdx.x, split = blockIdx.z;
+    const int row = blockIdx.x, split = blockIdx.z, rowToken = rowTokens[row];
     const int heads = queryHeads / keyHeads, parts = divide_up(heads, 8);
     const int keyHead = blockIdx.y / parts, firstHead = keyHead * heads + blockIdx.y % parts * 8;
     const int headCount = smaller(8, (keyHead + 1) * heads - firstHead);
@@ -41,7 +41,7 @@ DEVICE void attention_decode(const u16 *__restrict__ qkv, int qkvStride, const u
 
     // Head `group`, elements 32 c + 8 quad ..< + 8: operands of two steps of 16.
     u32 query[dimension / 16][2];
-    const u16 *queryRow = qkv + (u64)rowTokens[row] * qkvStride + (u64)(firstHead + group) * dimension + quad * 8;
+    const u16 *queryRow = qkv + (u64)rowToken * qkvStride + (u64)(firstHead + group) * dimension + quad * 8;
     UNROLL
     for (int c = 0; c < dimension / 32; c++) {
         uint4 piece = {0, 0, 0, 0};
@@ -176,7 +176,7 @@ DEVICE void attention_decode(const u16 *__restrict__ qkv, int qkvStride, const u
         const float low = merge.output[element][h], high = merge.output[element + 1][h];
         if (splits == 1) {
             const float inverse = total > 0.f ? 1.f / total : 0.f;
-            u16 *place = out + (u64)rowTokens[row] * outStride + (u64)head * dimension + element;
+            u16 *place = out + (u64)rowToken * outStride + (u64)head * dimension + element;
             *(u32 *)place = pack_bf16(low * inverse, high * inverse);
         } else {
             const u64 index = ((u64)row * queryHeads + head) * splits + split;
@@ -188,12 +188,15 @@ DEVICE void attention_decode(const u16 *__restrict__ qkv, int qkvStride, const u
 }
 
 // A minimum of one block lets the compiler keep a whole tile in registers, which reaches 98 % of the copy rate on an
-// H100 at head dimension 128 instead of 86 % (Results/gpu-probe/h100-2026-11-26).
+// H100 at head dimension 128 instead of 86 % (Results/gpu-probe/h100-2026-11-26). Where rows are
+// stands behind pointers that are not __restrict__: what those name the compiler would read before the wait.
 #define ATTENTION_DECODE(name, dimension, warps)                                                                     \
     KERNEL(warps * 32, 1)                                                                                            \
     name(const u16 *qkv, int qkvStride, const u16 *keys, const u16 *values, const int *tables, int tableStride,      \
          const int *rowTokens, const int *rowSlots, const int *rowPositions, u16 *out, int outStride,                \
          float *partial, float *partialStats, int queryHeads, int keyHeads, float scale, int window, int splits) {   \
+        RELEASE_NEXT_KERNEL();                                                                                       \
+        AWAIT_EARLIER_KERNELS();                                                                                     \
         typedef DecodeMerge<dimension, warps> Merge;                                                                 \
         SHARED(Merge, merge, [1]);                                                                                   \
         attention_decode<dimension, warps>(qkv, qkvStride, keys, values, tables, tableStride, rowTokens, rowSlots,   \
@@ -214,6 +217,8 @@ ATTENTION_DECODE(attention_decode_h256_w1, 256, 1)
 // Makes one result of the splits of a row. One warp takes one head of a row; blocks of four warps.
 KERNEL(128, 1) attention_combine(const float *partial, const float *partialStats, const int *rowTokens, u16 *out,
                                  int outStride, int rows, int queryHeads, int headDimension, int splits) {
+    RELEASE_NEXT_KERNEL();
+    AWAIT_EARLIER_KERNELS();
     const int index = blockIdx.x * (blockDim.x >> 5) + warp_index();
     if (index >= rows * queryHeads) return;
     const float *stats = partialStats + (u64)index * splits * 2;

@@ -80,6 +80,21 @@ DEVICE void commit_copies() { asm volatile("cp.async.commit_group;"); }
 DEVICE u32 add_shared(u32 *address, u32 value) { return atomicAdd(address, value); }
 DEVICE u32 add_global(u32 *address, u32 value) { return atomicAdd(address, value); }
 
+// MARK: Kernels that start before the kernel before them has ended ("Programmatic Dependent Launch", CUDA programming guide;
+// griddepcontrol in PTX ISA 7.8). On older GPUs, and where a launch does not ask for it, both mean nothing.
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+// Behind this all that earlier kernels wrote is there, and they read nothing any more. Every thread passes it, before it
+// ends and before its first access to memory that a step writes: so a kernel ends only after all before it have ended, and
+// the next one, which waits for this one alone, waits for all.
+#define AWAIT_EARLIER_KERNELS() asm volatile("griddepcontrol.wait;" ::: "memory")
+// The next kernel may start once all blocks have come here (or ended), as far as there is room beside them.
+#define RELEASE_NEXT_KERNEL() asm volatile("griddepcontrol.launch_dependents;" ::: "memory")
+#else
+#define AWAIT_EARLIER_KERNELS() (void)0
+#define RELEASE_NEXT_KERNEL() (void)0
+#endif
+
 // MARK: Warps. All 32 lanes take part.
 
 DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(FULL_WARP, value, mask); }

@@ -4,6 +4,8 @@
 // A negative token stands for the one that the token's slot sampled last.
 KERNEL(128, 1) embed_tokens(const u16 *table, const int *tokens, const int *slots, const int *lastTokens,
                             float *residual, int hidden, float scale) {
+    RELEASE_NEXT_KERNEL();
+    AWAIT_EARLIER_KERNELS();
     const int index = blockIdx.x;
     int token = tokens[index];
     if (token < 0) token = lastTokens[slots[index]];

@@ -15,6 +15,8 @@ DEVICE float gelu_tanh(float x) {
 
 template <bool isGELU>
 DEVICE void gate(const u16 *gateUp, u16 *y, int intermediate) {
+    RELEASE_NEXT_KERNEL();
+    AWAIT_EARLIER_KERNELS();
     const u16 *gates = gateUp + (u64)blockIdx.x * 2 * intermediate, *ups = gates + intermediate;
     u16 *row = y + (u64)blockIdx.x * intermediate;
     for (int i = (blockIdx.y * blockDim.x + threadIdx.x) * 8; i < intermediate; i += gridDim.y * blockDim.x * 8) {

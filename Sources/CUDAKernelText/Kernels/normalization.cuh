@@ -71,6 +71,8 @@ DEVICE void normalize(float *residual, const u16 *x, const float *postWeight, co
 KERNEL(256, 1) add_rms_norm(float *residual, const u16 *x, const float *postWeight, const float *weight, u16 *y,
                             int hidden, float epsilon) {
     SHARED(float, scratch, [16]);
+    RELEASE_NEXT_KERNEL();
+    AWAIT_EARLIER_KERNELS();
     const u64 row = (u64)blockIdx.x * hidden;
     normalize<true>(residual + row, x ? x + row : x, postWeight, weight, y + row, hidden, epsilon, scratch);
 }
@@ -80,6 +82,8 @@ KERNEL(256, 1) add_rms_norm(float *residual, const u16 *x, const float *postWeig
 KERNEL(256, 1) head_norm(float *residual, const u16 *x, const float *postWeight, const float *weight,
                          const int *tokens, u16 *y, int hidden, float epsilon) {
     SHARED(float, scratch, [16]);
+    RELEASE_NEXT_KERNEL();
+    AWAIT_EARLIER_KERNELS();
     if (tokens[blockIdx.x] < 0) return;
     const u64 row = (u64)tokens[blockIdx.x] * hidden;
     normalize<false>(residual + row, x ? x + row : x, postWeight, weight, y + (u64)blockIdx.x * hidden, hidden,
@@ -90,6 +94,8 @@ KERNEL(256, 1) head_norm(float *residual, const u16 *x, const float *postWeight,
 KERNEL(256, 1) head_norm_f32(float *residual, const u16 *x, const float *postWeight, const float *weight,
                              const int *tokens, float *y, int hidden, float epsilon) {
     SHARED(float, scratch, [16]);
+    RELEASE_NEXT_KERNEL();
+    AWAIT_EARLIER_KERNELS();
     if (tokens[blockIdx.x] < 0) return;
     const u64 row = (u64)tokens[blockIdx.x] * hidden;
     normalize<false>(residual + row, x ? x + row : x, postWeight, weight, y + (u64)blockIdx.x * hidden, hidden,

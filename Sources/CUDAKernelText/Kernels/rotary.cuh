@@ -64,6 +64,8 @@ KERNEL(256, 1) rotate_and_store(u16 *qkv, const int *positions, const int *slots
                                 u16 *keys, u16 *values, const float *rotary, const float *queryNorm,
                                 const float *keyNorm, float epsilon, int queryHeads, int keyHeads,
                                 int headDimension) {
+    RELEASE_NEXT_KERNEL();
+    AWAIT_EARLIER_KERNELS();
     const int token = blockIdx.x, position = positions[token];
     const int block = tables[(u64)slots[token] * tableStride + (position >> 4)];
     u16 *row = qkv + (u64)token * (queryHeads + 2 * keyHeads) * headDimension;
