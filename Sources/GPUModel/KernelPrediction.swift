@@ -58,7 +58,7 @@ public struct KernelPrediction: Sendable {
                 add(
                     "product", [("rows", rows), ("outputs", outputs), ("inputs", inputs)],
                     bytes: 2 * (count * k + n * k + count * n), operations: 2 * count * n * k,
-                    device.matrixProduct("product", .rest, rows: count, columns: n, inner: k))
+                    device.matrixProduct("product", .feedForward, rows: count, columns: n, inner: k))
             }
             for (name, bytes) in [
                 ("add_rms_norm", count * Double(model.hiddenSize) * 12),

@@ -79,11 +79,12 @@ struct GPUPredictions {
                             ratios.append((name, [ratio]))
                         }
                     }
-                    rows.append(row(prediction, name: time == nil ? prediction.name : name, model: model, time, ratio))
+                    let title = time == nil ? prediction.name : name
+                    rows.append(row(prediction, name: title, model: model, time, ratio))
                     flags.add {
                         $0.field("phase", "prediction")
                         $0.field("device", device.name)
-                        $0.field("kernel", name)
+                        $0.field("kernel", title)
                         $0.field("model", model)
                         for (key, value) in prediction.sizes { $0.field(key, value) }
                         $0.field("bytes", prediction.bytes)
