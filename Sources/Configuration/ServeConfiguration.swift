@@ -369,7 +369,7 @@ public struct ServeConfiguration: Sendable, Equatable {
             throw given.error(
                 "\"\(given.text)\" needs engines on one NVIDIA GPU: name it with --device cuda:…")
         }
-        mpsLimits = try MPSLimitSettings(layers, engines: models.reduce(0) { $0 + $1.engines })
+        mpsLimits = try MPSLimitSettings(layers, processes: models.reduce(0) { $0 + $1.processes })
         if !mpsLimits.isEmpty {
             if simulatedGPU != nil {
                 throw mpsLimits.error(

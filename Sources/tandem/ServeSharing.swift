@@ -58,7 +58,7 @@ enum ServeSharing {
         let uuid = settings.sharedGPU.flatMap { identifier(of: $0, environment: environment) }
         let client = ClientEnvironment(pipeDirectory: directories.pipe, device: uuid, token: "")
         let limits = ClientLimits.each(
-            of: settings.models.reduce(0) { $0 + $1.engines }, percentages: settings.mpsLimits.threadPercentages,
+            of: settings.models.reduce(0) { $0 + $1.processes }, percentages: settings.mpsLimits.threadPercentages,
             priorities: settings.mpsLimits.priorities.map { $0 == .low ? .belowNormal : .normal })
         var tightest = ClientLimits()
         tightest.threadPercentage = settings.mpsLimits.threadPercentages.min()

@@ -3,6 +3,7 @@
 import EngineLink
 import Foundation
 import Glibc
+import Processes
 import Testing
 
 @testable import Supervision
@@ -39,7 +40,7 @@ private final class SocketFixture {
     func connect() throws -> Int32 {
         let descriptor = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
         try #require(
-            UnixAddress.use(directory + "/" + AdminSocket.name) { Glibc.connect(descriptor, $0, $1) } == 0)
+            UnixSocket.use(directory + "/" + AdminSocket.name) { Glibc.connect(descriptor, $0, $1) } == 0)
         return descriptor
     }
 

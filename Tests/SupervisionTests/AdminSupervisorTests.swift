@@ -3,6 +3,7 @@
 import EngineLink
 import Foundation
 import Glibc
+import Processes
 import Testing
 
 @testable import Supervision
@@ -110,7 +111,7 @@ import Testing
         defer { for descriptor in descriptors { close(descriptor) } }
         for _ in 0..<100 {
             let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
-            #expect(UnixAddress.use(directory + "/admin.sock") { connect(descriptor, $0, $1) } == 0)
+            #expect(UnixSocket.use(directory + "/admin.sock") { connect(descriptor, $0, $1) } == 0)
             let bytes = (0..<Int.random(in: 0...3000)).map { _ in UInt8.random(in: .min ... .max, using: &random) }
             _ = send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL))
             descriptors.append(descriptor)
