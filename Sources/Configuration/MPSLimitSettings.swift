@@ -7,9 +7,9 @@ public enum MPSPrioritySetting: String, Sendable, CaseIterable {
 
 /// What engines may have of a GPU that they share by MPS.
 public struct MPSLimitSettings: Sendable, Equatable {
-    /// Percent of the multiprocessors, 1 to 100: none, one for all engines, or one for each.
+    /// Percent of the multiprocessors, 1 to 100: none, one for all engine processes, or one for each.
     public var threadPercentages: [Double] = []
-    /// None, one for all engines, or one for each.
+    /// None, one for all engine processes, or one for each.
     public var priorities: [MPSPrioritySetting] = []
     /// Where the first of them was given, for errors.
     public var source = ""
@@ -22,10 +22,10 @@ public struct MPSLimitSettings: Sendable, Equatable {
     static let percentageKey = "mps-thread-percentage"
     static let priorityKey = "mps-client-priority"
 
-    init(_ layers: SettingLayers, engines: Int) throws(ConfigurationError) {
+    init(_ layers: SettingLayers, processes: Int) throws(ConfigurationError) {
         if let given = layers.given(Self.priorityKey) {
             source = given.source
-            for text in try Self.values(given, engines: engines) {
+            for text in try Self.values(given, processes: processes) {
                 guard let priority = MPSPrioritySetting(rawValue: text.lowercased()) else {
                     throw given.error("\"\(text)\" is none of normal, low")
                 }
@@ -34,7 +34,7 @@ public struct MPSLimitSettings: Sendable, Equatable {
         }
         guard let given = layers.given(Self.percentageKey) else { return }
         source = given.source
-        for text in try Self.values(given, engines: engines) {
+        for text in try Self.values(given, processes: processes) {
             guard let percentage = Double(text), percentage >= 1, percentage <= 100 else {
                 throw given.error("\"\(text)\" is no percentage from 1 to 100, such as 50 or 33.3")
             }
@@ -42,15 +42,15 @@ public struct MPSLimitSettings: Sendable, Equatable {
         }
     }
 
-    /// One text, or one an engine.
-    private static func values(_ given: GivenSetting, engines: Int) throws(ConfigurationError) -> [String] {
+    /// One text, or one an engine process.
+    private static func values(_ given: GivenSetting, processes: Int) throws(ConfigurationError) -> [String] {
         let values = given.text.split(separator: ",", omittingEmptySubsequences: false).map { part in
             String(part.drop { $0 == " " }.reversed().drop { $0 == " " }.reversed())
         }
-        guard values.count == 1 || values.count == engines else {
+        guard values.count == 1 || values.count == processes else {
             throw given.error(
-                "there are \(values.count) values and \(engines) engine\(engines == 1 ? "" : "s"): give one for all, or "
-                    + "one for each")
+                "there are \(values.count) values and \(processes) engine process\(processes == 1 ? "" : "es"): give one "
+                    + "for all, or one for each")
         }
         return values
     }

@@ -3,7 +3,7 @@
 public import Requests
 
 /// Version of the engine link; both ends must have the same.
-public let engineLinkVersion: UInt16 = 7
+public let engineLinkVersion: UInt16 = 8
 
 /// Everything that crosses the link between a gateway (client) and an engine (server), and the status channel between
 /// a supervisor and its children. One message is one length-prefixed frame.

@@ -15,12 +15,12 @@ enum ServeSharing {
     ) throws -> SharingConfiguration? {
         let sharing = try self.sharing(settings, environment: environment, output: output)
         if sharing == nil, !settings.mpsLimits.isEmpty {
-            let engines = settings.models.reduce(0) { $0 + $1.engines }
+            let processes = settings.models.reduce(0) { $0 + $1.processes }
             throw settings.mpsLimits.error(
                 settings.sharedGPU == nil
                     ? "it limits clients of MPS, and there is no GPU that the engines share: name one with --device cuda:0"
-                    : engines == 1 && settings.mps == .auto
-                        ? "one engine has the GPU to itself, without MPS; --mps on makes it a client all the same"
+                    : processes == 1 && settings.mps == .auto
+                        ? "one engine process has the GPU to itself, without MPS; --mps on makes it a client all the same"
                         : "it limits clients of MPS, which is not there (tandem doctor tells more)")
         }
         return sharing

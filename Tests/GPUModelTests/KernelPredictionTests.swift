@@ -25,12 +25,14 @@ import Testing
         let prompts = try #require(
             predictions.first { $0.name == "attention_prefill" && $0.sizes.contains { $0 == ("tokens", 2048) } })
         // Four prompts, 2048 * 2049 / 2 pairs, 16 heads of 128, four operations each.
-        #expect(prompts.operations == 4.0 * 2_098_176 * 16 * 128 * 4)
+        let pairs: Double = 4 * 2_098_176
+        #expect(prompts.operations == pairs * 16 * 128 * 4)
         #expect(prompts.floorSeconds == prompts.operations / 989e12)
         let decode = try #require(
             predictions.first { $0.name == "attention_decode" && $0.sizes.contains { $0 == ("context", 8192) } })
         // 32 sequences: keys and values of two heads, queries and results of sixteen, two bytes each.
-        #expect(decode.bytes == 32.0 * (2 * 2 * 8192 + 2 * 16) * 128 * 2)
+        let vectors: Double = 32 * (2 * 2 * 8192 + 2 * 16)
+        #expect(decode.bytes == vectors * 128 * 2)
         #expect(decode.floorSeconds == decode.bytes / 3.35e12)
     }
 }

@@ -7,7 +7,7 @@ import time
 
 from serving import BINARY
 
-LINK_VERSION = 7
+LINK_VERSION = 8
 CLIENT_HELLO, ENGINE_HELLO, SUBMIT, STEP_OUTPUT, STATISTICS, ERROR = 1, 2, 3, 7, 8, 9
 
 

@@ -19,7 +19,7 @@ from serving import Server, ServerTestCase, wait_until
 
 COMPLETIONS = "/v1/completions"
 FIELDS = dict(prompt="Once upon a time,", max_tokens=300, temperature=0, ignore_eos=True)
-VERSION, ADMIN_COMMAND, ADMIN_REPLY, ERROR = 7, 14, 15, 9
+VERSION, ADMIN_COMMAND, ADMIN_REPLY, ERROR = 8, 14, 15, 9
 
 
 def tandem(runtime, *arguments, environment=None, seconds=120):

@@ -389,7 +389,7 @@ class LimitTests(unittest.TestCase):
             (("--device", "auto", "--mps-thread-percentage", "50"), "there is no GPU that the engines share"),
             (("--device", "cuda:0", "--engines", "1", "--mps-thread-percentage", "50"), "--mps on makes it a client"),
             (("--device", "cuda:0", "--mps-thread-percentage", "50"), "which is not there"),
-            (("--device", "cuda:0", "--mps-thread-percentage", "50,20,30"), "3 values and 2 engines"),
+            (("--device", "cuda:0", "--mps-thread-percentage", "50,20,30"), "3 values and 2 engine processes"),
         ):
             done = subprocess.run(
                 [serving.BINARY, "serve", "--port", "0", *options], capture_output=True, text=True,
