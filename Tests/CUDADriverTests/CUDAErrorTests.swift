@@ -28,7 +28,7 @@ func everyRefusalOfMPSIsToldAsSuch(_ code: Int32) {
     #expect(
         error.description
             == "cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY (2): 512 MiB for weights, 100 of 1024 MiB are free; "
-            + "lower --gpu-memory or --engines, or end other users of the GPU")
+            + "lower --gpu-memory-fraction or --engines, or end other users of the GPU")
 }
 
 @Test func anUnknownNumberIsAnErrorOfThisProgram() {

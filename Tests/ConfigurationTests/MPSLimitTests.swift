@@ -54,7 +54,8 @@ import Testing
     @Test func listsAreAsLongAsThereAreEngines() {
         let gpu = ["--device", "cuda:0", "--engines", "3"]
         #expect(
-            reason(gpu + ["--mps-thread-percentage", "50,50"])?.contains("there are 2 values and 3 engine processes") == true)
+            reason(gpu + ["--mps-thread-percentage", "50,50"])?.contains("there are 2 values and 3 engine processes")
+                == true)
         #expect(reason(gpu + ["--mps-client-priority", "low,low"])?.contains("2 values") == true)
         #expect(reason(gpu + ["--mps-client-priority", "high"])?.contains("none of normal, low") == true)
     }
