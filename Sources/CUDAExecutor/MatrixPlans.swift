@@ -190,7 +190,11 @@ final class MatrixPlans {
             }
             if seconds < best.time { best = (tiling, seconds) }
         }
-        let isOwn = best.time < Self.gain * libraryTime
+        var isOwn = best.time < Self.gain * libraryTime
+        if isOwn, try !agrees(product, operands, shape, workspace, best.tiling) {
+            report("our own kernel in \(best.tiling) tiles and cuBLASLt differ on \(shape); cuBLASLt's is used")
+            isOwn = false
+        }
         choices.append(
             "\(name): \(isOwn ? "own" : "cuBLASLt"), own \(best.tiling) \(Self.microseconds(best.time)) us, "
                 + "cuBLASLt \(Self.microseconds(libraryTime)) us")
@@ -273,10 +277,24 @@ final class MatrixPlans {
         return right
     }
 
+    /// Whether our own kernel computes what the library does; false without the memory to find out.
+    private func agrees(
+        _ product: MatrixProduct, _ operands: Operands, _ shape: MatrixShape, _ workspace: DeviceMemory,
+        _ tiling: GEMMTiling
+    ) throws(CUDAError) -> Bool {
+        do throws(CUDAError) {
+            return try isRight(product, operands, shape, workspace, beside: tiling)
+        } catch {
+            guard error.kind == .outOfMemory else { throw error }
+            return false
+        }
+    }
+
     /// Compares a product with our own kernel's, on inputs of our own: known wrong under limits of MPS
     /// (Results/gpu-probe/h100-2026-11-26), where parts of outputs are left unwritten and no call fails.
     private func isRight(
-        _ product: MatrixProduct, _ operands: Operands, _ shape: MatrixShape, _ workspace: DeviceMemory
+        _ product: MatrixProduct, _ operands: Operands, _ shape: MatrixShape, _ workspace: DeviceMemory,
+        beside tiling: GEMMTiling = .small
     ) throws(CUDAError) -> Bool {
         let elementBytes = operands.writesFloats ? 4 : 2
         let count = shape.rows * shape.outputStride
@@ -300,7 +318,7 @@ final class MatrixPlans {
         try product.run(
             weight: checked.weight, input: checked.input, output: checked.output, bias: checked.bias,
             workspace: workspace.address, on: session.stream)
-        try runPlain(checked, rows: shape.rows, tiling(checked, rows: shape.rows), output: own)
+        try runPlain(checked, rows: shape.rows, tiling, output: own)
         var (difference, size) = (0.0, 0.0)
         // Some rows of every tile, and the last one: what goes wrong, goes wrong in whole tiles.
         for row in Set(stride(from: 0, to: shape.rows, by: max(1, shape.rows / 64))).union([shape.rows - 1]) {
