@@ -255,11 +255,16 @@ public final class CUDAExecutor: StepExecutor {
                 own: plan.fixedBytes - plan.weights, weights: weights.byteCount, isImported: weights.isImported,
                 totalBytes: memory.total, freeBytes: memory.free, engines: options.engines, process: options.process,
                 fraction: options.memoryFraction)
-            return limits
+        } else {
+            limits.keyValueBytes = DeviceMemoryPlan.keyValueBytes(
+                fixed: plan.fixedBytes, totalBytes: memory.total, freeBytes: memory.free + weights.byteCount,
+                engines: options.engines, fraction: options.memoryFraction)
         }
-        limits.keyValueBytes = DeviceMemoryPlan.keyValueBytes(
-            fixed: plan.fixedBytes, totalBytes: memory.total, freeBytes: memory.free + weights.byteCount,
-            engines: options.engines, fraction: options.memoryFraction)
+        guard limits.keyValueBytes > 0 else {
+            throw plan.noRoom(
+                freeBytes: memory.free, totalBytes: memory.total, engines: options.engines,
+                fraction: options.memoryFraction)
+        }
         return limits
     }
 

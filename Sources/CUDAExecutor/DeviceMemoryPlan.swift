@@ -100,6 +100,19 @@ public struct DeviceMemoryPlan: Sendable, Equatable {
         return blocks * blockBytes
     }
 
+    /// The error of an engine whose part of the memory leaves nothing for keys and values.
+    ///
+    /// - Parameters: as of ``keyValueBytes(fixed:totalBytes:freeBytes:engines:fraction:)``.
+    func noRoom(freeBytes: Int, totalBytes: Int, engines: Int, fraction: Double) -> ExecutorError {
+        ExecutorError(
+            kind: .outOfMemory,
+            message: "nothing is left for keys and values: of \(Self.text(totalBytes)) on the GPU, "
+                + "\(Self.text(freeBytes)) of them free now, \(engines) engine\(engines == 1 ? " has" : "s have") "
+                + "\(Int((fraction * 100).rounded())) %; each takes \(Self.text(Self.contextBytes)) for its context and "
+                + "\(Self.text(fixedBytes - weights)) for its steps, and the weights are \(Self.text(weights)); lower "
+                + "--engines or --max-num-batched-tokens, or end other programs on the GPU")
+    }
+
     /// Refuses weights for which there is no room.
     static func checkWeights(
         _ bytes: Int, of model: DecoderDescription, free: Int, total: Int, _ deviceName: String

@@ -96,6 +96,24 @@ import Testing
         #expect(error?.kind == .unsupported && error?.message.contains("7.5") == true)
     }
 
+    @Test func aPartOfTheMemoryThatIsTooSmallIsSaidInNumbers() throws {
+        let gpu = try OwnGPU(["MEMORY_MIB": "1024"])
+        let model = smallModel(head: 64)
+        var options = gpu.options
+        options.engines = 2
+        let executor = try CUDAExecutor(model: model, randomSeed: 1, options: options)
+        let error = #expect(throws: ExecutorError.self) {
+            try executor.prepare(
+                limits: ExecutorLimits(slots: 4, tokensPerStep: 64, contextLength: 128, keyValueBytes: 0),
+                groups: model.kvGroups)
+        }
+        #expect(error?.kind == .outOfMemory)
+        let message = error?.message ?? ""
+        #expect(
+            message.hasPrefix("nothing is left for keys and values: of 1.0 GiB")
+                && message.contains("2 engines have 90 %"), "\(message)")
+    }
+
     @Test func tooLittleMemoryIsSaidInNumbers() throws {
         let gpu = try OwnGPU(["MEMORY_MIB": "120"])
         let model = smallModel(head: 64)
