@@ -178,7 +178,7 @@ class AdminTests(ServerTestCase):
         self.assertEqual(
             list(status),
             ["version", "pid", "uptime_seconds", "host", "port", "tls", "run_directory", "state", "gateway",
-             "engines", "rolling_restart", "mps", "simulated_device", "weights"])
+             "engines", "rolling_restart", "mps", "simulated_device", "weights", "gpus"])
         self.assertIs(status["tls"], False)
         self.assertEqual((status["pid"], status["port"]), (self.server.process.pid, self.server.port))
         self.assertEqual((status["state"], status["mps"]), ("serving", None))
