@@ -470,6 +470,10 @@ class Run:
         if self.plan.mps:
             # One daemon and one server, however often they were replaced.
             named.update(self.server.fake.daemon()[:1] + self.server.fake.servers()[:1])
+        # One reads the GPU for the gateway.
+        gateway = self.server.children().get("gateway")
+        monitors = [p.pid for p in self.server.processes() if p.role == "monitor" and p.parent == gateway]
+        named.update(monitors[:1])
         strays = [p for p in self.server.processes() if p.pid not in named and p.pid != supervisor]
         if strays:
             self.leaked.append(f"stray processes: {strays}")
