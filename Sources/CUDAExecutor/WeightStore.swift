@@ -61,6 +61,8 @@ public final class WeightStore {
                 self.descriptor = descriptor
                 return
             } catch {
+                // It would keep the memory of those weights beside the new ones.
+                close(descriptor)
                 report("the weights of the process before cannot be taken over and are loaded anew: \(error.message)")
             }
         }

@@ -54,6 +54,7 @@ final class WeightsClient: Sendable {
             let answer = answer(descriptor, until: start + limits.total)
             seen = milliseconds
             if let answer { return answer }
+            wait(-1, limits.pause)
         }
     }
 

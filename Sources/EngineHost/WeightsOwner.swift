@@ -48,18 +48,22 @@ public enum WeightsOwner {
             log("cannot listen at \(options.socketPath): \(error.text)")
             return .startFailed
         }
-        var store: WeightStore?
+        let store: WeightStore?
         let message: WeightsMessage
         do {
             let loaded = try load(options, log: log)
             store = loaded
             message = .ready(loaded.offer.message)
         } catch {
+            store = nil
             message = .refused(reason: error.message)
         }
         let descriptor = store?.descriptor ?? -1
         if let supervisor = options.statusDescriptor { send(message, descriptor, to: supervisor) }
-        serve(listener, message, descriptor, supervisor: options.statusDescriptor ?? -1)
+        // The memory and its descriptor are the store's.
+        withExtendedLifetime(store) {
+            serve(listener, message, descriptor, supervisor: options.statusDescriptor ?? -1)
+        }
         return .supervisorGone
     }
 

@@ -49,7 +49,7 @@ final class WeightOwner {
         if let exported { close(exported.descriptor) }
     }
 
-    /// Readable when ``lines(_:)`` should be called.
+    /// Readable when ``look()`` should be called.
     var descriptors: [Int32] { [channel, process?.pidfd ?? -1].filter { $0 >= 0 } }
     var nextDeadline: Duration? { machine.nextDeadline }
     /// Its process, which is not the supervisor's to reap.

@@ -12,8 +12,6 @@ struct GPUPredictions {
     private var measured: [String: Double] = [:]
     private let device: DeviceParameters
 
-    /// Most bytes of a file; a run's have some hundred thousands.
-    private static let mostBytes = 1 << 24
     private static let sizeKeys = ["rows", "outputs", "inputs", "batch", "context", "prompts", "tokens"]
     /// Measured kernels that compute what a prediction is of; the first two are the ones that an engine takes.
     private static let measuredNames = [
@@ -26,7 +24,8 @@ struct GPUPredictions {
     init(device name: String, file: String?) throws {
         device = try DeviceParameters.named(name)
         guard let file else { return }
-        for (index, line) in try Self.read(file).split(separator: UInt8(ascii: "\n")).enumerated()
+        let bytes = try BoundedFile.bytes(file, flag: "--measured", kind: "such file")
+        for (index, line) in bytes.split(separator: UInt8(ascii: "\n")).enumerated()
         where line.contains(where: { $0 > 0x20 }) {
             let row: JSONObject
             do {
@@ -120,22 +119,5 @@ struct GPUPredictions {
             TableText.number(prediction.floorSeconds * 1e6), TableText.number(prediction.seconds * 1e6),
             time.map { TableText.number($0) } ?? "", ratio.map { TableText.number($0, 2) } ?? "",
         ]
-    }
-
-    private static func read(_ path: String) throws -> [UInt8] {
-        guard let file = fopen(path, "r") else {
-            throw ValidationError("--measured: \(path): \(String(cString: strerror(errno)))")
-        }
-        defer { fclose(file) }
-        var bytes: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 1 << 16)
-        while case let count = fread(&buffer, 1, buffer.count, file), count > 0 {
-            bytes += buffer[..<count]
-            guard bytes.count <= mostBytes else {
-                throw ValidationError("--measured: \(path): more than \(mostBytes >> 20) MiB; that is no such file")
-            }
-        }
-        guard ferror(file) == 0 else { throw ValidationError("--measured: \(path): cannot be read") }
-        return bytes
     }
 }

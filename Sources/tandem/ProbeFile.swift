@@ -13,15 +13,14 @@ struct ProbeFile {
     /// The GPU's name, if the probe noted it.
     var deviceName: String?
 
-    /// Most bytes of a file; a probe's have some ten thousands.
-    private static let mostBytes = 1 << 24
     /// Rows that say how long loops took without MPS and with it, by run and loop: runs differ.
     private var loops: [String: (kernels: Double, without: Double?, under: Double?)] = [:]
 
     /// - Throws: `ValidationError` naming file and line.
     init(path: String) throws {
         for file in try Self.files(path) {
-            for (index, line) in try Self.read(file).split(separator: UInt8(ascii: "\n")).enumerated()
+            let bytes = try BoundedFile.bytes(file, flag: "--probe", kind: "probe file")
+            for (index, line) in bytes.split(separator: UInt8(ascii: "\n")).enumerated()
             where line.contains(where: { $0 > 0x20 }) {
                 do {
                     guard let row = try JSONParser.parse(Array(line)).object else {
@@ -121,22 +120,5 @@ struct ProbeFile {
             throw ValidationError("--probe: \(path): no .jsonl file in it; give a probe's file or directory")
         }
         return files
-    }
-
-    private static func read(_ path: String) throws -> [UInt8] {
-        guard let file = fopen(path, "r") else {
-            throw ValidationError("--probe: \(path): \(String(cString: strerror(errno)))")
-        }
-        defer { fclose(file) }
-        var bytes: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 1 << 16)
-        while case let count = fread(&buffer, 1, buffer.count, file), count > 0 {
-            bytes += buffer[..<count]
-            guard bytes.count <= mostBytes else {
-                throw ValidationError("--probe: \(path): more than \(mostBytes >> 20) MiB; that is no probe file")
-            }
-        }
-        guard ferror(file) == 0 else { throw ValidationError("--probe: \(path): cannot be read") }
-        return bytes
     }
 }

@@ -5,7 +5,7 @@
 
 /// Another source's tensors with the numbers that the GPU has of them: matrices rounded to bfloat16, vectors as they are.
 ///
-/// `@unchecked Sendable`: nothing changes after the initialiser.
+/// `@unchecked Sendable`: it holds raw memory, which nothing changes after the initialiser and which is freed with it.
 final class RoundedTensors: TensorSource, @unchecked Sendable {
     let path: String
     let tensors: [TensorDescription]
