@@ -368,6 +368,7 @@ class Server:
         self.model = model
         self.port = port or free_port()
         self.mark = uuid.uuid4().hex
+        self.killed = {}
         # A short path: Unix socket addresses hold 107 bytes.
         self.base = pathlib.Path(tempfile.mkdtemp(prefix="tdm", dir="/tmp"))
         self.runtime = runtime or self.base / "run"
@@ -425,9 +426,10 @@ class Server:
         return answer.json["engines"] if answer.status == 200 else 0
 
     def wait_for_all_engines(self, seconds=30):
+        """Waits until every engine serves, those included whose death the server has not noticed yet."""
         wait_until(
-            lambda: self.serving_engines() == self.engines, seconds,
-            lambda: f"{self.serving_engines()} of {self.engines} engines serve\n{self.output()}")
+            lambda: self.killed_are_replaced() and self.serving_engines() == self.engines, seconds,
+            lambda: f"{self.serving_engines()} of {self.engines} engines serve, {self.engine_pids()}\n{self.output()}")
 
     def stop(self, number=signal.SIGINT, seconds=20):
         """Asks the server to stop and proves that it is gone with all it made."""
@@ -483,7 +485,13 @@ class Server:
     def engine_pids(self):
         return {index: p.pid for p in self.processes() if p.role == "engine" for index in p.engines}
 
+    def killed_are_replaced(self):
+        pids = self.engine_pids()
+        return all(pids.get(index) not in (None, pid) for index, pid in self.killed.items())
+
     def kill(self, process, number=signal.SIGKILL):
+        if process.role == "engine" and number not in (signal.SIGSTOP, signal.SIGCONT):
+            self.killed.update({index: process.pid for index in process.engines})
         os.kill(process.pid, number)
         if number == signal.SIGSTOP:
             # One thread takes the signal and stops the others, which may do a little until then.

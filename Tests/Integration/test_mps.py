@@ -11,10 +11,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import unittest
 
 import serving
+from disturbance import longest_pause
 from mps_stand_in import FAULT, FakeMPS, real_control
 from serving import Server, wait_until
 
@@ -69,21 +69,7 @@ class FaultTests(unittest.TestCase):
         """Streams run, something happens to the device, and all end as if nothing had."""
         before = self.server.engine_pids()
         seen = len(self.server.output())
-        streams = [self.server.stream(COMPLETIONS, **fields) for fields in REQUESTS]
-        for stream in streams:
-            self.addCleanup(stream.close)
-        for stream in streams:
-            stream.read(20)
-        what()
-        pause, last = 0, time.monotonic()
-        while streams[0].next() is not None:
-            pause, last = max(pause, time.monotonic() - last), time.monotonic()
-        for stream in streams:
-            stream.finish()
-        for stream, whole in zip(streams, self.undisturbed):
-            for choice in whole["choices"]:
-                self.assertEqual(stream.text(choice["index"]), choice["text"])
-                self.assertEqual(stream.finish_reason(choice["index"]), choice["finish_reason"])
+        pause = longest_pause(self, self.server, REQUESTS, self.undisturbed, what, tokens=20)
         wait_until(
             lambda: all(self.server.engine_pids().get(str(i)) not in (None, before[str(i)]) for i in restarted), 60,
             lambda: f"engines {restarted} did not start again\n{self.server.output()}")
