@@ -19,8 +19,6 @@ final class DeviceProbe: Sendable {
     /// A sequence that no gateway can have.
     private static let id = RequestID.max
     private static let newTokens = 2
-    /// Beyond this a start counts as failed, however slow the machine.
-    private static let limit = TimeAmount.minutes(5)
     private let timedOut = Atomic(false)
 
     init(eventLoop: any EventLoop, vocabularySize: Int) {
@@ -36,15 +34,19 @@ final class DeviceProbe: Sendable {
 
     /// Blocks until tokens were computed.
     ///
+    /// - Parameter limit: how long that may take; `nil` for ever.
     /// - Returns: what the loop has counted since its start, which is nobody's work.
     /// - Throws: ``EngineHostError`` if they were not.
-    func run(on loop: StepLoop) throws(EngineHostError) -> SchedulerCounters {
+    func run(on loop: StepLoop, timeout limit: Duration?) throws(EngineHostError) -> SchedulerCounters {
         let tokens = (0..<4).map { TokenID(truncatingIfNeeded: $0 % max(1, vocabularySize)) }
-        let timeout = eventLoop.scheduleTask(in: Self.limit) { [self] in
-            timedOut.store(true, ordering: .relaxed)
-            promise.fail(EngineHostError(message: "the device computed nothing within \(Self.limit)"))
+        let timeout = limit.map { limit in
+            eventLoop.scheduleTask(in: TimeAmount(limit)) { [self] in
+                timedOut.store(true, ordering: .relaxed)
+                let seconds = limit / .seconds(1)
+                promise.fail(EngineHostError(message: "the device hangs: it computed nothing for \(seconds) s"))
+            }
         }
-        defer { timeout.cancel() }
+        defer { timeout?.cancel() }
         loop.submit(EngineRequest(id: Self.id, tokens: tokens, maximumNewTokens: Self.newTokens))
         do {
             return try promise.futureResult.wait()

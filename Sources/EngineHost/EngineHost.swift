@@ -51,6 +51,8 @@ public struct EngineHostOptions: Sendable {
     public var contextLength: Int?
     /// Memory of each engine for keys and values, in bytes.
     public var keyValueBytes: Int
+    /// How long the first step may take before the device counts as hung; `nil` for ever.
+    public var probeTimeout: Duration?
     /// Whether steps are planned one ahead.
     public var asynchronous = true
     /// Most tokens that are guessed ahead for a sequence; 0 guesses none.
@@ -215,6 +217,7 @@ public enum EngineHost {
         serviceOptions.vocabulary = options.vocabulary
         serviceOptions.stalls = options.stalls
         serviceOptions.probesDevice = true
+        serviceOptions.probeTimeout = options.probeTimeout
         serviceOptions.attachProof = attachProof.isEmpty ? traits.attachProof : attachProof
         let service = try EngineService.start(
             executor: executor,

@@ -31,6 +31,8 @@ public struct EngineServiceOptions: Sendable {
     public var stalls = HostStalls()
     /// Whether a few tokens are computed before anybody is told that the engine serves.
     public var probesDevice = false
+    /// How long that may take before the device counts as hung; `nil` for ever.
+    public var probeTimeout: Duration?
     /// What the device says of being shared; see ``EngineHello/attachProof``.
     public var attachProof = ""
 
@@ -121,7 +123,9 @@ public final class EngineService: Sendable {
             )
         }
         do {
-            let probed = options.probesDevice ? try probe.run(on: loop) : SchedulerCounters()
+            let probed =
+                options.probesDevice
+                ? try probe.run(on: loop, timeout: options.probeTimeout) : SchedulerCounters()
             return try start(loop, probed, box, options, on: eventLoop, log: log)
         } catch {
             loop.stop()

@@ -489,7 +489,9 @@ private final class SupervisorLoop {
             version: configuration.version, pid: getpid(), host: configuration.host, port: listener.port,
             isSecure: configuration.certificate != nil, runDirectory: directory.path, cores: cores.cores)
         sharing?.describe(in: &facts)
-        facts.weights = weightOwners.sorted { $0.key < $1.key }.map(\.value.status)
+        facts.weights = configuration.models.indices.compactMap { index in
+            weightOwners[index]?.status ?? configuration.models[index].copiesOfWeights
+        }
         return facts
     }
 

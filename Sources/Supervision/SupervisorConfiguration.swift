@@ -14,6 +14,8 @@ public struct SupervisedModel: Sendable {
     public var threads: Int?
     /// Bytes that each engine may take for itself; null if nothing was planned, and nothing is watched then.
     public var plannedBytes: UInt64?
+    /// Whether its engines keep weights in the memory of a GPU.
+    public var computesOnGPU = false
     /// Arguments of the process that holds the weights of its engines in a GPU's memory; null if there is none.
     public var weightsArguments: [String]?
     /// Whether that process is a client of MPS as the engines are, and ends with a fault of theirs.

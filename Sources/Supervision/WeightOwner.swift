@@ -182,6 +182,16 @@ final class WeightOwner {
     }
 }
 
+extension SupervisedModel {
+    /// For administrators, where no process holds the weights for all engines; null where they are in no GPU.
+    var copiesOfWeights: SharedWeightsStatus? {
+        guard computesOnGPU else { return nil }
+        return SharedWeightsStatus(
+            model: name, phase: "private",
+            detail: enginesPerProcess > 1 ? "a copy for each engine process" : "a copy for each engine")
+    }
+}
+
 extension WeightOwner {
     /// Those of a supervisor's models that have one, by the model's place in the configuration.
     static func owners(

@@ -36,6 +36,7 @@ struct EngineCommand: ParsableCommand {
     @Option(help: "Bytes.") var kvCacheMemory: Int
     @Flag var asyncScheduling = false
     @Option var promptLookup: Int = 0
+    @Option(help: "Milliseconds that the first step may take; 0 for ever.") var stepTimeout: Int64 = 0
     @Option var statusFd: Int32?
     @Option var weightsFd: Int32?
     @Option(help: "Socket of the virtual device that simulates a GPU.") var simulatedDevice: String?
@@ -96,6 +97,7 @@ struct EngineCommand: ParsableCommand {
         options.contextLength = maxModelLen
         options.asynchronous = asyncScheduling
         options.draftTokens = promptLookup
+        options.probeTimeout = stepTimeout > 0 ? .milliseconds(stepTimeout) : nil
         options.stalls = HostStalls(
             perStep: hostStallPerStep, perSequence: hostStallPerSequence, perRequest: hostStallPerRequest,
             perPromptToken: hostStallPerPromptToken)

@@ -67,6 +67,7 @@ struct ServeCommand: ParsableCommand {
         // Engines on a GPU divide its memory among themselves: the supervisor does not open it.
         let memory = models.isEmpty || simulated != nil || usesGPU ? nil : try ServeMemory(models)
         let common = ["--log-level", settings.logLevel.rawValue]
+        let step = ["--step-timeout", "\(Self.milliseconds(settings.stepTimeout))"]
         let caches =
             simulated?.keyValueBytes ?? memory?.plan.models.map(\.keyValueBytes)
             ?? models.map { $0.settings.keyValueBytes ?? 0 }
@@ -74,12 +75,13 @@ struct ServeCommand: ParsableCommand {
             var supervised = SupervisedModel(
                 name: pair.0.names[0],
                 engineArguments: pair.0.engineArguments(
-                    keyValueBytes: pair.1, simulatedModel: settings.simulatedModel) + common
+                    keyValueBytes: pair.1, simulatedModel: settings.simulatedModel) + common + step
                     + settings.gpuArguments
                     + Self.stalls(settings.hostStalls),
                 engines: pair.0.settings.engines, threads: pair.0.settings.threads,
                 plannedBytes: memory?.plan.models[index].ownBytes,
                 enginesPerProcess: pair.0.settings.enginesPerProcess)
+            supervised.computesOnGPU = !settings.gpuArguments.isEmpty
             supervised.weightsArguments = settings.weightsArguments(of: pair.0.choice)
             supervised.weightsAreClientOfMPS = settings.gpuWeights == .sharedByMPS
             return supervised

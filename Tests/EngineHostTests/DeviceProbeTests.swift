@@ -39,4 +39,13 @@ import Testing
         // Under MPS the others have it, too, and must not be waited for.
         #expect(failure?.concernsAll == error.concernsAll)
     }
+
+    /// The first kernel never ends, and nobody waits for the thread that waits for it.
+    @Test func aDeviceThatHangsIsNoEngine() throws {
+        let failure = #expect(throws: EngineHostError.self) {
+            _ = try EngineFixture(isGated: true, probesDevice: true, probeTimeout: .milliseconds(20))
+        }
+        #expect(failure?.message == "the device hangs: it computed nothing for 0.02 s")
+        #expect(failure?.isPermanent == false)
+    }
 }

@@ -56,7 +56,8 @@ struct EngineFixture {
         faults: [MockExecutor.Fault] = [],
         drainTimeout: TimeAmount = .minutes(5),
         socketPath: String? = nil,
-        probesDevice: Bool = false
+        probesDevice: Bool = false,
+        probeTimeout: Duration? = nil
     ) throws {
         directory = NSTemporaryDirectory() + "tandem-\(UUID().uuidString.prefix(8))"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
@@ -87,6 +88,7 @@ struct EngineFixture {
             drainTimeout: drainTimeout
         )
         options.probesDevice = probesDevice
+        options.probeTimeout = probeTimeout
         options.vocabulary = { count in
             TokenVocabulary(count: count) { $0 < 256 ? [UInt8($0)] : nil }
         }
@@ -100,6 +102,8 @@ struct EngineFixture {
             )
             process = try EngineProcess([service], statusDescriptor: hasSupervisor ? ends[1] : nil)
         } catch {
+            // A step thread that hangs there would do so for ever.
+            gate.open()
             try? FileManager.default.removeItem(atPath: directory)
             throw error
         }

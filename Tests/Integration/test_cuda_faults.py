@@ -5,11 +5,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import unittest
 
 import gpu_stand_in
 import serving
+from disturbance import longest_pause
 from gpu_stand_in import StandInGPU, needs_double, small_model
 from mps_stand_in import FakeMPS
 from serving import Server, wait_until
@@ -181,21 +181,7 @@ class FaultTests(unittest.TestCase):
         """Streams run, something happens, and all end as if nothing had; `restarted` engines are others then."""
         before = self.server.engine_pids()
         seen, moved = len(self.server.output()), self.moved()
-        streams = [self.server.stream(COMPLETIONS, **fields) for fields in REQUESTS]
-        for stream in streams:
-            self.addCleanup(stream.close)
-        for stream in streams:
-            stream.read(3)
-        what()
-        pause, last = 0, time.monotonic()
-        while streams[0].next() is not None:
-            pause, last = max(pause, time.monotonic() - last), time.monotonic()
-        for stream in streams:
-            stream.finish()
-        for stream, whole in zip(streams, self.undisturbed):
-            for choice in whole["choices"]:
-                self.assertEqual(stream.text(choice["index"]), choice["text"])
-                self.assertEqual(stream.finish_reason(choice["index"]), choice["finish_reason"])
+        pause = longest_pause(self, self.server, REQUESTS, self.undisturbed, what, tokens=3)
 
         def changed():
             now = self.server.engine_pids()
@@ -346,11 +332,11 @@ AloneTests, SharedTests = needs_double(AloneTests), needs_double(SharedTests)
 class StartTests(unittest.TestCase):
     """A GPU that refuses: the start ends with the reason and what to do."""
 
-    def give_up(self, fault, engines=1, mps=False):
+    def give_up(self, fault, *options, engines=1, mps=False):
         fake = FakeMPS("new") if mps else None
         gpu = StandInGPU(shared=mps, FAULT=fault)
         self.addCleanup(gpu.discard)
-        server = gpu_server(gpu, fake=fake, engines=engines)
+        server = gpu_server(gpu, *options, fake=fake, engines=engines)
         if fake:
             self.addCleanup(fake.discard)
         self.addCleanup(server.discard)
@@ -376,6 +362,11 @@ class StartTests(unittest.TestCase):
                 output = self.give_up(fault)
                 self.assertEqual(len(re.findall(expected, output)), 3, output)
                 self.assertIn("cannot start: engine 0 exited with code 10, 3 times in a row", output)
+
+    def test_a_first_kernel_that_never_ends(self):
+        output = self.give_up("launch=hang", "--step-timeout", "1s")
+        self.assertEqual(len(re.findall(r"the device hangs: it computed nothing for 1\.0 s", output)), 3, output)
+        self.assertIn("cannot start: engine 0 exited with code 10, 3 times in a row", output)
 
     def test_under_mps_the_first_kernel_is_everybodys(self):
         output = self.give_up("launch=700", engines=2, mps=True)

@@ -223,6 +223,11 @@ class SharedWeightsTests(unittest.TestCase):
         self.assertIsNone(server.owner())
         self.assertEqual(server.copies(0), set())
         self.assertNotIn("shared weights", server.output())
+        weights, = server.status()["weights"]
+        self.assertEqual(
+            (weights["model"], weights["state"], weights["detail"], weights["pid"]),
+            ("tiny", "private", "a copy for each engine", None))
+        self.assertIn("weights of tiny: private, a copy for each engine", re.sub(r"\s+", " ", server.run("status")))
         self.answers(server)
         server.stop()
 
