@@ -20,6 +20,9 @@ typedef unsigned long long u64;
 struct alignas(16) uint4 {
     u32 x, y, z, w;
 };
+struct alignas(8) float2 {
+    float x, y;
+};
 struct alignas(16) float4 {
     float x, y, z, w;
 };
@@ -110,16 +113,30 @@ DEVICE void store16(void *address, uint4 value) {
     require_alignment(address);
     memcpy(address, &value, 16);
 }
+DEVICE void require_alignment_of_two(const float *address) {
+    if ((uintptr_t)address & 7) ::emulator::block.fail("an 8-byte access is not aligned");
+}
+DEVICE float2 load_two_floats(const float *address) {
+    require_alignment_of_two(address);
+    float2 result;
+    memcpy(&result, address, 8);
+    return result;
+}
+DEVICE void store_two_floats(float *address, float2 value) {
+    require_alignment_of_two(address);
+    memcpy(address, &value, 8);
+}
 DEVICE void store_floats(float *address, float4 value) {
     require_alignment(address);
     memcpy(address, &value, 16);
 }
 
-// Only looks whether the memory is there.
+// Only looks whether the memory is there. Nothing is defined for no bytes, and of a size the machine's instruction keeps 16
+// bits, in pieces of 16 bytes.
 DEVICE void prefetch(const unsigned char *address, u32 bytes) {
     require_alignment(address);
     if (bytes % 16) ::emulator::block.fail("a prefetch of no multiple of 16 bytes");
-    if (bytes == 0) return;
+    if (bytes == 0 || bytes > 0xFFFF0) ::emulator::block.fail("a prefetch of no bytes, or of 1 MiB and more");
     [[maybe_unused]] const volatile unsigned char first = address[0];
     [[maybe_unused]] const volatile unsigned char last = address[bytes - 1];
 }

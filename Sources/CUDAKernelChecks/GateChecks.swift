@@ -5,7 +5,10 @@ import Glibc
 
 /// Gates of feed-forward blocks.
 extension KernelChecks {
-    static let gateChecks: [KernelCheck] = [8, 1536, 4864, 2056].flatMap { intermediate in
+    /// The sizes of a gate, and how many bytes are prefetched meanwhile.
+    private static let gateCases: [(Int, Int?)] = [(8, nil), (1536, 8 << 20), (4864, 4096), (2056, 4096)]
+
+    static let gateChecks: [KernelCheck] = gateCases.flatMap { intermediate, prefetched in
         [GateActivation.silu, .geluTanh].map { activation in
             let kernel: Kernel = activation == .silu ? .gatedSiLU : .gatedGELU
             return KernelCheck("\(kernel.rawValue) \(intermediate)", [kernel]) { run in
@@ -23,7 +26,9 @@ extension KernelChecks {
                     .gate(
                         activation, gateUp: try run.array(gateUp).pointer, y: y.pointer, intermediate: intermediate,
                         count: rows,
-                        next: Prefetch(memory: try run.poisoned(UInt8.self, count: 4096).pointer, byteCount: 4096)))
+                        next: try prefetched.map { count in
+                            Prefetch(memory: try run.poisoned(UInt8.self, count: count).pointer, byteCount: count)
+                        }))
                 let found = try run.read(y)
                 for row in 0..<rows {
                     for index in 0..<intermediate {

@@ -33,11 +33,13 @@ extension KernelChecks {
         var hasInput = true
         var hasPostNorm = false
         var hasNorm = true
+        /// Bytes that are prefetched meanwhile.
+        var prefetched: Int? = 1047
     }
 
     private static let normChecks: [KernelCheck] = [
         NormCase(hidden: 64), NormCase(hidden: 576), NormCase(hidden: 896, hasPostNorm: true),
-        NormCase(hidden: 1536, hasInput: false), NormCase(hidden: 2056), NormCase(hidden: 8192, hasPostNorm: true),
+        NormCase(hidden: 1536, hasInput: false, prefetched: 8 << 20), NormCase(hidden: 2056, prefetched: nil), NormCase(hidden: 8192, hasPostNorm: true),
         NormCase(hidden: 640, hasNorm: false), NormCase(hidden: 264, hasPostNorm: true, hasNorm: false),
     ].map { normCase in
         let parts = [
@@ -60,7 +62,10 @@ extension KernelChecks {
                     postWeight: try postWeight.map { try run.array($0).pointer },
                     weight: try weight.map { try run.array($0).pointer }, y: y.pointer, hidden: hidden,
                     epsilon: epsilon, count: rows,
-                    next: Prefetch(memory: try run.poisoned(UInt8.self, count: 1040).pointer, byteCount: 1047)))
+                    next: try normCase.prefetched.map { count in
+                        Prefetch(
+                            memory: try run.poisoned(UInt8.self, count: count / 16 * 16).pointer, byteCount: count)
+                    }))
             var sums: [Double] = []
             var norms: [Double] = []
             for row in 0..<rows {

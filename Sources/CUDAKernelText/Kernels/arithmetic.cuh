@@ -56,12 +56,15 @@ DEVICE float block_sum(float value, float *scratch) {
 }
 
 // One block's share of memory that the next kernel will read: weights, which no step writes, so that kernels need wait for
-// nothing before. `bytes` is a multiple of 16.
+// nothing before. `bytes` is a multiple of 16 and at most 16 MiB; 0 brings nothing.
 DEVICE void prefetch_share(const unsigned char *memory, u32 bytes, u32 block, u32 blocks) {
+    if (bytes == 0 || threadIdx.x != 0) return;
     const u32 share = ((bytes + blocks - 1) / blocks + 127) / 128 * 128;
-    if (threadIdx.x != 0 || block >= (bytes + share - 1) / (share > 0 ? share : 1)) return;
-    const u32 start = block * share;
-    prefetch(memory + start, bytes - start < share ? bytes - start : share);
+    const u32 start = block * share, end = start + share < bytes ? start + share : bytes;
+    // An instruction brings less than 1 MiB: its size has 16 bits, in pieces of 16 bytes.
+    const u32 piece = 512 << 10;
+    for (u32 place = start; place < end; place += piece)
+        prefetch(memory + place, end - place < piece ? end - place : piece);
 }
 
 // The finalizer of SplitMix64, as in StableHash.mix.

@@ -9,10 +9,11 @@
 // share a key head fill the instruction's eight columns.
 
 template <int dimension, int warps>
-struct DecodeMerge {
+struct alignas(16) DecodeMerge {
     // Maximum and sum of each warp's scores, by head.
     float stats[2][warps][8];
-    float output[dimension][8];
+    // Heads 2 i and 2 i + 1 in row i. Two more floats a row keep a warp's accesses of 8 bytes in different banks.
+    float output[4][2 * dimension + 2];
 };
 
 template <int dimension, int warps>
@@ -158,9 +159,11 @@ DEVICE void attention_decode(const u16 *__restrict__ qkv, int qkvStride, const u
             for (int i = 0; i < dimension / 16; i++) {
                 const int element = (i >> 2) * 64 + group * 8 + (i & 3) * 2;
                 UNROLL
-                for (int j = 0; j < 4; j++) {
-                    float &place = merge.output[element + (j >> 1)][quad * 2 + (j & 1)];
-                    place = (turn == 0 ? 0.f : place) + output[i][j] * factor[j & 1];
+                for (int h = 0; h < 2; h++) {
+                    float *place = &merge.output[quad][h * dimension + element];
+                    const float2 before = turn == 0 ? float2{0.f, 0.f} : load_two_floats(place);
+                    store_two_floats(place, {before.x + output[i][h] * factor[h],
+                                             before.y + output[i][h + 2] * factor[h]});
                 }
             }
         }
@@ -173,7 +176,8 @@ DEVICE void attention_decode(const u16 *__restrict__ qkv, int qkvStride, const u
         for (int w = 0; w < warps; w++)
             if (merge.stats[0][w][h] != NEGATIVE_INFINITY)
                 total += merge.stats[1][w][h] * exp2_fast(merge.stats[0][w][h] - largest);
-        const float low = merge.output[element][h], high = merge.output[element + 1][h];
+        const float2 both = load_two_floats(&merge.output[h >> 1][(h & 1) * dimension + element]);
+        const float low = both.x, high = both.y;
         if (splits == 1) {
             const float inverse = total > 0.f ? 1.f / total : 0.f;
             u16 *place = out + (u64)rowToken * outStride + (u64)head * dimension + element;

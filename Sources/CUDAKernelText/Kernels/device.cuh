@@ -62,10 +62,12 @@ DEVICE uint4 load_once(const void *address) {
 DEVICE uint4 load16(const void *address) { return *(const uint4 *)address; }
 DEVICE float4 load_floats(const float *address) { return *(const float4 *)address; }
 DEVICE void store16(void *address, uint4 value) { *(uint4 *)address = value; }
+DEVICE float2 load_two_floats(const float *address) { return *(const float2 *)address; }
+DEVICE void store_two_floats(float *address, float2 value) { *(float2 *)address = value; }
 DEVICE void store_floats(float *address, float4 value) { *(float4 *)address = value; }
 
 // Brings memory to the level-2 cache; whoever reads it later need not wait for it then. Address and size are multiples of
-// 16. It changes nothing that a program can see.
+// 16, the size neither 0 nor above 0xFFFF0, which PTX does not say and the machine's instruction has no room for. It changes nothing that a program can see.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 DEVICE void prefetch(const unsigned char *address, u32 bytes) {
     asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(address)), "r"(bytes));
