@@ -66,6 +66,7 @@ public enum GPUModelCheck {
             Finding(
                 name: "deterministic, chunks of 7", isRight: whole == pieces,
                 detail: whole == pieces ? "the same bits" : "largest difference \(largestDifference(whole, pieces))"))
+        let early = "kernels that start early"
         do {
             let overlapped = try text {
                 $0.isDeterministic = true
@@ -73,11 +74,22 @@ public enum GPUModelCheck {
             }
             findings.append(
                 Finding(
-                    name: "kernels that start early", isRight: whole == overlapped,
+                    name: "\(early), deterministic", isRight: whole == overlapped,
                     detail: whole == overlapped
                         ? "the same bits" : "largest difference \(largestDifference(whole, overlapped))"))
         } catch {
-            findings.append(Finding(name: "kernels that start early", isRight: false, detail: "\(error)"))
+            findings.append(Finding(name: "\(early), deterministic", isRight: false, detail: "\(error)"))
+        }
+        // What is off until it is asked for.
+        for (name, variable, value) in [
+            (early, "TANDEM_CUDA_PDL", "1"), ("weights brought early", "TANDEM_CUDA_PREFETCH", "1"),
+            ("prompts by wgmma", "TANDEM_CUDA_PREFILL", "wgmma"),
+        ] {
+            do {
+                compare(name, try text { $0.environment[variable] = value }, exactly: false)
+            } catch {
+                findings.append(Finding(name: name, isRight: false, detail: "\(error)"))
+            }
         }
         return findings
     }

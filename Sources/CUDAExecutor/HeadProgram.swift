@@ -46,7 +46,6 @@ final class HeadProgram {
     /// Chooses the algorithms that a batch needs. It may overwrite activations, so it comes before the step.
     func prepare(_ batch: StepBatch) throws(CUDAError) {
         for part in batch.parts { try products.prepare(product(), rows: productRows(part.heads.count)) }
-        try products.finishChoosing()
         _ = try stats.reserve(batch.scored.count * 8)
         _ = try saved.reserve(batch.savedCount * 4)
     }

@@ -88,7 +88,6 @@ final class LayerProgram {
         for index in weights.layers.indices {
             for operands in layerProducts(index) { try products.prepare(operands, rows: rows) }
         }
-        try products.finishChoosing()
         preparedRows.insert(rows)
     }
 

@@ -65,7 +65,6 @@ final class MatrixPlans {
     private let source: ProductSource
     private let report: @Sendable (String) -> Void
     private var plans: [Key: Plan] = [:]
-    private var checkMemory: DeviceMemory?
     /// Products that the library computed wrongly and that our own kernel computes now.
     private(set) var refusedCount = 0
     /// What measurements chose, in words.
@@ -86,15 +85,16 @@ final class MatrixPlans {
             : try DeviceMemory(session.context, byteCount: workspaceBytes, purpose: "matrix products")
     }
 
-    /// Chooses an algorithm for a product, if that was not done. Not during a capture: it may run the product, which
-    /// overwrites its output.
+    /// Chooses an algorithm for a product, if that was not done. Before a step and not during a capture: it may run the
+    /// product, which overwrites its input and its output.
     func prepare(_ operands: Operands, rows: Int) throws(CUDAError) {
         let key = Key(shape: operands.shape(rows: rows), isGated: operands.gate != nil)
         guard plans[key] == nil else { return }
         plans[key] = try choose(operands, key.shape)
     }
 
-    /// Puts a product into the stream, and the gate that follows it.
+    /// Puts a product into the stream, and the gate that follows it. One that was not prepared is computed by a kernel of
+    /// our own.
     ///
     /// - Parameters:
     ///   - gatedRows: rows that the gate is wanted for; `nil` for all.
@@ -102,9 +102,7 @@ final class MatrixPlans {
     func run(
         _ operands: Operands, rows: Int, gatedRows: Int? = nil, followsKernel: Bool = false
     ) throws(CUDAError) {
-        let key = Key(shape: operands.shape(rows: rows), isGated: operands.gate != nil)
-        if plans[key] == nil { plans[key] = try choose(operands, key.shape) }
-        switch plans[key] {
+        switch plans[Key(shape: operands.shape(rows: rows), isGated: operands.gate != nil)] {
         case .library(let product)?:
             try run(product, operands, gatedRows: gatedRows ?? rows, followsKernel: followsKernel)
         case .own(let tiling)?: try runOwn(operands, rows: rows, tiling, followsKernel: followsKernel)
@@ -191,7 +189,7 @@ final class MatrixPlans {
             if seconds < best.time { best = (tiling, seconds) }
         }
         var isOwn = best.time < Self.gain * libraryTime
-        if isOwn, try !agrees(product, operands, shape, workspace, best.tiling) {
+        if isOwn, try !isRight(product, operands, shape, workspace, beside: best.tiling) {
             report("our own kernel in \(best.tiling) tiles and cuBLASLt differ on \(shape); cuBLASLt's is used")
             isOwn = false
         }
@@ -277,62 +275,47 @@ final class MatrixPlans {
         return right
     }
 
-    /// Whether our own kernel computes what the library does; false without the memory to find out.
-    private func agrees(
-        _ product: MatrixProduct, _ operands: Operands, _ shape: MatrixShape, _ workspace: DeviceMemory,
-        _ tiling: GEMMTiling
-    ) throws(CUDAError) -> Bool {
-        do throws(CUDAError) {
-            return try isRight(product, operands, shape, workspace, beside: tiling)
-        } catch {
-            guard error.kind == .outOfMemory else { throw error }
-            return false
-        }
-    }
-
     /// Compares a product with our own kernel's, on inputs of our own: known wrong under limits of MPS
-    /// (Results/gpu-probe/h100-2026-11-26), where parts of outputs are left unwritten and no call fails.
+    /// (Results/gpu-probe/h100-2026-11-26), where parts of outputs are left unwritten and no call fails. It needs no
+    /// memory: both write where the step's product will.
     private func isRight(
         _ product: MatrixProduct, _ operands: Operands, _ shape: MatrixShape, _ workspace: DeviceMemory,
         beside tiling: GEMMTiling = .small
     ) throws(CUDAError) -> Bool {
-        let elementBytes = operands.writesFloats ? 4 : 2
-        let count = shape.rows * shape.outputStride
-        let inputBytes = roundedUp(shape.rows * shape.inputs * 2, to: 256)
-        let outputBytes = roundedUp(count * elementBytes, to: 256)
-        if checkMemory?.byteCount ?? 0 < inputBytes + 2 * outputBytes {
-            try session.stream.synchronize()
-            checkMemory = nil
-            checkMemory = try DeviceMemory(
-                session.context, byteCount: inputBytes + 2 * outputBytes, purpose: "the check of matrix products")
-        }
-        guard let base = checkMemory?.address else { return false }
-        var checked = operands
-        checked.input = base
-        checked.output = base + UInt64(inputBytes)
-        let own = checked.output + UInt64(outputBytes)
         try session.launch(
-            .fillRandom(DevicePointer<BFloat16>(address: base), count: inputBytes / 2, seed: 7, scale: 1))
-        // What is not written stays not a number.
-        try session.stream.fill(checked.output, byte: 0xFF, count: 2 * outputBytes)
-        try product.run(
-            weight: checked.weight, input: checked.input, output: checked.output, bias: checked.bias,
-            workspace: workspace.address, on: session.stream)
-        try runPlain(checked, rows: shape.rows, tiling, output: own)
+            .fillRandom(
+                DevicePointer<BFloat16>(address: operands.input), count: shape.rows * shape.inputs, seed: 7, scale: 1))
+        let found = try sample(operands, shape) { () throws(CUDAError) in
+            try product.run(
+                weight: operands.weight, input: operands.input, output: operands.output, bias: operands.bias,
+                workspace: workspace.address, on: session.stream)
+        }
+        let expected = try sample(operands, shape) { () throws(CUDAError) in
+            try runPlain(operands, rows: shape.rows, tiling)
+        }
         var (difference, size) = (0.0, 0.0)
-        // Some rows of every tile, and the last one: what goes wrong, goes wrong in whole tiles.
-        for row in Set(stride(from: 0, to: shape.rows, by: max(1, shape.rows / 64))).union([shape.rows - 1]) {
-            let offset = UInt64(row * shape.outputStride * elementBytes)
-            let found = try floats(checked.output + offset, shape)
-            let expected = try floats(own + offset, shape)
-            for (found, expected) in zip(found, expected) {
-                let delta = Double(found - expected)
-                difference += delta * delta
-                size += Double(expected) * Double(expected)
-            }
+        for (found, expected) in zip(found, expected) {
+            let delta = Double(found - expected)
+            difference += delta * delta
+            size += Double(expected) * Double(expected)
         }
         // Not a number is not below.
         return difference <= 1e-4 * size
+    }
+
+    /// Some rows of every tile of what `body` computes, and the last one: what goes wrong, goes wrong in whole tiles.
+    private func sample(
+        _ operands: Operands, _ shape: MatrixShape, of body: () throws(CUDAError) -> Void
+    ) throws(CUDAError) -> [Float] {
+        let rowBytes = shape.outputStride * (operands.writesFloats ? 4 : 2)
+        // What is not written stays not a number.
+        try session.stream.fill(operands.output, byte: 0xFF, count: shape.rows * rowBytes)
+        try body()
+        var values: [Float] = []
+        for row in Set(stride(from: 0, to: shape.rows, by: max(1, shape.rows / 64))).union([shape.rows - 1]).sorted() {
+            values += try floats(operands.output + UInt64(row * rowBytes), shape)
+        }
+        return values
     }
 
     /// A row of a product.
@@ -344,11 +327,4 @@ final class MatrixPlans {
     }
 
     private static func float(_ word: UInt16) -> Float { Float(bitPattern: UInt32(word) << 16) }
-
-    /// Gives back what only choosing takes.
-    func finishChoosing() throws(CUDAError) {
-        guard checkMemory != nil else { return }
-        try session.stream.synchronize()
-        checkMemory = nil
-    }
 }

@@ -173,7 +173,7 @@ final class PreparedSteps {
         let clock = isTimed ? turns[index].clock : nil
         let bytes = turns[index].input.memory.bytes
         batch.encode(regions, into: bytes)
-        // Before the step: choosing may overwrite activations, and must not happen in a capture.
+        // Before the step: choosing overwrites activations, and must not happen in a capture.
         if !batch.tokens.isEmpty { try layers.prepare(rows: batch.productRows) }
         try head.prepare(batch)
         let size = layers.size(batch)
