@@ -39,7 +39,8 @@ extension KernelChecks {
 
     private static let normChecks: [KernelCheck] = [
         NormCase(hidden: 64), NormCase(hidden: 576), NormCase(hidden: 896, hasPostNorm: true),
-        NormCase(hidden: 1536, hasInput: false, prefetched: 8 << 20), NormCase(hidden: 2056, prefetched: nil), NormCase(hidden: 8192, hasPostNorm: true),
+        NormCase(hidden: 1536, hasInput: false, prefetched: 8 << 20), NormCase(hidden: 2056, prefetched: nil),
+        NormCase(hidden: 8192, hasPostNorm: true),
         NormCase(hidden: 640, hasNorm: false), NormCase(hidden: 264, hasPostNorm: true, hasNorm: false),
     ].map { normCase in
         let parts = [
