@@ -22,7 +22,8 @@ public final class EngineLinkClient: Sendable {
     public struct Limits: Sendable {
         /// Longest frame an engine may send, in bytes.
         public var frameBytes = LinkCodec.defaultMaximumFrameBytes
-        /// An engine that leaves more than this unread is disconnected, in bytes.
+        /// An engine that takes nothing for two seconds while more than this waits is disconnected, in bytes; eight times
+        /// as much at once.
         public var backlogBytes = 64 << 20
 
         public init() {}
@@ -153,7 +154,11 @@ private final class ClientCore: LinkChannelOwner {
     private func connected(_ result: Result<any Channel, any Error>) {
         switch result {
         case .failure(let error):
-            finish(LinkError(code: .connection, message: "engine link: cannot connect to \(address): \(error)"))
+            // A Unix socket that is not there fails within the call to connect, in which nothing is reported.
+            let bound = NIOLoopBound(self, eventLoop: eventLoop)
+            let failure = LinkError(
+                code: .connection, message: "engine link: cannot connect to \(address): \(error)")
+            eventLoop.execute { bound.value.finish(failure) }
         case .success(let channel):
             guard phase == .connecting else {
                 channel.close(promise: nil)

@@ -32,8 +32,11 @@ public final class EngineLinkServer: Sendable {
     public struct Limits: Sendable {
         /// Longest frame a gateway may send, in bytes.
         public var frameBytes = LinkCodec.defaultMaximumFrameBytes
-        /// A gateway that leaves more than this unread is disconnected, in bytes.
+        /// A gateway that leaves more than this unread for ``stallTime`` is disconnected, in bytes; eight times as much at
+        /// once.
         public var backlogBytes = 32 << 20
+        /// How long a gateway may take nothing of that.
+        public var stallTime: TimeAmount = .seconds(2)
         /// A connection without a hello is closed after this time.
         public var handshakeTimeout: TimeAmount = .seconds(10)
 
@@ -209,7 +212,7 @@ private final class ServerCore: LinkChannelOwner {
         let handler = LinkChannelHandler(
             identifier: identifier,
             owner: self,
-            limits: .init(frameBytes: limits.frameBytes, backlogBytes: limits.backlogBytes),
+            limits: .init(frameBytes: limits.frameBytes, backlogBytes: limits.backlogBytes, stallTime: limits.stallTime),
             handshakeFrameBytes: Self.handshakeFrameBytes
         )
         let bound = NIOLoopBound(handler, eventLoop: channel.eventLoop)

@@ -20,8 +20,13 @@ final class LinkChannelHandler: ChannelInboundHandler {
     struct Limits: Sendable {
         /// Frames that are received, in bytes.
         var frameBytes = LinkCodec.defaultMaximumFrameBytes
-        /// Bytes that wait because the other end does not read.
+        /// Bytes that may wait if the other end takes none of them.
         var backlogBytes = 32 << 20
+        /// How long it may take none of them, if more wait.
+        var stallTime = TimeAmount.seconds(2)
+
+        /// Bytes that may wait in any case: a burst, such as all sequences of another engine, is taken in a moment.
+        var burstBytes: Int { backlogBytes * 8 }
     }
 
     /// Names the connection for a server.
@@ -36,6 +41,8 @@ final class LinkChannelHandler: ChannelInboundHandler {
     private var outgoing = ByteBuffer()
     private var isFlushScheduled = false
     private var backlogBytes = 0
+    /// When the other end last took something, or nothing waited for it.
+    private var lastTaken = NIODeadline.uptimeNanoseconds(0)
     private var isClosing = false
 
     /// - Parameter handshakeFrameBytes: the frame limit until ``acceptLongFrames()``.
@@ -67,25 +74,38 @@ final class LinkChannelHandler: ChannelInboundHandler {
     func flush() {
         isFlushScheduled = false
         guard let context, !isClosing, outgoing.readableBytes > 0 else { return }
-        let bytes = outgoing
+        var bytes = outgoing
         outgoing = ByteBuffer()
-        write(bytes, context)
-        if backlogBytes > limits.backlogBytes {
+        if backlogBytes == 0 { lastTaken = context.eventLoop.now }
+        // In pieces, so that it is seen how they leave.
+        while let piece = bytes.readSlice(length: min(bytes.readableBytes, Self.pieceBytes)), piece.readableBytes > 0 {
+            write(piece, context)
+        }
+        context.flush()
+        let isStalled = context.eventLoop.now - lastTaken > limits.stallTime
+        if backlogBytes > (isStalled ? limits.backlogBytes : limits.burstBytes) {
             close(
                 LinkError(
                     code: .connection,
                     message: "engine link: the other end does not read: \(backlogBytes) bytes wait, "
-                        + "the limit is \(limits.backlogBytes)"
+                        + "the limit is \(isStalled ? limits.backlogBytes : limits.burstBytes)"
                 )
             )
         }
     }
 
+    private static let pieceBytes = 1 << 20
+
     private func write(_ bytes: ByteBuffer, _ context: ChannelHandlerContext) {
         let count = bytes.readableBytes
         backlogBytes += count
         let handler = NIOLoopBound(self, eventLoop: context.eventLoop)
-        context.writeAndFlush(wrapOutboundOut(bytes)).whenComplete { _ in handler.value.backlogBytes -= count }
+        context.write(wrapOutboundOut(bytes)).whenComplete { _ in handler.value.left(count) }
+    }
+
+    private func left(_ count: Int) {
+        backlogBytes -= count
+        if let context { lastTaken = context.eventLoop.now }
     }
 
     /// Closes at once; the owner hears `error` as the reason.

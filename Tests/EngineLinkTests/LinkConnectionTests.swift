@@ -5,6 +5,7 @@ import Foundation
 import NIOCore
 import NIOPosix
 import Requests
+import Synchronization
 import TestSupport
 import Testing
 
@@ -260,6 +261,7 @@ private struct Client {
         try await withSocketPath { path in
             var limits = patient
             limits.backlogBytes = 1 << 20
+            limits.stallTime = .zero
             let server = try await Server(at: .unix(path: path), limits: limits)
             let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
                 .channelOption(.autoRead, value: false)
@@ -282,6 +284,31 @@ private struct Client {
         }
     }
 
+    /// All sequences of another engine, for example, come in one turn.
+    @Test func aBurstAboveTheLimitIsTaken() async throws {
+        try await withSocketPath { path in
+            var limits = patient
+            limits.backlogBytes = 1 << 20
+            let server = try await Server(at: .unix(path: path), limits: limits)
+            let client = Client(at: .unix(path: path))
+            let connection = try await server.opened()
+            guard case .opened? = await client.events.next() else {
+                Issue.record("the link did not open")
+                return
+            }
+            let tokens = [TokenID](repeating: 1, count: 1 << 20)
+            server.server.send(
+                .stepOutput(StepOutput(step: 1, outputs: [SequenceOutput(id: 1, tokens: tokens)])), to: connection)
+            guard case .message(.stepOutput(let output))? = await client.events.next() else {
+                Issue.record("the message did not arrive")
+                return
+            }
+            #expect(output.outputs.first?.tokens.count == tokens.count)
+            client.client.close()
+            try await server.server.close().get()
+        }
+    }
+
     @Test func failureToConnectIsOneClosedEvent() async throws {
         try await withSocketPath { path in
             let client = Client(at: .unix(path: path))
@@ -289,6 +316,27 @@ private struct Client {
             #expect(error?.code == .connection)
             #expect(error?.message.contains(path) == true)
             #expect(await client.events.next() == nil)
+        }
+    }
+
+    /// A Unix socket that is not there fails at once; whoever asked must have the link in hand before it hears of it.
+    @Test func nothingIsReportedWithinTheCallToConnect() async throws {
+        try await withSocketPath { path in
+            let eventLoop = MultiThreadedEventLoopGroup.singleton.next()
+            let count = Atomic(0)
+            let closed = eventLoop.makePromise(of: Void.self)
+            let within = try await eventLoop.submit {
+                _ = EngineLinkClient.connect(
+                    to: .unix(path: path), hello: ClientHello(tokenizerFingerprint: .init(high: 1, low: 2), pid: 1),
+                    on: eventLoop
+                ) { _ in
+                    count.add(1, ordering: .relaxed)
+                    closed.succeed()
+                }
+                return count.load(ordering: .relaxed)
+            }.get()
+            #expect(within == 0)
+            try await closed.futureResult.get()
         }
     }
 
