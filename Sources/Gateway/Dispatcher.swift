@@ -68,6 +68,8 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     var hasTrialTurn = false
     /// Whether those that wait for their turn are about to be asked.
     var triesLater = false
+    /// Whether engines that were busy are about to be asked.
+    private var asksBusyAgain = false
     private var random = QuickGenerator()
     private var nextID: RequestID = 1
     /// What speaks for one engine or another beside their load; asked if there is a choice.
@@ -242,7 +244,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
             guard let sequence = running[output.id], sequence.engine == engine else { continue }
             let owner = sequence.owner
             router.progressed(output.id, on: engine, newTokens: output.newTokens)
-            if output.newTokens > 0 || output.end != nil { resumed(output.id) }
+            if output.newTokens > 0 { resumed(output.id) }
             if !sequence.isProven, output.newTokens > 0 {
                 sequence.isProven = true
                 if !suspicion.isEmpty { cleared(output.id) }
@@ -252,6 +254,7 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
             case .finished:
                 running[output.id] = nil
                 router.finished(output.id, on: engine)
+                resumed(output.id)
                 if !suspicion.isEmpty { cleared(output.id) }
                 report(.answered, by: engine)
             case .failed(let failure) where failure.kind == .draining:
@@ -375,6 +378,27 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
         }
     }
 
+    /// How long engines that are busy have before they are asked again.
+    private static var busyPeriod: TimeAmount { .milliseconds(250) }
+
+    /// All engines are busy, and the sequence has sent tokens: its client cannot be told to come again later, so it waits
+    /// as if there were no engine.
+    private func waitForRoom(_ id: RequestID, _ sequence: Running) {
+        let since = interrupted[id] ?? eventLoop.now
+        interrupted[id] = since
+        hold(
+            id, owner: sequence.owner, choice: sequence.choice, attempts: sequence.attempts - 1,
+            deadline: since + limits.hold)
+        guard !asksBusyAgain else { return }
+        asksBusyAgain = true
+        eventLoop.assumeIsolated().scheduleTask(in: Self.busyPeriod) { [weak self] in
+            guard let self else { return }
+            self.asksBusyAgain = false
+            self.releaseHeld()
+            self.shareUnfinished()
+        }
+    }
+
     func releaseHeld() {
         // A request that fails here cancels its other sequences, which are held too.
         for id in held.keys.sorted(by: { (suspicion.losses(of: $1), $0) < (suspicion.losses(of: $0), $1) }) {
@@ -457,6 +481,8 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     private func retryOrFail(
         _ id: RequestID, _ failure: RequestFailure, _ sequence: Running, _ owner: Owner
     ) {
+        // Unless it goes on or waits.
+        defer { if running[id] == nil, held[id] == nil { interrupted[id] = nil } }
         switch failure.kind {
         case .overloaded: report(.busy, by: sequence.engine)
         case .engine: report(.failed, by: sequence.engine)
@@ -477,6 +503,8 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
                 submit(
                     id, owner: owner, choice: sequence.choice, attempts: sequence.attempts,
                     tried: sequence.tried)
+            } else if failure.kind == .overloaded, owner.hasSent(choice: sequence.choice), mayGoOn(sequence) {
+                waitForRoom(id, sequence)
             } else if failure.kind == .overloaded {
                 owner.fail(choice: sequence.choice, error: .overloaded(failure.message))
             } else if failure.kind == .draining {

@@ -276,6 +276,55 @@ private final class FakeOwner: SequenceOwner {
         #expect(dispatcher.unfinished == 0)
     }
 
+    /// Its client has had tokens and a status: it cannot be told to come again later.
+    @Test func aStreamWaitsForEnginesThatAreBusy() throws {
+        let dispatcher = dispatcher()
+        let (first, second) = (FakeUpstream(1), FakeUpstream(2))
+        dispatcher.engineAppeared(first)
+        let owner = FakeOwner()
+        let id = dispatcher.start(owner: owner, choice: 0)
+        dispatcher.receive([SequenceOutput(id: id, tokens: [7])], from: first.engine)
+        dispatcher.engineAppeared(second)
+        dispatcher.engineLost(first.engine, reason: "killed")
+        let busy = SequenceOutput(
+            id: id, finish: .failed, failure: RequestFailure(kind: .overloaded, message: "queue full"))
+        // Longer than attempts would last.
+        for turn in 1...20 {
+            #expect(second.started.count == turn)
+            dispatcher.receive([busy], from: second.engine)
+            #expect(dispatcher.heldSequences == 1 && owner.errors.isEmpty)
+            loop.advanceTime(by: .milliseconds(250))
+        }
+        dispatcher.receive([SequenceOutput(id: id, tokens: [8], finish: .length)], from: second.engine)
+        #expect(owner.emitted == [7, 8] && owner.errors.isEmpty)
+        #expect(dispatcher.unfinished == 0)
+    }
+
+    @Test func aStreamWaitsForBusyEnginesNoLongerThanForNone() throws {
+        let dispatcher = dispatcher()
+        let (first, second) = (FakeUpstream(1), FakeUpstream(2))
+        dispatcher.engineAppeared(first)
+        let owner = FakeOwner()
+        let id = dispatcher.start(owner: owner, choice: 0)
+        dispatcher.receive([SequenceOutput(id: id, tokens: [7])], from: first.engine)
+        dispatcher.engineAppeared(second)
+        dispatcher.engineLost(first.engine, reason: "killed")
+        let busy = SequenceOutput(
+            id: id, finish: .failed, failure: RequestFailure(kind: .overloaded, message: "queue full"))
+        for _ in 0..<119 {
+            dispatcher.receive([busy], from: second.engine)
+            loop.advanceTime(by: .milliseconds(250))
+            #expect(owner.errors.isEmpty)
+        }
+        // After 30 s it is asked for the last time.
+        for _ in 0..<2 {
+            dispatcher.receive([busy], from: second.engine)
+            loop.advanceTime(by: .milliseconds(250))
+        }
+        #expect(owner.errors.map(\.status) == [503])
+        #expect(dispatcher.unfinished == 0)
+    }
+
     @Test func requestsThatDoNotFitAreTheClientsFault() {
         let dispatcher = dispatcher()
         let engine = FakeUpstream(1)
