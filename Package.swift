@@ -115,7 +115,7 @@ let rooms: [[Target]] = [
             "SimulatedExecutor", "VirtualDevice", "Weights", "Requests", "LanguageModel", "CTandemSystem", "Processes",
         ] + nio,
         tests: ["Tokenization"]),
-    room("HTTPCore", nio + tls, passes: true),
+    room("HTTPCore", nio + tls, passes: true, tests: [product("NIOEmbedded", "swift-nio")]),
     room("Routing", ["Requests"], numeric: true, tests: ["RoutingSimulation"]),
     room(
         "Gateway",
@@ -168,7 +168,7 @@ let package = Package(
                 "DeviceMonitor", "Diagnosis", "EngineHost", "EngineLink", "GPUModel", "Gateway", "Grammar", "HTTPCore",
                 "InferenceEngine", "JSON", "LanguageModel", "LoadGenerator", "MPS", "ModelStore", "Requests",
                 "Processes", "SimulatedExecutor", "Study", "StudyReport", "Supervision",
-                "TerminalView", "Tokenization", "VirtualDevice", "Weights", "CTandemSystem",
+                "Telemetry", "TerminalView", "Tokenization", "VirtualDevice", "Weights", "CTandemSystem",
                 product("ArgumentParser", "swift-argument-parser"),
             ] + nio,
             swiftSettings: swiftSettings

@@ -32,7 +32,8 @@ extension MachineFacts {
         facts.sharedMemoryBytes = sharedMemory()
         var limit = rlimit()
         if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 {
-            facts.openFileLimit = UInt64(limit.rlim_cur)
+            // A gateway raises its own to that.
+            facts.openFileLimit = UInt64(limit.rlim_max)
         }
         if let directory = environment["XDG_RUNTIME_DIR"], directory.hasPrefix("/") { facts.runDirectory = directory }
         facts.runDirectoryIsWritable = access(facts.runDirectory, W_OK | X_OK) == 0

@@ -97,6 +97,11 @@ public final class GatewayServer: Sendable {
             certificates = watch
         }
         serving.writeObserver = { HostTimes.add($0, to: instruments.hostTimes.write) }
+        if let descriptors = DescriptorLimit.current {
+            serving.limits.maximumConnections = min(
+                serving.limits.maximumConnections,
+                connections(descriptors: descriptors, eachHasUpstream: configuration.external != nil))
+        }
         serving.incidentLog = { incident in log("http: \(incident)") }
         let accessLog = configuration.accessLog.map { AccessLog($0, dropped: instruments.droppedAccessLines) }
         if let accessLog { serving.accessLog = { accessLog.add($0) } }
@@ -154,6 +159,16 @@ public final class GatewayServer: Sendable {
             server: server, group: group, workers: workers, shards: shards, enginePorts: enginePorts,
             upstreams: upstreams, certificates: certificates, supervisor: supervisor, accessLog: accessLog,
             drainTimeout: configuration.drainTimeout, isEnding: isEnding)
+    }
+
+    /// Clients that have room beside what a gateway opens for itself: event loops, links, the model's files, logs.
+    ///
+    /// - Parameters:
+    ///   - descriptors: what the process may have open.
+    ///   - eachHasUpstream: whether a client's request may need a connection to a server behind.
+    static func connections(descriptors: Int, eachHasUpstream: Bool) -> Int {
+        let own = min(128, descriptors / 2)
+        return max(1, (descriptors - own) / (eachHasUpstream ? 2 : 1))
     }
 
     /// Opens ports of engines that came after the start.

@@ -94,4 +94,7 @@ public enum HTTPIncident: Sendable, Equatable {
     case responseStalled(path: String, requestID: String?, waitingBytes: Int)
     /// There are as many connections as may be; one more was turned away.
     case tooManyConnections(limit: Int)
+    /// The system gave no connection that a client asked for, for want of descriptors for example; it is asked again after a
+    /// second.
+    case acceptFailed(reason: String)
 }

@@ -53,8 +53,7 @@ public enum ProcessMetrics {
     }
 
     private static func maximumDescriptors() -> Double? {
-        var limit = rlimit()
-        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return nil }
+        guard let limit = DescriptorLimit.read() else { return nil }
         return limit.rlim_cur == rlim_t.max ? -1 : Double(limit.rlim_cur)
     }
 

@@ -8,6 +8,7 @@ import LoadGenerator
 import ModelStore
 import NIOCore
 import NIOPosix
+import Telemetry
 import Tokenization
 
 /// Measures a server under load.
@@ -57,6 +58,7 @@ struct BenchCommand: ParsableCommand {
     }
 
     func run() throws {
+        DescriptorLimit.raise()
         let planner = try BenchPlanner(self)
         // Before any work is done: a result that cannot be kept is none.
         let file = try output.map { try BenchOutput(path: $0) }

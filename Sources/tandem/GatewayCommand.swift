@@ -9,6 +9,7 @@ import Glibc
 import HTTPCore
 import LanguageModel
 import NIOCore
+import Telemetry
 import Tokenization
 
 /// The gateway process: started by the supervisor, or by itself in front of servers that run anyway.
@@ -45,6 +46,7 @@ struct GatewayCommand: ParsableCommand {
 
     func run() throws {
         HeapPages.enlarge()
+        DescriptorLimit.raise()
         let events = ProcessEvents(processName: "tandem-gateway")
         let configuration: GatewayConfiguration
         do {

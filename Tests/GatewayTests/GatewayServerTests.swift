@@ -154,6 +154,14 @@ struct Bench {
 }
 
 @Suite struct GatewayServerTests {
+    @Test(arguments: [
+        (1024, false, 896), (1024, true, 448), (100, false, 50), (100, true, 25), (1, true, 1), (.max, false, .max - 128),
+    ])
+    func clientsLeaveDescriptorsForTheGateway(descriptors: Int, hasUpstream: Bool, connections: Int) {
+        #expect(
+            GatewayServer.connections(descriptors: descriptors, eachHasUpstream: hasUpstream) == connections)
+    }
+
     @Test func completionsWhole() async throws {
         let engine = FakeEngine(text: "hello")
         try await Bench.run([engine]) { bench in

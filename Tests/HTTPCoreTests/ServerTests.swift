@@ -2,6 +2,7 @@
 
 import Foundation
 import NIOCore
+import NIOEmbedded
 import NIOPosix
 import Synchronization
 import Testing
@@ -256,6 +257,15 @@ import Testing
             while server.connectionCount > 1 { await Task.yield() }
             #expect(try await server.exchange("GET / HTTP/1.0\r\n\r\n").hasSuffix("GET / - "))
         }
+    }
+
+    @Test func whatTheSystemDoesNotAcceptIsTold() throws {
+        let incidents = Mutex<[HTTPIncident]>([])
+        let channel = EmbeddedChannel(handler: AcceptFailures { incident in incidents.withLock { $0.append(incident) } })
+        let error = IOError(errnoCode: EMFILE, reason: "accept")
+        channel.pipeline.fireErrorCaught(error)
+        #expect(incidents.withLock { $0 } == [.acceptFailed(reason: "\(error)")])
+        #expect(throws: IOError.self) { try channel.throwIfErrorCaught() }
     }
 
     @Test func acceptsFromAnInheritedSocketOnAllLoops() async throws {
