@@ -212,7 +212,8 @@ private final class ServerCore: LinkChannelOwner {
         let handler = LinkChannelHandler(
             identifier: identifier,
             owner: self,
-            limits: .init(frameBytes: limits.frameBytes, backlogBytes: limits.backlogBytes, stallTime: limits.stallTime),
+            limits: .init(
+                frameBytes: limits.frameBytes, backlogBytes: limits.backlogBytes, stallTime: limits.stallTime),
             handshakeFrameBytes: Self.handshakeFrameBytes
         )
         let bound = NIOLoopBound(handler, eventLoop: channel.eventLoop)

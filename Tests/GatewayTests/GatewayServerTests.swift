@@ -155,7 +155,8 @@ struct Bench {
 
 @Suite struct GatewayServerTests {
     @Test(arguments: [
-        (1024, false, 896), (1024, true, 448), (100, false, 50), (100, true, 25), (1, true, 1), (.max, false, .max - 128),
+        (1024, false, 896), (1024, true, 448), (100, false, 50), (100, true, 25), (1, true, 1),
+        (.max, false, .max - 128),
     ])
     func clientsLeaveDescriptorsForTheGateway(descriptors: Int, hasUpstream: Bool, connections: Int) {
         #expect(

@@ -261,7 +261,8 @@ import Testing
 
     @Test func whatTheSystemDoesNotAcceptIsTold() throws {
         let incidents = Mutex<[HTTPIncident]>([])
-        let channel = EmbeddedChannel(handler: AcceptFailures { incident in incidents.withLock { $0.append(incident) } })
+        let channel = EmbeddedChannel(
+            handler: AcceptFailures { incident in incidents.withLock { $0.append(incident) } })
         let error = IOError(errnoCode: EMFILE, reason: "accept")
         channel.pipeline.fireErrorCaught(error)
         #expect(incidents.withLock { $0 } == [.acceptFailed(reason: "\(error)")])
