@@ -16,12 +16,17 @@ final class ClientConnection: ChannelInboundHandler {
 
     // What is looked at for every token stands together, so that it comes with few lines of the processor's cache.
     private var context: ChannelHandlerContext?
+    /// Where it lives; it may outlive its channel.
+    private var eventLoop: (any EventLoop)?
     private(set) var exchange: HTTPClientExchange?
     /// Since when nothing has happened.
     private var lastActivity = NIODeadline.uptimeNanoseconds(0)
     private var hasReceived = false
     private var hasBody = false
     private var isPaused = false
+    /// Whether something has come, or the connection has ended, since it was paused.
+    private var hasUnread = false
+    private var hasEndedUnread = false
     private var isReleased = false
     /// Whether the channel reads of itself.
     private var isReading = true
@@ -89,7 +94,8 @@ final class ClientConnection: ChannelInboundHandler {
         if exchange == nil { client?.isFree(self) }
     }
 
-    /// Reads nothing more until ``resume()``; what has been read is still handed on.
+    /// Hands nothing more on until ``resume()``, and reads nothing. The channel reads what has come when the server ends the
+    /// connection, whatever it is told; that waits here.
     func pause() {
         isPaused = true
         updateReading()
@@ -101,6 +107,17 @@ final class ClientConnection: ChannelInboundHandler {
         if let context { lastActivity = context.eventLoop.now }
         updateReading()
         armTimer()
+        guard hasUnread else { return }
+        // In a later turn, because nothing is handed on within a caller's call.
+        eventLoop?.assumeIsolated().execute { self.catchUp() }
+    }
+
+    /// Hands on what came while nobody wanted it, and then the connection's end.
+    private func catchUp() {
+        guard !isPaused, hasUnread else { return }
+        hasUnread = false
+        process()
+        if hasEndedUnread, !hasUnread { conclude() }
     }
 
     /// Nobody waits for the rest of the response, which should be short.
@@ -125,6 +142,7 @@ final class ClientConnection: ChannelInboundHandler {
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
+        eventLoop = context.eventLoop
         lastActivity = context.eventLoop.now
         if context.channel.isActive { channelActive(context: context) }
     }
@@ -156,6 +174,11 @@ final class ClientConnection: ChannelInboundHandler {
         hasReceived = true
         lastActivity = context.eventLoop.now
         var bytes = unwrapInboundIn(data)
+        guard !isPaused else {
+            hasUnread = true
+            machine.receive(bytes)
+            return
+        }
         if hasBody, !isClosed, machine.isWholeChunk(&bytes) {
             exchange?.receiver?.received(bytes)
             return
@@ -176,7 +199,12 @@ final class ClientConnection: ChannelInboundHandler {
 
     private func process() {
         do throws(HTTPClientError) {
-            while !isClosed, let event = try machine.next() {
+            while !isClosed || exchange != nil {
+                guard !isPaused else {
+                    hasUnread = true
+                    return
+                }
+                guard let event = try machine.next() else { return }
                 switch event {
                 case .head(let head): exchange?.receiver?.received(head)
                 case .body(let body):
@@ -216,7 +244,18 @@ final class ClientConnection: ChannelInboundHandler {
         isClosed = true
         socket = nil
         client?.isGone(self)
-        guard !wasClosed, let ended = exchange else { return }
+        guard !wasClosed, exchange != nil else { return }
+        guard !isPaused else {
+            hasUnread = true
+            hasEndedUnread = true
+            return
+        }
+        conclude()
+    }
+
+    /// The connection has ended, and all that came before was handed on.
+    private func conclude() {
+        guard let ended = exchange else { return }
         exchange = nil
         do throws(HTTPClientError) {
             guard case .end? = try machine.closed() else { return }

@@ -61,7 +61,6 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
 
     private let shared: ConnectionContext
     private let limits: HTTPLimits
-    /// Asked for once: that is a system call.
     /// Whether the connection has ended, for any thread: its event loop may end next.
     let isGone = Atomic<Bool>(false)
     private var remoteAddress: SocketAddress?
@@ -72,6 +71,10 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     /// The server gave the connection up, not the client.
     private var isCut = false
     private var isBackedUp = false
+    /// Whether a turn of the loop has passed since it is: who writes on has had time to notice.
+    private var isKnownToBeBackedUp = false
+    /// Bytes that were written since then.
+    private var overrunBytes = 0
     private var timer: (deadline: NIODeadline, task: Scheduled<Void>)?
 
     init(context: ConnectionContext) {
@@ -286,6 +289,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
             sent.clear()
             outbound = sent
         }
+        isKnownToBeBackedUp = isBackedUp
         armTimer()
     }
 
@@ -317,6 +321,8 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
             : machine.waitingBytes >= limits.outboundHighWater
         guard isBackedUpNow != isBackedUp else { return }
         isBackedUp = isBackedUpNow
+        isKnownToBeBackedUp = false
+        overrunBytes = 0
         let notify = exchange?.onWritabilityChange
         notify?(!isBackedUpNow)
     }
@@ -411,9 +417,12 @@ extension ConnectionHandler {
         guard let current = exchange, current.id == id, current.status != nil, current.method != .head,
             !isOutputClosed
         else { return }
-        guard machine.waitingBytes < limits.maximumOutboundBytes else {
-            overflow(current)
-            return
+        if isKnownToBeBackedUp {
+            guard overrunBytes < limits.maximumOutboundBytes else {
+                overflow(current)
+                return
+            }
+            overrunBytes += bytes.count
         }
         current.bodyBytes += bytes.count
         switch current.framing {

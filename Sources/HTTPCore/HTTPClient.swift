@@ -167,7 +167,7 @@ public final class HTTPClientExchange {
         connection = nil
     }
 
-    /// Reads no more of the response until ``resume()``. What was read before still comes.
+    /// The receiver hears no more of the response until ``resume()``.
     public func pause() {
         isPaused = true
         connection?.pause()

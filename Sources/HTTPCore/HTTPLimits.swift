@@ -18,8 +18,9 @@ public struct HTTPLimits: Sendable {
     public var outboundHighWater = 64 * 1024
     /// …and down to which they must fall before it turns true again.
     public var outboundLowWater = 16 * 1024
-    /// Bytes that may wait when a stream is written to, whether or not its writer minds ``HTTPResponder/isWritable``;
-    /// beyond it the connection is cut.
+    /// Bytes that may be written in later turns of the event loop than the one in which ``HTTPResponder/isWritable``
+    /// turned false; the connection of a writer that does not mind it is cut. A turn may write any number: that is one
+    /// answer, or what an engine sent at once.
     public var maximumOutboundBytes = 1024 * 1024
     /// From the first byte of a request (for the first: from the accept) to the end of its head; beyond it 408.
     public var headerTimeout = TimeAmount.seconds(10)

@@ -55,8 +55,8 @@ public final class HTTPResponder: Sendable {
     }
 
     /// Whether the client takes what it is sent: false from ``HTTPLimits/outboundHighWater`` waiting bytes on, until
-    /// they fell to ``HTTPLimits/outboundLowWater``. A stream that goes on writing is cut at
-    /// ``HTTPLimits/maximumOutboundBytes``.
+    /// they fell to ``HTTPLimits/outboundLowWater``. A stream that goes on writing in later
+    /// turns of the event loop is cut after ``HTTPLimits/maximumOutboundBytes``.
     public var isWritable: Bool {
         eventLoop.preconditionInEventLoop()
         return connection.isWritable(exchange: exchange)

@@ -132,6 +132,35 @@ private struct Bench {
         #expect(try await answerUntilTheEnd(reset: true).hasSuffix("cut"))
     }
 
+    /// The channel reads all that is there when the server ends the connection, and says so, whatever it was told.
+    @Test func whatComesWhilePausedWaitsAndSoDoesTheEnd() async throws {
+        let body = String(repeating: "0123456789", count: 2_000)
+        let handler = ClosureHandler { _, responder in
+            responder.respond(status: .ok, headers: ["Connection": "close"], body: ByteBuffer(string: body))
+        }
+        let hooks = Hooks()
+        try await TestServer.run(hooks: hooks, handler: handler) { server async throws in
+            let bench = Bench(port: server.port ?? 0)
+            let exchange = bench.loop.makePromise(of: NIOLoopBound<HTTPClientExchange>.self)
+            let loop = bench.loop
+            async let answer = bench.ask("/") { sent in
+                sent.pause()
+                exchange.succeed(NIOLoopBound(sent, eventLoop: loop))
+            }
+            let paused = try await exchange.futureResult.get()
+            while hooks.entries.isEmpty { await Task.yield() }
+            while try await bench.openConnections() > 0 { await Task.yield() }
+            try await loop.submit {
+                #expect(!paused.value.isOver)
+                paused.value.resume()
+                // Nothing comes within the call.
+                #expect(!paused.value.isOver)
+            }.get()
+            #expect(try await answer == "200 " + body)
+            try await bench.shutdown()
+        }
+    }
+
     @Test func withoutTrustNothingIsSent() async throws {
         let endpoint = HTTPEndpoint(host: "127.0.0.1", port: 1, isSecure: true)
         let loop = TestServer.clientGroup.any()
