@@ -177,7 +177,10 @@ final class ProxyEvents {
         }
         if let error = chunk.error {
             // What the client did wrong no engine will do right.
-            if let code = chunk.errorCode, (400..<500).contains(code) { return .fine }
+            if let code = chunk.errorCode, (400..<500).contains(code) {
+                record.hasClientError = true
+                return .fine
+            }
             return .failure("the engine reported: \(Self.text(payload, error).prefix(500))")
         }
         note(chunk, payload)

@@ -284,7 +284,8 @@ final class ProxyOwner: WorkOwner {
         complete()
         beginStream()
         // An engine that was lost after its last word owes the stream's last word.
-        if !isPassage, record.kind != .other, !record.isDone { responder.write(Array("data: [DONE]\n\n".utf8)) }
+        if record.hasClientError { note.hasFailed = true }
+        if !isPassage, record.kind != .other, !record.isDone, !record.hasClientError { responder.write(Array("data: [DONE]\n\n".utf8)) }
         responder.finish()
     }
 

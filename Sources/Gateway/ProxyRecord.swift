@@ -19,6 +19,8 @@ final class ProxyRecord {
     var tokens = 0
     /// Whether the stream said that it is over.
     var isDone = false
+    /// Whether it said that the client did something wrong, which ends it.
+    var hasClientError = false
 
     let kind: Kind
     /// Choices that the answer has.
@@ -63,7 +65,7 @@ final class ProxyRecord {
     }
 
     /// Whether all choices have ended, whatever else was to come.
-    var isComplete: Bool { isDone || (kind != .other && finishes >= choices) }
+    var isComplete: Bool { isDone || hasClientError || (kind != .other && finishes >= choices) }
 
     /// Tokens that an engine that goes on need not generate again.
     var keptTokens: Int { usesTokenIDs ? shownTokenIDs : tokens }

@@ -243,8 +243,8 @@ final class ProxyShard: ModelShard {
         if let known = excluded[model] { return known }
         let name = model ?? cards.first?.name
         let engines = Set(endpoints.filter { !$0.has(name) }.compactMap { $0.upstream?.engine })
-        // Clients may name anything; what no endpoint has is not kept.
-        if engines.count < endpoints.count { excluded[model] = engines }
+        // Clients may name anything, and a server that does not tell its models may have it: only what one tells is kept.
+        if model == nil || cards.contains(where: { $0.name == model }) { excluded[model] = engines }
         return engines
     }
 }

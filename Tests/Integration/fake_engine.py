@@ -17,7 +17,8 @@ class FakeEngine:
     cut_after: after so many events the connection ends in good order. freeze_after: after so many events nothing comes
     any more; 0 freezes before the response. status: answers with this status, and headers, in place of an answer.
     garbage: bytes to answer with. big_header: bytes of a header. split: sends every byte string in pieces of so many bytes.
-    error_after: after so many events an error event. refuses_continuation: 400 for continue_final_message.
+    error_after: after so many events an error event with error_code. body and kind: what other endpoints answer. closes: it
+    ends its connection after that. refuses_continuation: 400 for continue_final_message.
     """
 
     def __init__(self, model="fake", port=0):
@@ -26,6 +27,8 @@ class FakeEngine:
         self.status, self.headers = 200, {}
         self.garbage, self.big_header, self.split = None, 0, 0
         self.refuses_continuation = False
+        self.error_code = 500
+        self.body, self.kind, self.closes = None, "audio/wav", False
         self.token_ids = False
         self.frozen = False
         self.health_status = 200
@@ -180,6 +183,9 @@ class FakeEngine:
             if fields.get("continue_final_message") and self.refuses_continuation:
                 return self.respond(connection, 400, {"error": {"message": "no such field", "code": 400}})
             return self.generate(connection, fields, fields["messages"][-1]["content"], chat=True)
+        if self.body is not None:
+            self.respond(connection, 200, self.body, kind=self.kind, Connection="close" if self.closes else "keep-alive")
+            return not self.closes
         return self.respond(connection, 200, {"echo": fields, "path": request["target"]}, X_Engine=self.model)
 
     @staticmethod
@@ -235,7 +241,7 @@ class FakeEngine:
             if index == self.freeze_after:
                 return self.wait_for_the_end(connection)
             if index == self.error_after:
-                event = {"error": {"message": "EngineCore died", "code": 500}}
+                event = {"error": {"message": "EngineCore died", "code": self.error_code}}
             if self.pause:
                 time.sleep(self.pause)
             text = event if isinstance(event, str) else json.dumps(event, ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 No request may be lost: what the client sees is compared with an undisturbed answer.
 """
+import http.client
 import json
 import os
 import signal
@@ -136,6 +137,40 @@ class PassingTests(ProxyTestCase):
             engine.split = size
             stream = gateway.stream(CHAT, messages=[{"role": "user", "content": "x"}], max_tokens=6).finish()
             self.assertEqual(text_of(stream), expected)
+        self.finish(gateway)
+
+    def ask_slowly(self, gateway, path):
+        """What a client gets that takes 4 KiB at a time."""
+        connection = socket.socket()
+        self.addCleanup(connection.close)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", gateway.port))
+        connection.sendall(
+            b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}" % path.encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        pieces = []
+        while piece := answer.read(4096):
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def test_large_answers_come_whole(self):
+        engine = FakeEngine()
+        gateway = self.start(engine)
+        engine.body = b"".join(number.to_bytes(4, "big") for number in range(3_000_000))
+        for engine.closes in (False, True):
+            for _ in range(3):
+                self.assertEqual(gateway.post("/v1/embeddings", {}).body, engine.body)
+            self.assertEqual(self.ask_slowly(gateway, "/v1/embeddings"), engine.body)
+        self.finish(gateway)
+
+    def test_events_come_whole_to_who_reads_slowly(self):
+        engine = FakeEngine()
+        gateway = self.start(engine)
+        engine.kind = "text/event-stream"
+        engine.body = b"".join(b'data: {"number": %d}\n\n' % number for number in range(150_000))
+        for engine.closes in (False, True):
+            self.assertEqual(self.ask_slowly(gateway, "/v1/responses"), engine.body)
         self.finish(gateway)
 
     def test_many_connections_are_kept(self):
@@ -299,6 +334,33 @@ class ContinuingTests(ProxyTestCase):
     def test_error_event(self):
         gateway, *_ = self.check(lambda engine: setattr(engine, "error_after", 9), reason=("continued", "reported"))
         gateway.stop()
+
+    def test_an_error_of_the_client_ends_its_stream(self):
+        first, second = FakeEngine(), FakeEngine()
+        gateway = self.start(first, second)
+        for engine in (first, second):
+            engine.error_after, engine.error_code, engine.cut_after = 3, 400, 4
+        answer = gateway.post(COMPLETIONS, {"prompt": "a w4", "max_tokens": 20, "stream": True})
+        events = [json.loads(line[6:]) for line in answer.body.decode().split("\n\n") if line]
+        self.assertEqual("".join(event["choices"][0]["text"] for event in events[:-1]), words(5, 3))
+        self.assertEqual(events[-1]["error"]["code"], 400)
+        self.assertEqual(len(first.asked) + len(second.asked), 1)
+        self.finish(gateway)
+
+    def test_a_stream_waits_for_an_engine_that_is_busy(self):
+        first, second = FakeEngine(), FakeEngine()
+        gateway = self.start(first, second)
+        first.pause = second.pause = 0.005
+        stream = gateway.stream(COMPLETIONS, prompt="a w4", max_tokens=20)
+        self.addCleanup(stream.close)
+        stream.read(3)
+        running, other = (first, second) if first.asked else (second, first)
+        other.status = 429
+        running.vanish()
+        wait_until(lambda: len(other.asked) >= 2, 20, "the other engine is not asked again")
+        other.status = 200
+        self.assertEqual(text_of(stream.finish()), words(5, 20))
+        self.finish(gateway)
 
     def test_silence(self):
         gateway, *_ = self.check(
