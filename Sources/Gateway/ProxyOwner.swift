@@ -285,7 +285,9 @@ final class ProxyOwner: WorkOwner {
         beginStream()
         // An engine that was lost after its last word owes the stream's last word.
         if record.hasClientError { note.hasFailed = true }
-        if !isPassage, record.kind != .other, !record.isDone, !record.hasClientError { responder.write(Array("data: [DONE]\n\n".utf8)) }
+        if !isPassage, record.kind != .other, !record.isDone, !record.hasClientError {
+            responder.write(Array("data: [DONE]\n\n".utf8))
+        }
         responder.finish()
     }
 
