@@ -80,9 +80,11 @@ struct GPUKernelsCommand: ParsableCommand {
             }
         }
         tell(copy)
+        var isWhole = true
         do {
             for row in try times.nodes(count: quick ? 4 : 64) { tell(row) }
         } catch {
+            isWhole = false
             Process.log("nodes of graphs: \(error)")
             flags.add {
                 $0.field("phase", "kernels")
@@ -93,6 +95,7 @@ struct GPUKernelsCommand: ParsableCommand {
             do {
                 try measure(model, name: name, times) { tell($0, model: name) }
             } catch {
+                isWhole = false
                 Process.log("\(name): \(error)")
                 flags.add {
                     $0.field("phase", "kernels")
@@ -102,6 +105,7 @@ struct GPUKernelsCommand: ParsableCommand {
             }
         }
         Process.write(TableText.table(rows), to: STDOUT_FILENO)
+        if !isWhole { throw ExitCode(1) }
     }
 
     private func measure(
