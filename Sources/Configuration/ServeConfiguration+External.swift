@@ -24,11 +24,8 @@ extension ServeConfiguration {
             engineStartTimeout = timeout
         }
         guard let last = externalEngines.last else {
-            for key in ["engine-port-base", "engine-start-timeout"] {
-                guard let given = layers.given(key) else { continue }
-                throw given.error("it is for engines of --engine or --engine-command, and neither is given")
-            }
-            return
+            guard let given = layers.given("engine-port-base") else { return }
+            throw given.error("it is for engines of --engine or --engine-command, and neither is given")
         }
         if let base = enginePortBase, let given = layers.given("engine-port-base") {
             let ports = Int(base)...Int(base) + last

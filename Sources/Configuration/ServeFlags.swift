@@ -238,7 +238,7 @@ struct ExternalFlags: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Time until an engine has to answer a request; then it is killed and started again. (default: 10m)",
+            "Time until an engine has to serve, one of another kind to answer a request; then it is killed and started again. (default: 10m)",
             valueName: "time"))
     var engineStartTimeout: String?
 }

@@ -7,10 +7,13 @@ public struct HangLimits: Sendable, Equatable {
     /// How long an engine with work may get nowhere; zero for ever. Engines count parts of a step, on a CPU every layer of
     /// the model.
     public var step: Duration
+    /// How long an engine may take from its start until it serves; zero for ever. While one starts under MPS no other does.
+    public var start: Duration
 
-    public init(silence: Duration = .seconds(10), step: Duration = .seconds(120)) {
+    public init(silence: Duration = .seconds(10), step: Duration = .seconds(120), start: Duration = .zero) {
         self.silence = silence
         self.step = step
+        self.start = start
     }
 
     /// A supervisor that looks so much later than it wanted to did not run meanwhile, and its children, maybe, neither:

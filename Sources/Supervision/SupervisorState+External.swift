@@ -37,15 +37,21 @@ extension SupervisorState {
         isExternal(.engine(index)) && engines.indices.contains(where: isOnItsWay)
     }
 
-    /// When it is too late for an engine that starts; null if it is none, or in time.
+    /// When it is too late for an engine that starts; null if it is none, or has all the time there is.
     func startDeadline(of child: Child) -> Duration? {
-        guard isExternal(child), self[child].condition == .starting, phase == .serving else { return nil }
-        return self[child].startedAt + external.startTimeout
+        guard case .engine = child, self[child].condition == .starting, phase == .serving else { return nil }
+        if isExternal(child) { return self[child].startedAt + external.startTimeout }
+        return hangLimits.start > .zero ? self[child].startedAt + hangLimits.start : nil
     }
 
     mutating func killLate(at now: Duration, _ actions: inout [SupervisorAction]) {
         for child in children {
             guard let deadline = startDeadline(of: child), deadline <= now else { continue }
+            guard isExternal(child) else {
+                let hang = "it did not serve within \(Self.text(hangLimits.start)) of its start"
+                killStuck(child, for: hang, saying: "\(title(child)): \(hang)", at: now, &actions)
+                continue
+            }
             let doubt = self[child].doubt.isEmpty ? "" : " (\(self[child].doubt))"
             let hang = "it answered no request within \(Self.text(external.startTimeout)) of its start\(doubt)"
             killStuck(child, for: hang, saying: "\(title(child)): \(hang)", at: now, &actions)

@@ -123,6 +123,23 @@ extension [SupervisorAction] {
         #expect(back.states == [.ready, .restarting] || back.states == [.ready, .starting])
     }
 
+    /// No other one starts meanwhile.
+    @Test func anEngineThatNeverServesIsGivenUp() {
+        var harness = SharingHarness.serving(hangLimits: HangLimits(silence: .zero, step: .zero, start: .seconds(600)))
+        harness.now = .seconds(100)
+        _ = harness.send(.ended(.engine(1), .killed(signal: 9)))
+        #expect(harness.sendDeadline().effects.contains(.start(.engine(1))))
+        _ = harness.send(.ended(.engine(0), .killed(signal: 9)))
+        let started = harness.now
+        while harness.now < started + .seconds(600) {
+            #expect(!harness.sendDeadline().effects.contains(.start(.engine(0))))
+        }
+        #expect(harness.state.engines[1].condition == .killed)
+        #expect(harness.sendDeadline().effects.contains(.kill(.engine(1))))
+        #expect(harness.now == started + .seconds(615))
+        #expect(harness.send(.ended(.engine(1), .killed(signal: 9))).effects.contains(.start(.engine(0))))
+    }
+
     @Test func faultsInARowAreTriedEverMoreRarely() {
         var harness = SharingHarness.serving()
         harness.now = .seconds(100)

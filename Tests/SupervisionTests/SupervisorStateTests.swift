@@ -76,6 +76,20 @@ extension [SupervisorAction] {
 
     // MARK: - Hanging
 
+    @Test func anEngineThatNeverServesIsStartedAgain() {
+        var harness = Harness.serving(hangLimits: HangLimits(silence: .zero, step: .zero, start: .seconds(600)))
+        #expect(harness.state.nextDeadline == nil)
+        _ = harness.send(.ended(.engine(1), .killed(signal: 9)))
+        #expect(harness.sendDeadline().effects == [.start(.engine(1))])
+        let started = harness.now
+        let actions = harness.sendDeadline()
+        #expect(harness.now == started + .seconds(600))
+        #expect(actions.effects == [.kill(.engine(1))])
+        #expect(actions.logs == ["engine 1: it did not serve within 600 s of its start; killing it"])
+        _ = harness.send(.ended(.engine(1), .killed(signal: 9)))
+        #expect(harness.sendDeadline().effects == [.start(.engine(1))])
+    }
+
     @Test func aSilentEngineIsKilledAndStartedAgain() {
         var harness = Harness.serving(hangLimits: HangLimits())
         #expect(harness.state.nextDeadline == .seconds(10))
