@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import Configuration
+import DeviceMonitor
 import Diagnosis
 import MPS
 import Supervision
@@ -44,18 +45,19 @@ enum ServeSharing {
             output(.line(.warning, "engines share the GPU by time slices: \(error)"))
             return nil
         }
+        // By UUID where it is known: daemon and clients count ordinals each for themselves.
+        let uuid = settings.sharedGPU.flatMap { identifier(of: $0, environment: environment) }
         let isExternal = settings.mps == .external
         let directories =
             isExternal
             ? try MPSDirectories(external: settings.mpsDirectory, environment: environment)
-            : try MPSDirectories(base: RunDirectory.base(environment: environment), device: settings.sharedGPU ?? "0")
+            : try MPSDirectories(
+                base: RunDirectory.base(environment: environment), device: Self.name(uuid ?? settings.sharedGPU))
         var ownership: MPSOwnership?
         if !isExternal {
             try directories.make()
             ownership = try directories.own()
         }
-        // By UUID where it is known: daemon and clients count ordinals each for themselves.
-        let uuid = settings.sharedGPU.flatMap { identifier(of: $0, environment: environment) }
         let client = ClientEnvironment(pipeDirectory: directories.pipe, device: uuid, token: "")
         let limits = ClientLimits.each(
             of: settings.models.reduce(0) { $0 + $1.processes }, percentages: settings.mpsLimits.threadPercentages,
@@ -69,7 +71,10 @@ enum ServeSharing {
                     "the MPS daemon is not Tandem's: an engine gets its own limit or the daemon's, whichever is the smaller, "
                         + "and with MPS of version 3 that of its namespace"))
         }
-        for conflict in client.limited(to: tightest).conflicts(with: environment) {
+        // An index counts in what it lists, and was understood so.
+        var checked = environment
+        if uuid != nil, settings.sharedGPU.flatMap(Int.init) != nil { checked["CUDA_VISIBLE_DEVICES"] = nil }
+        for conflict in client.limited(to: tightest).conflicts(with: checked) {
             guard conflict.severity == .warning else {
                 throw ConfigurationError(source: conflict.variable, reason: "\(conflict.reason); \(conflict.remedy)")
             }
@@ -87,8 +92,13 @@ enum ServeSharing {
         return sharing
     }
 
+    /// Of a GPU, short enough for the path of a socket: of a UUID its first part.
+    private static func name(_ gpu: String?) -> String { String((gpu ?? "0").prefix(12)) }
+
     private static func identifier(of gpu: String, environment: [String: String]) -> String? {
-        guard let index = Int(gpu) else { return gpu }
-        return MachineFacts.gpus(environment: environment)?.first { $0.index == index }?.uuid
+        switch ManagedSource.device(gpu, environment) {
+        case .uuid(let uuid): uuid
+        case .index(let index): MachineFacts.gpus(environment: environment)?.first { $0.index == index }?.uuid
+        }
     }
 }

@@ -232,6 +232,44 @@ class SharedWeightsTests(unittest.TestCase):
         server.stop()
 
 
+SMI = """#!/bin/sh
+for i in 0 1 2; do echo "$i, GPU-0000000$i-0000-0000-0000-000000000000, NVIDIA H100, Default, 81559 MiB, Disabled"; done
+"""
+
+
+@needs_double
+class VisibleDevicesTests(unittest.TestCase):
+    """An index counts in what `CUDA_VISIBLE_DEVICES` lists, for daemon and engines alike."""
+
+    def start(self, visible, number):
+        fake = FakeMPS("new", device=f"GPU-0000000{number}")
+        self.addCleanup(fake.discard)
+        (fake.programs / "nvidia-smi").write_text(SMI)
+        (fake.programs / "nvidia-smi").chmod(0o755)
+        fake.environment["CUDA_VISIBLE_DEVICES"] = visible
+        server = SharingServer("--mps", "on", "--mps-time-scale", "0.1", "--fault-port", fake=fake, DEVICES=3)
+        self.addCleanup(server.discard)
+        server.launch()
+        wait_until(
+            lambda: server.engine(0) and fake.daemon(), PATIENCE, lambda: f"no engine starts\n{server.output()}")
+        return server, fake
+
+    def visible(self, pid):
+        pairs = pathlib.Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+        return next(pair.partition("=")[2] for pair in pairs if pair.startswith("CUDA_VISIBLE_DEVICES="))
+
+    def test_engines_and_daemon_get_the_gpu_that_was_meant(self):
+        for visible, number in (("2", 2), ("1,0", 1), ("GPU-00000001-0000-0000-0000-000000000000", 1)):
+            with self.subTest(visible):
+                server, fake = self.start(visible, number)
+                expected = f"GPU-0000000{number}-0000-0000-0000-000000000000"
+                self.assertEqual(self.visible(server.engine(0).pid), expected)
+                self.assertEqual(self.visible(fake.daemon()[0]), expected)
+                self.assertNotIn("is not the device of the engines", server.output())
+                server.discard()
+                fake.discard()
+
+
 class RefusalTests(unittest.TestCase):
     def test_weights_are_shared_on_a_gpu_only(self):
         for device in ("cpu", "simulated:h100"):
