@@ -58,7 +58,8 @@ public final class MeasuredStudy: @unchecked Sendable {
     private var tokensPerStep: Int { isOnGPU ? 2048 : 512 }
     /// Tokens that sequences of decode get where the definition says nothing.
     static let outputTokens = 32
-    /// Sequences of all engines of an arm together, when serving.
+    /// Sequences of all engines of an arm together, when serving on CPUs; on a GPU each engine has as many as a simulated
+    /// one.
     private static let servedSequences = 64
     private static let servedName = "study"
     /// Bytes of a number in the cache, at most.
@@ -357,7 +358,7 @@ public final class MeasuredStudy: @unchecked Sendable {
             for server in servers.values { server.stop() }
             servers.removeAll()
         }
-        let most = definition.batches.max() ?? Self.servedSequences
+        let most = definition.batches.max() ?? (isOnGPU ? ServingSimulation.slots : Self.servedSequences)
         let length = (definition.contexts.max() ?? 1) + output
         let mostEngines = definition.arms.map(\.engines).max() ?? 1
         let all = definition.conventions.contains(.perEngine) ? most * mostEngines : most

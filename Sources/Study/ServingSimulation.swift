@@ -24,7 +24,7 @@ struct ServingSimulation {
     /// Host times vary by so much either way.
     private static let hostVariation = 0.2
     /// Most sequences of an engine at once: vLLM's default on large GPUs.
-    private static let slots = 1024
+    static let slots = 1024
     /// Tokens of a block: twice what engines have, for half of the work.
     private static let blockSize = 32
 

@@ -22,10 +22,37 @@ public final class StudyFile: Sendable {
     /// - Throws: ``StudyError`` if the file cannot be read or written, or holds another study.
     public init(path: String, header: StudyHeader, resumes: Bool) throws(StudyError) {
         self.path = path
+        let exists = access(path, F_OK) == 0
+        let file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
+        guard file >= 0 else {
+            throw StudyError(subject: path, reason: "cannot be written: \(String(cString: strerror(errno)))")
+        }
+        let kept: StudyResult?
+        do throws(StudyError) {
+            kept = try Self.begin(file, path: path, header: header, resumes: resumes && exists)
+        } catch {
+            close(file)
+            throw error
+        }
+        descriptor = Mutex(file)
+        before = kept ?? StudyResult(header: header)
+        if kept == nil { try append(.header(header)) }
+    }
+
+    /// Takes a file for this study alone, for as long as it is open.
+    ///
+    /// - Returns: what it holds of the study, and nothing else afterwards; null if nothing.
+    private static func begin(
+        _ file: Int32, path: String, header: StudyHeader, resumes: Bool
+    ) throws(StudyError) -> StudyResult? {
+        guard flock(file, LOCK_EX | LOCK_NB) == 0 else {
+            throw StudyError(
+                subject: path, reason: "is being written by another study; wait for it, or give another --out")
+        }
         var kept: StudyResult?
         var length = 0
-        if resumes, access(path, F_OK) == 0 {
-            let bytes = try Self.read(path)
+        if resumes {
+            let bytes = try read(path)
             // A file without one whole line is an interruption at the very beginning.
             if let end = bytes.lastIndex(of: UInt8(ascii: "\n")) {
                 let found = try StudyResult(lines: bytes, name: path, mayBeCut: true)
@@ -34,15 +61,10 @@ public final class StudyFile: Sendable {
                 length = end + 1
             }
         }
-        let file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
-        guard file >= 0, ftruncate(file, off_t(length)) == 0 else {
-            let reason = String(cString: strerror(errno))
-            if file >= 0 { close(file) }
-            throw StudyError(subject: path, reason: "cannot be written: \(reason)")
+        guard ftruncate(file, off_t(length)) == 0 else {
+            throw StudyError(subject: path, reason: "cannot be written: \(String(cString: strerror(errno)))")
         }
-        descriptor = Mutex(file)
-        before = kept ?? StudyResult(header: header)
-        if kept == nil { try append(.header(header)) }
+        return kept
     }
 
     deinit { descriptor.withLock { _ = close($0) } }

@@ -58,6 +58,11 @@ public struct StudyCount: Sendable, Equatable {
     public var operationsGrowth: Double
     public var bytesGrowth: Double
 
+    /// Whether both stand in the same place of the table.
+    public func isOfCell(of other: StudyCount) -> Bool {
+        model == other.model && context == other.context && part == other.part && phase == other.phase
+    }
+
     public init(
         model: String, context: Int, part: String, phase: String, operations: Double, bytes: Double,
         operationsGrowth: Double, bytesGrowth: Double

@@ -119,7 +119,8 @@ struct ServeCommand: ParsableCommand {
         configuration.shutdownTimeout = settings.shutdownTimeout
         configuration.startedAt = startedAt
         configuration.version = Tandem.version
-        configuration.hangLimits = HangLimits(silence: settings.heartbeatTimeout, step: settings.stepTimeout)
+        configuration.hangLimits = HangLimits(
+            silence: settings.heartbeatTimeout, step: settings.stepTimeout, start: settings.engineStartTimeout)
         let least: SupervisorOutput.Severity =
             switch settings.logLevel {
             case .debug, .info: .info

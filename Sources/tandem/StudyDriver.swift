@@ -40,7 +40,9 @@ struct StudyDriver {
             let file = try StudyFile(
                 path: "\(out)/\(definition.figure).jsonl", header: device.header, resumes: resumes)
             kept += file.before.measurements
-            if file.before.counts.isEmpty { for count in device.counts { try file.append(.count(count)) } }
+            for count in device.counts where !file.before.counts.contains(where: { $0.isOfCell(of: count) }) {
+                try file.append(.count(count))
+            }
             let done = Set(
                 file.before.measurements.map { StudyTask(cell: $0.cell, repetition: $0.repetition, seed: $0.seed) })
             let tasks = definition.tasks().filter { !done.contains($0) }

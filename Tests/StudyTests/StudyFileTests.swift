@@ -40,9 +40,17 @@ import Testing
             try append("{\"measurement\":{\"cell\":{\"fig", to: path)
             #expect { try StudyFile.result(path: path) } throws: { "\($0)".contains("line 5: is cut off") }
 
-            let file = try StudyFile(path: path, header: header, resumes: true)
-            #expect(file.before.measurements == tasks.prefix(3).map(study.measure))
-            try file.append(.measurement(study.measure(tasks[3])))
+            do {
+                let file = try StudyFile(path: path, header: header, resumes: true)
+                #expect(file.before.measurements == tasks.prefix(3).map(study.measure))
+                // Nobody else may write meanwhile, to begin it anew least of all.
+                for resumes in [true, false] {
+                    #expect { try StudyFile(path: path, header: header, resumes: resumes) } throws: {
+                        "\($0)".contains("is being written by another study")
+                    }
+                }
+                try file.append(.measurement(study.measure(tasks[3])))
+            }
 
             #expect(try StudyFile.result(path: path).measurements == tasks.prefix(4).map(study.measure))
             _ = try StudyFile(path: path, header: header, resumes: false)
