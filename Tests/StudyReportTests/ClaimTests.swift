@@ -65,6 +65,35 @@ import Testing
         #expect(try Self.outcome("6c", [result]) == .cannotBeTold)
     }
 
+    /// What was not measured may be as it will; a cell that denies a claim denies it all the same.
+    @Test func partsOfAGridAreNoGrid() throws {
+        var whole = SyntheticStudy.batches(SyntheticStudy.definition(), gain: Self.article)
+        whole.measurements.removeAll { $0.cell.host == "assumed" && $0.cell.context > 128 }
+        let result = whole
+        for number in ["4d", "4e", "6d"] {
+            #expect(try Self.outcome(number, [result]) == .cannotBeTold, "\(number)")
+            let claim = try #require(Claim.all.first { $0.number == number })
+            let findings = claim.findings(Self.device([result]))
+            #expect(findings.count == 4)
+            #expect(findings.contains { $0.finding.evidence.contains("not measured: ") }, "\(number)")
+        }
+        let line = try #require(Claim.all.first { $0.number == "4b" })
+        #expect(
+            line.findings(Self.device([result])).contains {
+                $0.finding.evidence.hasPrefix("too few contexts for a line")
+            })
+
+        whole.measurements.removeAll { $0.cell.host == "assumed" }
+        #expect(try Self.outcome("4a", [whole]) == .cannotBeTold)
+        let claim = try #require(Claim.all.first { $0.number == "4a" })
+        #expect(claim.findings(Self.device([whole])).map(\.finding.evidence).contains("not measured"))
+
+        let denied = SyntheticStudy.batches(SyntheticStudy.definition()) { _ in 0.4 }
+        var part = denied
+        part.measurements.removeAll { $0.cell.context > 2048 }
+        #expect(try Self.outcome("4d", [part]) == .doesNotHold)
+    }
+
     /// A threshold within the interval decides nothing.
     @Test func intervals() {
         #expect(Estimate(value: 0.5, low: 0.4, high: 0.6, count: 3).isAbove(0.5) == .cannotBeTold)

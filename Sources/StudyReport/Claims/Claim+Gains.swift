@@ -14,6 +14,29 @@ extension Claim {
             "\(ReportText.gain(least.gain)) at \(least.place); \(ReportText.gain(greatest.gain)) at \(greatest.place)"
     }
 
+    /// What a rule says of all cells that it is about; one that nobody has measured may be as it will.
+    ///
+    /// - Parameters:
+    ///   - isMeant: whether it is about cells of such a size and context.
+    ///   - kinds: of what it is about, each of which must be there.
+    ///   - combine: ``Outcome/all(_:)`` or ``Outcome/any(_:)``.
+    private static func judge(
+        _ results: DeviceResults, _ figure: String, _ setting: ClaimSetting,
+        _ isMeant: (_ size: Double, _ context: Int) -> Bool,
+        kinds: [(name: String, isMeant: (_ size: Double, _ context: Int) -> Bool)] = [],
+        _ combine: ([Outcome]) -> Outcome, _ rule: (GainPoint) -> Outcome
+    ) -> Finding? {
+        let points = results.gains(figure, setting).filter { isMeant($0.size, $0.context) }
+        guard !points.isEmpty else { return nil }
+        let unmeasured = results.unmeasured(figure, setting).filter { isMeant($0.size, $0.context) }.count
+        let absent = kinds.filter { kind in !points.contains { kind.isMeant($0.size, $0.context) } }.map(\.name)
+        let open = [Outcome](repeating: .cannotBeTold, count: unmeasured + absent.count)
+        var notes: [String] = []
+        if unmeasured > 0 { notes.append("not measured: \(unmeasured) of \(unmeasured + points.count) cells") }
+        if !absent.isEmpty { notes.append("no cell of \(absent.joined(separator: ", nor of "))") }
+        return Finding(combine(points.map(rule) + open), ([range(points)] + notes).joined(separator: "; "))
+    }
+
     /// By model, smallest first.
     private static func byModel(_ points: [GainPoint]) -> [[GainPoint]] {
         Dictionary(grouping: points, by: \.model).values.sorted {
@@ -42,9 +65,8 @@ extension Claim {
             rule: "Some model below 3B gains more than 50 % at its shortest context, by the whole interval.",
             figures: ["F1"]
         ) { results, setting in
-            let points = byModel(results.gains("F1", setting).filter { $0.size < 2.9 }).compactMap(\.first)
-            guard !points.isEmpty else { return nil }
-            return Finding(Outcome.any(points.map { $0.gain.isAbove(0.5) }), range(points))
+            let shortest = results.views["F1"]?.definition.contexts.min()
+            return judge(results, "F1", setting, { $0 < 2.9 && $1 == shortest }, Outcome.any) { $0.gain.isAbove(0.5) }
         },
         Claim(
             "4b", "The decode gain falls as a straight line over the logarithm of the context.",
@@ -60,7 +82,8 @@ extension Claim {
                     .map { (points[0].model, $0) }
             }
             guard !fits.isEmpty else {
-                return Finding(.cannotBeTold, "no model gains more than 2 %: \(range(models.flatMap { $0 }))")
+                let why = gaining.isEmpty ? "no model gains more than 2 %" : "too few contexts for a line"
+                return Finding(.cannotBeTold, "\(why): \(range(models.flatMap { $0 }))")
             }
             let outcomes = fits.map { fit -> Outcome in
                 fit.1.slopePerDoubling < 0 && fit.1.determination >= 0.9 ? .holds : .doesNotHold
@@ -82,19 +105,17 @@ extension Claim {
             rule: "Every cell of 7B or of 2k tokens and more gains less than 10 %, by the whole interval.",
             figures: ["F1"]
         ) { results, setting in
-            let points = results.gains("F1", setting).filter { $0.size >= 6.5 || $0.context >= 2048 }
-            guard !points.isEmpty else { return nil }
-            return Finding(Outcome.all(points.map { $0.gain.isBelow(0.1) }), range(points))
+            judge(
+                results, "F1", setting, { $0 >= 6.5 || $1 >= 2048 },
+                kinds: [("7B", { size, _ in size >= 6.5 }), ("2k", { _, context in context >= 2048 })], Outcome.all
+            ) { $0.gain.isBelow(0.1) }
         },
         Claim(
             "4e", "In the end two engines are slower than one.",
             rule: "Some cell of 7B, or of the longest context, has a loss, by the whole interval.", figures: ["F1"]
         ) { results, setting in
-            let all = results.gains("F1", setting)
-            let longest = all.map(\.context).max() ?? 0
-            let points = all.filter { $0.size >= 6.5 || $0.context == longest }
-            guard !points.isEmpty else { return nil }
-            return Finding(Outcome.any(points.map { $0.gain.isBelow(0) }), range(points))
+            let longest = results.views["F1"]?.definition.contexts.max()
+            return judge(results, "F1", setting, { $0 >= 6.5 || $1 == longest }, Outcome.any) { $0.gain.isBelow(0) }
         },
     ]
 
@@ -103,9 +124,7 @@ extension Claim {
             "5a", "Prefill: more than 100 % below 3B, whatever the length.",
             rule: "Every cell of a model below 3B gains more than 100 %, by the whole interval.", figures: ["F2"]
         ) { results, setting in
-            let points = results.gains("F2", setting).filter { $0.size < 2.9 }
-            guard !points.isEmpty else { return nil }
-            return Finding(Outcome.all(points.map { $0.gain.isAbove(1) }), range(points))
+            judge(results, "F2", setting, { size, _ in size < 2.9 }, Outcome.all) { $0.gain.isAbove(1) }
         },
         Claim(
             "5b", "Prefill at about 3B: a gain that shrinks with the length and ends as a loss.",
@@ -125,9 +144,7 @@ extension Claim {
             "5c", "Prefill above 3B: no gain.",
             rule: "No cell of a model above 4.5B gains more than 5 %, by the whole interval.", figures: ["F2"]
         ) { results, setting in
-            let points = results.gains("F2", setting).filter { $0.size > 4.5 }
-            guard !points.isEmpty else { return nil }
-            return Finding(Outcome.all(points.map { $0.gain.isBelow(0.05) }), range(points))
+            judge(results, "F2", setting, { size, _ in size > 4.5 }, Outcome.all) { $0.gain.isBelow(0.05) }
         },
     ]
 
@@ -136,17 +153,13 @@ extension Claim {
             "6a", "It pays for decode up to 3B below 2k tokens.",
             rule: "Every such cell gains more than 5 %, by the whole interval.", figures: ["F1"]
         ) { results, setting in
-            let points = results.gains("F1", setting).filter { $0.size < 3.6 && $0.context < 2048 }
-            guard !points.isEmpty else { return nil }
-            return Finding(Outcome.all(points.map { $0.gain.isAbove(0.05) }), range(points))
+            judge(results, "F1", setting, { $0 < 3.6 && $1 < 2048 }, Outcome.all) { $0.gain.isAbove(0.05) }
         },
         Claim(
             "6b", "It pays for prefill alone below 3B.",
             rule: "Every such cell gains more than 5 %, by the whole interval.", figures: ["F2"]
         ) { results, setting in
-            let points = results.gains("F2", setting).filter { $0.size < 2.9 }
-            guard !points.isEmpty else { return nil }
-            return Finding(Outcome.all(points.map { $0.gain.isAbove(0.05) }), range(points))
+            judge(results, "F2", setting, { size, _ in size < 2.9 }, Outcome.all) { $0.gain.isAbove(0.05) }
         },
         Claim(
             "6c", "It pays where an engine costs much CPU time.",
@@ -180,9 +193,10 @@ extension Claim {
             "6d", "It does not pay at 7B and more, and beyond 8k tokens.",
             rule: "No cell of 7B or of 8k tokens and more gains more than 5 %, by the whole interval.", figures: ["F1"]
         ) { results, setting in
-            let points = results.gains("F1", setting).filter { $0.size >= 6.5 || $0.context >= 8192 }
-            guard !points.isEmpty else { return nil }
-            return Finding(Outcome.all(points.map { $0.gain.isBelow(0.05) }), range(points))
+            judge(
+                results, "F1", setting, { $0 >= 6.5 || $1 >= 8192 },
+                kinds: [("7B", { size, _ in size >= 6.5 }), ("8k", { _, context in context >= 8192 })], Outcome.all
+            ) { $0.gain.isBelow(0.05) }
         },
     ]
 
@@ -197,9 +211,9 @@ extension Claim {
             rule: "No cell of 3B and more gains more than 10 %, and none at all more than 20 %, by the whole interval.",
             figures: ["F3"]
         ) { results, setting in
-            let points = results.gains("F3", setting)
-            guard !points.isEmpty else { return nil }
-            return Finding(Outcome.all(points.map { $0.gain.isBelow($0.size >= 2.9 ? 0.1 : 0.2) }), range(points))
+            judge(results, "F3", setting, { _, _ in true }, Outcome.all) {
+                $0.gain.isBelow($0.size >= 2.9 ? 0.1 : 0.2)
+            }
         },
         Claim(
             "7b", "Decode: the gain without attention is gone quickly with size.",
@@ -211,9 +225,9 @@ extension Claim {
             rule: "As for decode: at most 10 % from 3B on, and nowhere more than 20 %, by the whole interval.",
             figures: ["F3-prefill"]
         ) { results, setting in
-            let points = results.gains("F3-prefill", setting)
-            guard !points.isEmpty else { return nil }
-            return Finding(Outcome.all(points.map { $0.gain.isBelow($0.size >= 2.9 ? 0.1 : 0.2) }), range(points))
+            judge(results, "F3-prefill", setting, { _, _ in true }, Outcome.all) {
+                $0.gain.isBelow($0.size >= 2.9 ? 0.1 : 0.2)
+            }
         },
         Claim(
             "8a", "Decode: attention alone gains far more than the whole model.",
@@ -257,7 +271,9 @@ extension Claim {
             let differences = differences(results, "F4", setting, from: 0)
             guard !differences.isEmpty else { return nil }
             return Finding(
-                Outcome.all(differences.flatMap { [$0.1.isAbove(0), $0.1.isBelow(0.1)] }), evidence(differences))
+                Outcome.all(
+                    differences.flatMap { [$0.1.isAbove(0), $0.1.isBelow(0.1)] } + open(results, "F4", setting)),
+                evidence(differences))
         },
         Claim(
             "9b", "Prefill: the whole model gains far less than expected from 128 tokens on.",
@@ -266,9 +282,17 @@ extension Claim {
         ) { results, setting in
             let differences = differences(results, "F5", setting, from: 128)
             guard !differences.isEmpty else { return nil }
-            return Finding(Outcome.all(differences.map { $0.1.isAbove(0.1) }), evidence(differences))
+            let open = open(results, "F5", setting) { $0 >= 128 }
+            return Finding(Outcome.all(differences.map { $0.1.isAbove(0.1) } + open), evidence(differences))
         },
     ]
+
+    /// An open outcome for each cell of a context that nobody has measured.
+    private static func open(
+        _ results: DeviceResults, _ figure: String, _ setting: ClaimSetting, _ isMeant: (Int) -> Bool = { _ in true }
+    ) -> [Outcome] {
+        results.unmeasured(figure, setting).filter { isMeant($0.context) }.map { _ in .cannotBeTold }
+    }
 
     /// Expected less actual gain.
     private static func differences(
@@ -301,6 +325,8 @@ extension Claim {
         func written(_ pair: (GainPoint, Estimate, Estimate)) -> String {
             "\(text.text(pair.0.gain.value)) against \(text.text(pair.1.value)) at \(pair.0.place)"
         }
-        return Finding(Outcome.all(pairs.map { $0.2.isAbove(0.1) }), "\(written(least)) to \(written(greatest))")
+        return Finding(
+            Outcome.all(pairs.map { $0.2.isAbove(0.1) } + open(results, figure, setting) { $0 <= 2048 }),
+            "\(written(least)) to \(written(greatest))")
     }
 }

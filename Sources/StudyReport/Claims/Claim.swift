@@ -54,20 +54,27 @@ public struct Claim: Sendable {
         self.judge = judge
     }
 
-    /// Settings in which a device's results can be asked.
+    /// Settings that the definitions of a device's results have.
     func settings(_ results: DeviceResults) -> [ClaimSetting] {
         guard scope != .nothing else { return [ClaimSetting()] }
-        var seen: Set<ClaimSetting> = []
-        return figures.compactMap { results.views[$0] }.flatMap(\.settings).compactMap { setting in
-            let found = ClaimSetting(
-                convention: setting.convention, host: scope == .conventionAndHost ? setting.host : nil)
-            return seen.insert(found).inserted ? found : nil
+        var settings: [ClaimSetting] = []
+        for definition in figures.compactMap({ results.views[$0]?.definition }) {
+            let hosts = scope == .conventionAndHost ? definition.hosts.map { Optional($0.name) } : []
+            for convention in definition.conventions {
+                for host in hosts.isEmpty ? [nil] : hosts {
+                    let setting = ClaimSetting(convention: convention, host: host)
+                    if !settings.contains(setting) { settings.append(setting) }
+                }
+            }
         }
+        return settings
     }
 
-    /// What the rule says in each setting that has the numbers for it.
+    /// What the rule says in each setting; nothing if none has the numbers for it.
     public func findings(_ results: DeviceResults) -> [(setting: ClaimSetting, finding: Finding)] {
-        settings(results).compactMap { setting in judge(results, setting).map { (setting, $0) } }
+        let findings = settings(results).map { setting in (setting, judge(results, setting)) }
+        guard findings.contains(where: { $0.1 != nil }) else { return [] }
+        return findings.map { ($0, $1 ?? Finding(.cannotBeTold, "not measured")) }
     }
 
     /// The verdict over all settings, since the article does not say which it used.

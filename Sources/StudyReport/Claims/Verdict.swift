@@ -140,6 +140,22 @@ public struct DeviceResults: Sendable {
         }
     }
 
+    /// Cells of a figure's definition that nobody has measured; one that failed is none of them.
+    func unmeasured(_ figure: String, _ setting: ClaimSetting) -> [(size: Double, context: Int)] {
+        guard let view = views[figure], let arm = view.headline, let setting = self.setting(view, setting) else {
+            return []
+        }
+        let definition = view.definition
+        let own = definition.ablations.contains(.full) ? .full : definition.ablations.first ?? .full
+        return definition.models.flatMap { model -> [(size: Double, context: Int)] in
+            guard let size = StudyView.size(model) else { return [] }
+            return definition.contexts.compactMap { context in
+                let cell = view.cell(model, context, setting, own, arm: arm.id)
+                return view.gain(cell) == nil && view.failure(cell).isEmpty ? (size, context) : nil
+            }
+        }
+    }
+
     /// Expected gains beside actual ones.
     func expected(_ figure: String, _ setting: ClaimSetting) -> [(point: GainPoint, expected: ExpectedGain)] {
         guard let view = views[figure], let arm = view.headline, let fixed = self.setting(view, setting) else {
