@@ -56,8 +56,18 @@ public struct SimulatedStudy: Sendable {
 
     /// What the simulation assumes, for a header.
     public var parameters: [String: String] {
-        let sharing = device.sharing
+        let (sharing, product, elementwise) = (device.sharing, device.product, device.elementwise)
+        func attention(_ attention: AttentionParameters) -> String {
+            "\(attention.fixedSeconds * 1e6) us and \(attention.blockSeconds * 1e6) us a block, \(attention.share) of the rate"
+        }
+        // Two probes of a card may have the same sources, and other times.
         var parameters = [
+            "products":
+                "\(product.fixedSeconds * 1e6) us, \(product.tensorShare) of the FLOP/s, \(product.memoryShare) of the "
+                + "bytes/s, exponent \(product.exponent)",
+            "decode attention": attention(device.decodeAttention),
+            "prefill attention": attention(device.prefillAttention),
+            "element-wise kernels": "\(elementwise.fixedSeconds * 1e6) us, \(elementwise.memoryShare) of the bytes/s",
             "gpu": "\(device.tensorRate / 1e12) TFLOP/s, \(device.memoryRate / 1e12) TB/s, "
                 + "\(device.multiprocessors) SMs, \(Self.gigabytes(device.memoryBytes))",
             "sharing": "co-residency \(sharing.coResidency), interference \(sharing.interference), latency occupancy "

@@ -186,4 +186,21 @@ import Testing
         #expect(mlp.operationsGrowth == 0 && mlp.operations == Double(2 * 3 * 256 * 512 * 4))
         #expect(throws: StudyError.self) { try definition.counts(models: [:]) }
     }
+
+    /// Probes of two machines of a kind have the same sources in words.
+    @Test func `a header knows the times that it assumes`() throws {
+        let definition = StudyFixture.definition(arms: [StudyFixture.one])
+        let device = try DeviceParameters.named("h100")
+        func parameters(_ change: (inout DeviceParameters) -> Void) throws -> [String: String] {
+            var device = device
+            change(&device)
+            return try SimulatedStudy(definition: definition, device: device, models: ["tiny": StudyFixture.model])
+                .parameters
+        }
+        let own = try parameters { _ in }
+        #expect(try parameters { $0.product.tensorShare /= 2 } != own)
+        #expect(try parameters { $0.decodeAttention.share /= 2 } != own)
+        #expect(try parameters { $0.prefillAttention.fixedSeconds *= 2 } != own)
+        #expect(try parameters { $0.elementwise.memoryShare /= 2 } != own)
+    }
 }
