@@ -30,7 +30,21 @@ extension SupervisorState {
                 placement.engines[index].map { status(of: $0, in: index, facts, at: now) }
             },
             rollingRestart: rollingStatus, sharing: facts.sharing,
-            simulatedDevice: facts.simulatedDevice, weights: facts.weights)
+            simulatedDevice: facts.simulatedDevice, weights: facts.weights.map(withUse))
+    }
+
+    /// What holds weights for all cannot know which engines have taken copies of their own instead.
+    private func withUse(_ weights: SharedWeightsStatus) -> SharedWeightsStatus {
+        guard weights.phase == "shared", let group = groups.first(where: { $0.name == weights.model }) else {
+            return weights
+        }
+        let ready = group.engines.filter { engines[$0].condition == .ready }
+        let others = ready.filter { !engines[$0].detail.contains("shared weights") }
+        func count(_ processes: [Int]) -> Int { processes.reduce(0) { $0 + placement.engines[$1].count } }
+        guard !others.isEmpty else { return weights }
+        var weights = weights
+        weights.detail += "; copies of their own: \(count(others)) of \(count(ready)) engines"
+        return weights
     }
 
     private func status(of engine: Int, in index: Int, _ facts: SupervisorFacts, at now: Duration) -> EngineStatus {

@@ -74,6 +74,24 @@ extension [SupervisorAction] {
         #expect(harness.state.nextDeadline == nil)
     }
 
+    @Test func statusTellsWhoHasWeightsOfItsOwn() {
+        for (details, expected) in [
+            (
+                ["cuda:0 (bf16, shared weights)", "cuda:0 (bf16)"],
+                "file descriptor; copies of their own: 1 of 2 engines"
+            ),
+            (["cuda:0 (bf16, shared weights)", "cuda:0 (bf16, shared weights)"], "file descriptor"),
+        ] {
+            var harness = Harness()
+            _ = harness.send(.begin)
+            for (index, detail) in details.enumerated() { _ = harness.send(.ready(.engine(index), detail: detail)) }
+            let facts = SupervisorFacts(
+                version: "1", pid: 1, host: "h", port: 1, runDirectory: "/", cores: [],
+                weights: [SharedWeightsStatus(model: "m0", phase: "shared", detail: "file descriptor", pid: 7)])
+            #expect(harness.state.status(facts, at: .zero).weights.map(\.detail) == [expected])
+        }
+    }
+
     // MARK: - Hanging
 
     @Test func anEngineThatNeverServesIsStartedAgain() {
