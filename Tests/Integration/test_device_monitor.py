@@ -191,7 +191,7 @@ class OtherDeviceTests(unittest.TestCase):
         server = Server("--device", "simulated:h100", engines=1).start()
         self.addCleanup(server.stop)
         wait_until(
-            lambda: any("memory_used_bytes" in gpu for gpu in server.get("/engines").json["gpus"]), 60, server.output)
+            lambda: any(gpu.get("clients") == 1 for gpu in server.get("/engines").json["gpus"]), 60, server.output)
         (gpu,) = server.get("/engines").json["gpus"]
         self.assertEqual((gpu["gpu"], gpu["simulated"], gpu["clients"]), ("simulated:h100", True, 1))
         text = server.get("/metrics").text
