@@ -38,8 +38,9 @@ import Testing
                         close(connection)
                         continue
                     }
-                    _ = UnixSocket.send(bytes, with: descriptor, to: connection)
+                    // First, because whoever has the bytes may want the connection to end at once.
                     connections.withLock { $0.append(connection) }
+                    _ = UnixSocket.send(bytes, with: descriptor, to: connection)
                 }
             }
         }
