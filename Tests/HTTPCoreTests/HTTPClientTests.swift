@@ -174,9 +174,20 @@ private struct Bench {
     }
 
     @Test func nobodyListens() async throws {
-        var port = 0
-        try await TestServer.run { port = $0.port ?? 0 }
-        #expect(try await Bench(port: port).ask("/") == "unreachable")
+        // Taken, so that nobody else listens there, and not listened on.
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(descriptor) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let isBound = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(descriptor, $0, size) == 0 && getsockname(descriptor, $0, &size) == 0
+            }
+        }
+        try #require(isBound)
+        #expect(try await Bench(port: Int(UInt16(bigEndian: address.sin_port))).ask("/") == "unreachable")
     }
 
     @Test func silenceIsTimed() async throws {
