@@ -116,8 +116,18 @@ extension GenerationRequest {
         return request
     }
 
+    /// Fields of vLLM's that would change an answer: one that is left out without a word may be somebody's filter.
+    private static let refused = [
+        "bad_words", "allowed_token_ids", "use_beam_search", "logprob_token_ids", "return_tokens_as_token_ids",
+        "thinking_token_budget", "repetition_detection",
+    ]
+
     mutating func readCommon(_ fields: RequestFields, vocabularySize: Int) throws(APIError) {
         requestedModel = try fields.string("model")
+        for name in Self.refused {
+            guard let value = fields.value(name), value != .bool(false), value != .array([]) else { continue }
+            throw .unsupported(name, "this field of vLLM's")
+        }
         try readStreaming(fields)
         try readSampling(fields, vocabularySize: vocabularySize)
         try readEnds(fields, vocabularySize: vocabularySize)

@@ -339,6 +339,21 @@ import Testing
         }
     }
 
+    /// A filter that is left out without a word filters nothing.
+    @Test(arguments: [
+        ("bad_words", "[\"a\"]", "[]"), ("allowed_token_ids", "[42]", "null"), ("use_beam_search", "true", "false"),
+        ("thinking_token_budget", "5", "null"), ("return_tokens_as_token_ids", "true", "false"),
+    ])
+    func aFieldThatWouldChangeTheAnswerIsRefused(name: String, value: String, neutral: String) async throws {
+        try await MemoryBench.run([MemoryEngine(text: "c")]) { bench in
+            let completion = #"{"prompt":"a","\#(name)":"#
+            try await bench.expect("400 \(name)", "/v1/completions", completion + value + "}")
+            try await bench.expect(nil, "/v1/completions", completion + neutral + "}")
+            let chat = #"{"messages":[{"role":"user","content":"a"}],"\#(name)":"#
+            try await bench.expect("400 \(name)", "/v1/chat/completions", chat + value + "}")
+        }
+    }
+
     @Test func aModelThatCannotFillInTheMiddleSaysSo() async throws {
         try await MemoryBench.run([MemoryEngine(text: "c")]) { bench in
             let answer = try await bench.post("/v1/completions", #"{"prompt":"a","suffix":"z"}"#)
