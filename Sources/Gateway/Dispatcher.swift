@@ -509,7 +509,8 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
                 owner.fail(choice: sequence.choice, error: .overloaded(failure.message))
             } else if failure.kind == .draining {
                 countMove(id, owner, sequence.choice, cause: .draining)
-                hold(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts)
+                // It has not tried: one that ends, and is asked again until it is gone, would use all attempts up.
+                hold(id, owner: owner, choice: sequence.choice, attempts: sequence.attempts - 1)
             } else if upstreams[sequence.engine]?.resumeCapability == .tokens,
                 sequence.attempts < limits.attemptsWithoutOther
             {
