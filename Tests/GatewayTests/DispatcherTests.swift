@@ -276,8 +276,8 @@ private final class FakeOwner: SequenceOwner {
         #expect(dispatcher.unfinished == 0)
     }
 
-    /// Its client has had tokens and a status: it cannot be told to come again later.
-    @Test func aStreamWaitsForEnginesThatAreBusy() throws {
+    /// A sequence that has sent a token, and whose engine was lost.
+    private func streamThatMoved() -> (SequenceDispatcher, FakeOwner, FakeUpstream, RequestID) {
         let dispatcher = dispatcher()
         let (first, second) = (FakeUpstream(1), FakeUpstream(2))
         dispatcher.engineAppeared(first)
@@ -286,8 +286,17 @@ private final class FakeOwner: SequenceOwner {
         dispatcher.receive([SequenceOutput(id: id, tokens: [7])], from: first.engine)
         dispatcher.engineAppeared(second)
         dispatcher.engineLost(first.engine, reason: "killed")
-        let busy = SequenceOutput(
-            id: id, finish: .failed, failure: RequestFailure(kind: .overloaded, message: "queue full"))
+        return (dispatcher, owner, second, id)
+    }
+
+    private static func busy(_ id: RequestID) -> SequenceOutput {
+        SequenceOutput(id: id, finish: .failed, failure: RequestFailure(kind: .overloaded, message: "queue full"))
+    }
+
+    /// Its client has had tokens and a status: it cannot be told to come again later.
+    @Test func aStreamWaitsForEnginesThatAreBusy() throws {
+        let (dispatcher, owner, second, id) = streamThatMoved()
+        let busy = Self.busy(id)
         // Longer than attempts would last.
         for turn in 1...20 {
             #expect(second.started.count == turn)
@@ -301,16 +310,8 @@ private final class FakeOwner: SequenceOwner {
     }
 
     @Test func aStreamWaitsForBusyEnginesNoLongerThanForNone() throws {
-        let dispatcher = dispatcher()
-        let (first, second) = (FakeUpstream(1), FakeUpstream(2))
-        dispatcher.engineAppeared(first)
-        let owner = FakeOwner()
-        let id = dispatcher.start(owner: owner, choice: 0)
-        dispatcher.receive([SequenceOutput(id: id, tokens: [7])], from: first.engine)
-        dispatcher.engineAppeared(second)
-        dispatcher.engineLost(first.engine, reason: "killed")
-        let busy = SequenceOutput(
-            id: id, finish: .failed, failure: RequestFailure(kind: .overloaded, message: "queue full"))
+        let (dispatcher, owner, second, id) = streamThatMoved()
+        let busy = Self.busy(id)
         for _ in 0..<119 {
             dispatcher.receive([busy], from: second.engine)
             loop.advanceTime(by: .milliseconds(250))
