@@ -89,7 +89,8 @@ public final class CUDADriver: Sendable {
         let found =
             switch selector {
             case .index(let index): devices.filter { $0.index == index }
-            case .uuid(let uuid): devices.filter { $0.uuid.hasPrefix(uuid) }
+            // The driver gives the number without its kind, which is GPU or MIG.
+            case .uuid(let uuid): devices.filter { $0.uuid.dropFirst(4).hasPrefix(uuid.dropFirst(4)) }
             }
         guard let device = found.first, found.count == 1 else {
             let list = devices.map { "\($0.index): \($0.name) \($0.uuid)" }.joined(separator: ", ")

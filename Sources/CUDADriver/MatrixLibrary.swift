@@ -69,8 +69,9 @@ public final class MatrixLibrary: Sendable {
         let kind: CUDAError.Kind =
             switch status {
             case 3: .outOfMemory
-            // 13, 14: the launch failed; whether the context is lost, only the driver knows.
-            case 8, 13, 14, 15: .unsupported
+            // 1: the library does not start, as on a GPU that it does not know. 13, 14: the launch failed; whether the
+            // context is lost, only the driver knows.
+            case 1, 8, 13, 14, 15: .unsupported
             default: .invalid
             }
         return CUDAError(

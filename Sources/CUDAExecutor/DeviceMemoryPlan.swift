@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+import CUDAKernels
 public import InferenceEngine
 public import LanguageModel
 
@@ -10,8 +11,10 @@ public struct DeviceMemoryPlan: Sendable, Equatable {
     /// Intermediate numbers of a step.
     public var activations: Int
     public var logits: Int
-    /// Block tables and rotary tables.
+    /// Block tables, rotary tables, and counts of tokens for penalties.
     public var tables: Int
+    /// What a step is told and what it answers.
+    public var steps: Int
     /// Room in which matrix products work.
     public var workspace: Int
     /// Keys and values, of ``blockCount`` blocks and one to spare.
@@ -33,7 +36,7 @@ public struct DeviceMemoryPlan: Sendable, Equatable {
     /// All of it.
     public var totalBytes: Int { fixedBytes + keyValues }
     /// All but keys and values.
-    public var fixedBytes: Int { weights + activations + logits + tables + workspace }
+    public var fixedBytes: Int { weights + activations + logits + tables + steps + workspace }
     /// Tokens whose keys and values fit, where no layer has a window.
     public var tokens: Int { blockCount / max(1, groups) * Self.blockTokens }
 
@@ -58,6 +61,8 @@ public struct DeviceMemoryPlan: Sendable, Equatable {
         tables =
             groups.count * (limits.slots + 1) * entries * 4
             + model.ropes.count * limits.contextLength * shape.paddedHead * 4
+            + limits.slots * Self.countCapacity(limits, shape) * MemoryLayout<TokenCountEntry>.stride
+        steps = Self.inputBytes(limits) + Self.outputBytes(limits, shape)
         workspace = Self.workspaceBytes
         self.groups = groups.count
         self.layersPerGroup = layersPerGroup
@@ -113,6 +118,22 @@ public struct DeviceMemoryPlan: Sendable, Equatable {
                 + "--engines or --max-num-batched-tokens, or end other programs on the GPU")
     }
 
+    /// Different tokens of one sequence that are counted for penalties, at most.
+    static func countCapacity(_ limits: ExecutorLimits, _ shape: DeviceShape) -> Int {
+        min(limits.contextLength, shape.vocabularySize)
+    }
+
+    /// What a step is told: rows, tokens, tables and samplings; more only where sequences bring much of their own.
+    static func inputBytes(_ limits: ExecutorLimits) -> Int {
+        limits.tokensPerStep * 48 + limits.slots * 256 + (64 << 10)
+    }
+
+    /// What a step answers at most: for each token its log-probabilities, or its vector for a mean.
+    static func outputBytes(_ limits: ExecutorLimits, _ shape: DeviceShape) -> Int {
+        let ofToken = max(shape.hiddenSize * 4, BatchOutputs.topRoom * 8 + 16)
+        return limits.slots * 1024 + limits.tokensPerStep * ofToken + (64 << 10)
+    }
+
     /// Refuses weights for which there is no room.
     static func checkWeights(
         _ bytes: Int, of model: DecoderDescription, free: Int, total: Int, _ deviceName: String
@@ -131,7 +152,7 @@ public struct DeviceMemoryPlan: Sendable, Equatable {
             kind: .outOfMemory,
             message: "the engine needs \(Self.text(totalBytes)) of the GPU's memory and \(Self.text(freeBytes)) are "
                 + "free: weights \(Self.text(weights)), keys and values \(Self.text(keyValues)), "
-                + "activations \(Self.text(activations + logits + tables + workspace)); lower --engines, "
+                + "activations \(Self.text(activations + logits + tables + steps + workspace)); lower --engines, "
                 + "--kv-cache-memory or --max-num-batched-tokens, or end other programs on the GPU")
     }
 

@@ -134,32 +134,25 @@ final class HeadProgram {
 }
 
 /// Counts of the tokens of sequences that are penalised, by slot. The device counts, because a sampled token may not
-/// have reached the host when the next step starts. Memory is taken when the first such sequence comes.
+/// have reached the host when the next step starts.
 final class TokenCountMemory {
     private let session: GPUSession
-    private let slots: Int
     /// Counts that a slot has room for.
     let capacity: Int
-    private var memory: DeviceMemory?
+    private let memory: DeviceMemory
     private let lengthMemory: DeviceMemory
 
     init(_ session: GPUSession, slots: Int, capacity: Int) throws(CUDAError) {
         self.session = session
-        self.slots = slots
         self.capacity = capacity
-        lengthMemory = try DeviceMemory(session.context, byteCount: slots * 4, purpose: "counts of tokens")
-    }
-
-    var entries: DevicePointer<TokenCountEntry> { DevicePointer(address: memory?.address ?? 0) }
-    var lengths: DevicePointer<Int32> { DevicePointer(address: lengthMemory.address) }
-
-    /// - Throws: `outOfMemory`: nothing changed.
-    func prepare(_ batch: StepBatch) throws(CUDAError) {
-        guard !batch.countRuns.isEmpty, memory == nil else { return }
         memory = try DeviceMemory(
             session.context, byteCount: slots * capacity * MemoryLayout<TokenCountEntry>.stride,
             purpose: "counts of tokens for penalties")
+        lengthMemory = try DeviceMemory(session.context, byteCount: slots * 4, purpose: "counts of tokens")
     }
+
+    var entries: DevicePointer<TokenCountEntry> { DevicePointer(address: memory.address) }
+    var lengths: DevicePointer<Int32> { DevicePointer(address: lengthMemory.address) }
 
     /// Puts the counts of sequences that took a slot in their places.
     ///

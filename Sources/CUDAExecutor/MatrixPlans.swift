@@ -269,8 +269,13 @@ final class MatrixPlans {
     ) throws(CUDAError) -> [MatrixAlgorithm] {
         var right: [MatrixAlgorithm] = []
         for algorithm in product.suggestions where right.count < most {
-            try product.use(algorithm)
-            if try isRight(product, operands, shape, workspace) { right.append(algorithm) }
+            do throws(CUDAError) {
+                try product.use(algorithm)
+                if try isRight(product, operands, shape, workspace) { right.append(algorithm) }
+            } catch {
+                // What it suggests need not run.
+                guard error.kind == .unsupported || error.kind == .invalid else { throw error }
+            }
         }
         return right
     }

@@ -76,20 +76,22 @@ final class PreparedSteps {
                 isChecked: options.checksProducts ?? (sharesContext || session.isPart), source: options.products,
                 report: options.report)
             self.products = products
-            let capacity = min(limits.contextLength, deviceShape.vocabularySize)
+            let capacity = DeviceMemoryPlan.countCapacity(limits, deviceShape)
             counts = try TokenCountMemory(session, slots: limits.slots, capacity: capacity)
             head = try HeadProgram(session, weights, buffers, products, counts: counts)
             layers = try Self.layers(session, weights, buffers, products, groups, options, form)
             let tiling = PrefillTiling(dimension, form)
             shape = BatchShape(
                 slots: limits.slots, tableStride: buffers.tableStride, group: deviceShape.group,
-                tileRows: tiling.tileRows, logitRows: buffers.sizes.logitRows, countCapacity: capacity,
-                decodesChunks: options.isDeterministic, usesGraphs: options.usesGraphs)
-            // Enough for most steps; more is taken when a step needs it.
-            let inputBytes = limits.tokensPerStep * 48 + limits.slots * 256 + (64 << 10)
+                tileRows: tiling.tileRows, rows: buffers.sizes.rows, logitRows: buffers.sizes.logitRows,
+                countCapacity: capacity, decodesChunks: options.isDeterministic, usesGraphs: options.usesGraphs)
+            // Enough for most steps on the host, where more is taken when a step needs it. On the device, where more may
+            // not be there by then, enough for all.
+            let inputBytes = DeviceMemoryPlan.inputBytes(limits)
             let outputBytes = limits.slots * 1024 + (64 << 10)
             input = try GrowingMemory(session, byteCount: inputBytes, purpose: "steps")
-            output = try GrowingMemory(session, byteCount: outputBytes, purpose: "results")
+            output = try GrowingMemory(
+                session, byteCount: DeviceMemoryPlan.outputBytes(limits, deviceShape), purpose: "results")
             maskMemory = try GrowingMemory(session, byteCount: 4096, purpose: "masks")
             var turns: [Turn] = []
             for _ in 0..<2 {
@@ -205,7 +207,6 @@ final class PreparedSteps {
         // Graphs know the old address.
         if try input.reserve(regions.byteCount) { graphs.removeAll() }
         _ = try output.reserve(outputs.byteCount)
-        try counts.prepare(batch)
     }
 
     private func changeTables(_ batch: StepBatch, _ regions: BatchRegions) throws(CUDAError) {
@@ -231,12 +232,18 @@ final class PreparedSteps {
         guard batch.graph != nil else { return nil }
         if let graph = graphs[size] { return graph }
         guard !launchedSizes.insert(size).inserted else { return nil }
-        let graph = try session.stream.capture { () throws(CUDAError) in
-            _ = try layers.run(size, input: input.address, regions: regions)
+        do throws(CUDAError) {
+            let graph = try session.stream.capture { () throws(CUDAError) in
+                _ = try layers.run(size, input: input.address, regions: regions)
+            }
+            try graph.upload(on: session.stream)
+            graphs[size] = graph
+            return graph
+        } catch {
+            // A graph takes memory that nobody planned; without one the kernels are launched one by one.
+            guard error.kind == .outOfMemory else { throw error }
+            return nil
         }
-        try graph.upload(on: session.stream)
-        graphs[size] = graph
-        return graph
     }
 
     /// Puts the end of a step into the stream, and the copy of its outputs.

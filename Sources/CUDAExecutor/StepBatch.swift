@@ -14,13 +14,15 @@ struct BatchShape: Sendable, Equatable {
     var group: Int
     /// Rows of one tile of the prefill kernel; a token has a row for each query head of a group.
     var tileRows: Int
+    /// Rows of a step there is room for.
+    var rows: Int
     /// Rows of logits there is room for.
     var logitRows: Int
     /// Counts of tokens that there is room for, a slot.
     var countCapacity: Int
     /// Whether chunks are computed as if each of their tokens was decoded, so that bits do not depend on chunks.
     var decodesChunks: Bool
-    /// Whether steps that only decode are filled up to the size of a graph.
+    /// Whether steps that only decode are filled up to the size of a graph, where there is room for it.
     var usesGraphs: Bool
 
     /// The slot of tokens that fill a step up.
@@ -364,7 +366,9 @@ struct StepBatch {
     }
 
     private mutating func fillUp(_ shape: BatchShape) {
-        if shape.usesGraphs, chunkTokens.isEmpty { graph = BatchBuckets.graph(rows: tokenCount) }
+        if shape.usesGraphs, chunkTokens.isEmpty, let size = BatchBuckets.graph(rows: tokenCount), size <= shape.rows {
+            graph = size
+        }
         productRows = graph ?? BatchBuckets.productRows(tokens: tokenCount)
         guard let graph, tokenCount > 0 else {
             graph = nil

@@ -79,6 +79,23 @@ import Testing
         #expect(error?.concernsAll == (mps == "1"), "\(error?.message ?? "")")
     }
 
+    /// Products are checked under MPS, and what the library suggests need not run.
+    @Test func aSuggestedAlgorithmThatDoesNotRunIsPassedOver() throws {
+        let gpu = try OwnGPU(["MPS": "1"])
+        try Self.steps(gpu, fault: "multiply:1=15")
+    }
+
+    /// The driver tells the number of an instance of a divided GPU as it does a whole one's.
+    @Test func aGPUIsFoundByTheBeginningOfItsNumber() throws {
+        let gpu = try OwnGPU()
+        let driver = try CUDADriver(environment: gpu.options.environment)
+        let number = try driver.device(.index(0)).uuid.dropFirst(4)
+        for name in ["GPU-\(number)", "MIG-\(number)", "GPU-\(number.prefix(8))", "MIG-\(number.prefix(8))"] {
+            #expect(try driver.device(.uuid(name)).index == 0)
+        }
+        #expect(throws: CUDAError.self) { try driver.device(.uuid("MIG-ffffffff")) }
+    }
+
     @Test func aMissingGPUIsNamed() {
         var options = DoubleGPU.options
         options.environment["TANDEM_CUDA_DRIVER"] = "/nonexistent/libcuda.so"

@@ -10,7 +10,7 @@ import Testing
 
 @Suite struct StepBatchTests {
     static let shape = BatchShape(
-        slots: 8, tableStride: 16, group: 2, tileRows: 64, logitRows: 8, countCapacity: 100, decodesChunks: false,
+        slots: 8, tableStride: 16, group: 2, tileRows: 64, rows: 16, logitRows: 8, countCapacity: 100, decodesChunks: false,
         usesGraphs: true)
 
     static func row(
@@ -73,6 +73,20 @@ import Testing
         let batch = Self.batch(plan, shape: shape)
         #expect(batch.chunkTokens.isEmpty && batch.decodeTokens == [0, 1, 2, 3] && batch.graph == 4)
         #expect(batch.decodePositions == [16, 17, 18, 0] && batch.headTokens == [2])
+    }
+
+    /// Buffers hold the rows of a step's products, and those are filled up less than graphs are.
+    @Test(arguments: [34, 130, 513, 640, 800]) func aGraphThatTheBuffersDoNotHoldIsNotTaken(_ tokens: Int) throws {
+        let sizes = BufferSizes(
+            shape: try DeviceShape(smallModel(head: 64, layers: 1)),
+            limits: ExecutorLimits(slots: 8, tokensPerStep: tokens, contextLength: 1024, keyValueBytes: 1 << 20))
+        var shape = Self.shape
+        shape.decodesChunks = true
+        shape.rows = sizes.rows
+        var plan = StepPlan()
+        Self.row(0, &plan, tokens: Array(repeating: 4, count: tokens), at: 0)
+        let batch = Self.batch(plan, shape: shape)
+        #expect(batch.productRows >= tokens && batch.productRows <= sizes.rows && batch.tokens.count <= sizes.rows)
     }
 
     @Test func tablesAreAddressedByGroupAndSlot() {
