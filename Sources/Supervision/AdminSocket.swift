@@ -57,7 +57,11 @@ struct AdminSocket {
     mutating func close() {
         for connection in connections { Glibc.close(connection.descriptor) }
         connections = []
-        if descriptor >= 0 { Glibc.close(descriptor) }
+        if descriptor >= 0 {
+            // A child that is just being made has it too, until it is another program.
+            _ = shutdown(descriptor, Int32(SHUT_RDWR))
+            Glibc.close(descriptor)
+        }
         descriptor = -1
     }
 

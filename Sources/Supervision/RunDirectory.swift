@@ -6,7 +6,7 @@ internal import Glibc
 /// a living owner from remains.
 public final class RunDirectory {
     let path: String
-    private let lock: Int32
+    private var lock: Int32
 
     /// Makes the directory, and removes those of supervisors that are gone.
     ///
@@ -16,14 +16,35 @@ public final class RunDirectory {
     init(base: String, clean: (String) -> Void = { _ in }) throws(SupervisionError) {
         Self.removeRemains(in: base, clean)
         let path = try Self.make("\(base)/tandem-\(getuid())-\(getpid())")
+        lock = try Self.lock(path)
+        self.path = path
+    }
+
+    private static func lock(_ path: String) throws(SupervisionError) -> Int32 {
         let lock = open(path + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard lock >= 0, flock(lock, LOCK_EX | LOCK_NB) == 0 else {
             let code = errno
-            Self.remove(path)
+            if lock >= 0 { close(lock) }
+            remove(path)
             throw .system(operation: "lock the directory", subject: path, errno: code)
         }
-        self.path = path
-        self.lock = lock
+        return lock
+    }
+
+    /// Makes it again if somebody removed it: cleaners of /tmp do so.
+    ///
+    /// - Returns: whether it was gone, with all that was in it.
+    func restore() throws(SupervisionError) -> Bool {
+        guard mkdir(path, 0o700) == 0 else {
+            guard errno == EEXIST else {
+                throw .system(operation: "create the directory", subject: path, errno: errno)
+            }
+            return false
+        }
+        let new = try Self.lock(path)
+        close(lock)
+        lock = new
+        return true
     }
 
     /// Makes the directory; if a living one has its name (containers that share /tmp may have equal process ids), one

@@ -51,6 +51,8 @@ private final class SupervisorLoop {
     private var listener: ListeningSocket
     private var admin: AdminSocket
     private var nextMemoryRead = Duration.zero
+    /// It was removed, and could not be made again.
+    private var directoryIsMissing = false
     private var lastMemoryRead = Duration.zero
     /// Of single engines; empty if they have none.
     private var engineListeners: [ListeningSocket]
@@ -264,6 +266,7 @@ private final class SupervisorLoop {
     }
 
     private func start(_ child: Child) {
+        keepDirectory()
         do throws(LaunchError) {
             if case .engine(let index) = child, let external = configuration.models[placement.models[index]].external {
                 try start(external, index)
@@ -495,8 +498,25 @@ private final class SupervisorLoop {
         return facts
     }
 
+    /// Sees to it that the directory of the sockets is there.
+    private func keepDirectory() {
+        do throws(SupervisionError) {
+            guard try directory.restore() else { return }
+            admin.close()
+            admin = try AdminSocket(path: "\(directory.path)/\(AdminSocket.name)")
+            // What holds weights, or simulates a GPU, would have to make its own socket again first.
+            let isAlone = weightOwners.isEmpty && configuration.simulatedDevice == nil
+            events.append(.directoryRestored(enginesCanRestart: isAlone))
+            directoryIsMissing = false
+        } catch {
+            if !directoryIsMissing { say(.error, "the directory of the server's sockets is gone: \(error)") }
+            directoryIsMissing = true
+        }
+    }
+
     private func readMemory() {
         guard nextMemoryRead <= now else { return }
+        keepDirectory()
         nextMemoryRead = now + configuration.memoryWatch.period
         lastMemoryRead = now
         let samples = running.compactMap { child, entry -> MemorySample? in

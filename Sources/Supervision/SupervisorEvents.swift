@@ -38,6 +38,8 @@ enum SupervisorEvent: Equatable {
     case administer(AdminCommand, connection: Int)
     /// The memory of engines was read.
     case memoryRead([MemorySample])
+    /// The run directory was gone, with all sockets in it, and is there again.
+    case directoryRestored(enginesCanRestart: Bool)
 }
 
 /// What a supervisor shall do.

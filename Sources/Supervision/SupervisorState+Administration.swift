@@ -226,6 +226,25 @@ extension SupervisorState {
                 ? "\(title(.engine(0))) is restarted" : "\(units) are restarted, one after the other")
     }
 
+    /// New engines make new sockets: those that run are reached over connections that they have, but not by another
+    /// gateway.
+    mutating func directoryRestored(
+        _ enginesCanRestart: Bool, at now: Duration, _ actions: inout [SupervisorAction]
+    ) {
+        let own = engines.indices.filter { !isExternal(.engine($0)) }
+        let restarts = enginesCanRestart && phase == .serving && rollingRefusal == nil && !own.isEmpty
+        actions.append(
+            .log(
+                .warning,
+                "the directory of the server's sockets was removed, by another program, and is made again; "
+                    + (restarts
+                        ? "engines restart one after the other, to have theirs in it"
+                        : "restart the server when it suits, as the sockets of what runs are missing in it")))
+        guard restarts else { return }
+        administration.rollingRestart = Administration.RollingRestart(isForced: true, pending: own)
+        advanceRollingRestart(at: now, &actions)
+    }
+
     /// What is restarted one after the other.
     private var units: String { "\(engines.count) \(placement.isShared ? "engine processes" : "engines")" }
 

@@ -39,7 +39,7 @@ extension SupervisorState {
 
     /// When it is too late for an engine that starts; null if it is none, or has all the time there is.
     func startDeadline(of child: Child) -> Duration? {
-        guard case .engine = child, self[child].condition == .starting, phase == .serving else { return nil }
+        guard case .engine = child, self[child].condition == .starting, needsEngines else { return nil }
         if isExternal(child) { return self[child].startedAt + external.startTimeout }
         return hangLimits.start > .zero ? self[child].startedAt + hangLimits.start : nil
     }
@@ -64,7 +64,7 @@ extension SupervisorState {
     ) {
         guard let index = placement.process(of: Int(report.engineIndex)) else { return }
         let child = Child.engine(index)
-        guard phase == .serving, engines.indices.contains(index), isExternal(child), engines[index].pid == report.pid
+        guard needsEngines, engines.indices.contains(index), isExternal(child), engines[index].pid == report.pid
         else { return }
         if report.finding != .idle { engines[index].doubt = report.finding == .doubt ? report.detail : "" }
         switch (engines[index].condition, report.finding) {

@@ -18,13 +18,17 @@ extension SupervisorState {
         return [silence, step].compactMap { $0 }.min()
     }
 
+    /// Who is watched: a gateway that finishes its requests has its own time for that.
+    var watchedForHanging: [Child] {
+        phase == .serving ? children : needsEngines ? engines.indices.map { .engine($0) } : []
+    }
+
     /// External engines say nothing to their supervisor.
     private func watchesSilence(of child: Child) -> Bool { hangLimits.silence > .zero && !isExternal(child) }
 
     /// Kills children that hang: a frozen process answers to nothing less.
     mutating func killHanging(at now: Duration, _ actions: inout [SupervisorAction]) {
-        guard phase == .serving else { return }
-        for child in children {
+        for child in watchedForHanging {
             guard let deadline = hangDeadline(of: child), deadline <= now else { continue }
             guard now - deadline <= HangLimits.lateness else {
                 self[child].heardAt = now

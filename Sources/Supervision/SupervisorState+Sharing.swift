@@ -12,7 +12,7 @@ extension SupervisorState {
             guard vainAdmissions >= Self.admissionsUntilStartFails else { return }
             giveUp(
                 "cannot start: engines had to go \(vainAdmissions) times before one served, see above; tandem "
-                    + "doctor looks for the cause", &actions)
+                    + "doctor looks for the cause", at: now, &actions)
         case .admit: isAdmitting = true
         case .kill(let index):
             guard engines.indices.contains(index), engines[index].isAlive else { return }
@@ -32,7 +32,7 @@ extension SupervisorState {
         case .failed:
             guard !wasAnnounced, phase == .serving else { return }
             let title = sharing?.title ?? ""
-            giveUp("cannot start: \(title) does not work, see above; tandem doctor looks for the cause", &actions)
+            giveUp("cannot start: \(title) does not work, see above; tandem doctor looks for the cause", at: now, &actions)
         case .ended: sharingHasEnded = true
         }
     }
@@ -40,15 +40,15 @@ extension SupervisorState {
     /// Times that engines had to go before anything was served, after which a start counts as failed.
     static let admissionsUntilStartFails = 3
 
-    private mutating func giveUp(_ reason: String, _ actions: inout [SupervisorAction]) {
+    private mutating func giveUp(_ reason: String, at now: Duration, _ actions: inout [SupervisorAction]) {
         actions.append(.log(.error, reason))
         exitCode = 1
-        killAll(&actions)
+        killAll(at: now, &actions)
     }
 
     /// Starts what may start now.
     mutating func startDueEngines(at now: Duration, _ actions: inout [SupervisorAction]) {
-        guard phase == .serving, isAdmitting, startNotBefore <= now else { return }
+        guard needsEngines, isAdmitting, startNotBefore <= now else { return }
         startNotBefore = .zero
         for index in engines.indices where engines[index].condition == .due {
             // One that ends frees memory, which would mislead one that measures what there is.
@@ -69,7 +69,7 @@ extension SupervisorState {
         _ child: Child, _ exit: ChildExit, at now: Duration, _ actions: inout [SupervisorAction]
     ) {
         guard sharing != nil, case .engine(let index) = child else { return }
-        if exit.isDeviceFault && phase == .serving {
+        if exit.isDeviceFault && needsEngines {
             actions.append(.sharing(.fault(engine: index)))
             // The first of a fault decides how soon all are started again.
             if isAdmitting {
@@ -92,6 +92,6 @@ extension SupervisorState {
         guard !wasAnnounced, phase == .serving, faultPolicy.deathsInARow >= Self.deathsUntilStartFails else { return }
         giveUp(
             "cannot start: the GPU had a fatal fault \(faultPolicy.deathsInARow) times before anything was served",
-            &actions)
+            at: now, &actions)
     }
 }

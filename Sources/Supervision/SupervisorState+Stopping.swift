@@ -7,12 +7,13 @@ extension SupervisorState {
             guard phase != .killing else { return }
             actions.append(.log(.info, "killing what still runs"))
             exitCode = 128 &+ signal
-            killAll(&actions)
+            killAll(at: now, &actions)
             return
         }
         phase = .drainingGateway
         phaseDeadline = now + shutdownTimeout + Self.killGrace
-        for child in children where !self[child].isAlive { self[child].condition = .idle }
+        // Engines that wait for their start are still needed: requests may wait for them.
+        if !gateway.isAlive { gateway.condition = .idle }
         actions.append(.closeListener)
         if gateway.isAlive {
             let limit = Self.text(shutdownTimeout)
@@ -21,9 +22,9 @@ extension SupervisorState {
         }
     }
 
-    mutating func killAll(_ actions: inout [SupervisorAction]) {
+    mutating func killAll(at now: Duration, _ actions: inout [SupervisorAction]) {
         phase = .killing
-        phaseDeadline = nil
+        phaseDeadline = now + Self.graceOfKilled
         actions.append(.closeListener)
         for child in children {
             if self[child].isAlive {
@@ -38,7 +39,13 @@ extension SupervisorState {
         if phase == .drainingGateway && !gateway.isAlive {
             phase = .drainingEngines
             phaseDeadline = now + (external.engines.isEmpty ? Self.killGrace : Self.killGraceOfExternal)
-            for index in engines.indices where engines[index].isAlive { actions.append(.terminate(.engine(index))) }
+            for index in engines.indices {
+                if engines[index].isAlive {
+                    actions.append(.terminate(.engine(index)))
+                } else {
+                    engines[index].condition = .idle
+                }
+            }
         }
         guard phase != .serving, phase != .drainingGateway, children.allSatisfy({ !self[$0].isAlive }) else { return }
         if !sharingHasEnded {
@@ -51,6 +58,35 @@ extension SupervisorState {
             actions.append(.exit(code: exitCode))
         }
     }
+
+    /// Whether requests may still need engines: while there is a gateway.
+    var needsEngines: Bool { phase == .serving || phase == .drainingGateway }
+
+    /// Kills what did not end in its time, and goes without what even that does not end.
+    mutating func endLate(at now: Duration, _ actions: inout [SupervisorAction]) {
+        let late = (phase == .drainingGateway ? [.gateway] : children).filter { self[$0].isAlive }
+        let kills = phase != .killing && late.contains { !self[$0].wasKilledLate }
+        for child in late {
+            let name = child == .gateway ? "the gateway" : title(child)
+            if kills {
+                self[child].wasKilledLate = true
+                actions.append(.log(.warning, "\(name) did not finish in time and is killed"))
+                actions.append(.kill(child))
+            } else {
+                actions.append(
+                    .log(
+                        .error,
+                        "\(name) (process \(self[child].pid)) does not end though it was killed, as if the kernel or a "
+                            + "driver held it; it is left behind"))
+                self[child].condition = .idle
+                exitCode = max(exitCode, 1)
+            }
+        }
+        if kills { phaseDeadline = now + Self.graceOfKilled }
+    }
+
+    /// How long a killed process may take for its end: the kernel gives its memory back first, a driver its GPU's.
+    static let graceOfKilled = Duration.seconds(30)
 
     /// How long what keeps the common device working has for its own end.
     static let sharingGrace = Duration.seconds(20)

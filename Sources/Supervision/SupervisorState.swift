@@ -54,6 +54,8 @@ struct SupervisorState {
         var killAt: Duration?
         /// Its end is not its own fault.
         var isBlameless = false
+        /// It did not end in its time when the server did.
+        var wasKilledLate = false
 
         /// Whether there is a process, or one was just asked for.
         var isAlive: Bool {
@@ -140,7 +142,7 @@ struct SupervisorState {
             if case .waiting(let until) = self[child].condition { return until }
             return nil
         }
-        let hangs = phase == .serving ? children.compactMap { hangDeadline(of: $0) } : []
+        let hangs = watchedForHanging.compactMap { hangDeadline(of: $0) }
         let kills = engines.compactMap(\.killAt)
         let start = isAdmitting && engines.contains { $0.condition == .due } && startNotBefore > .zero
         let starts = (start ? [startNotBefore] : []) + children.compactMap { startDeadline(of: $0) }
@@ -187,6 +189,8 @@ struct SupervisorState {
             actions.append(.answer(reply, connection: connection))
         case .memoryRead(let samples):
             memoryRead(samples, at: now, &actions)
+        case .directoryRestored(let enginesCanRestart):
+            directoryRestored(enginesCanRestart, at: now, &actions)
         }
         advanceRollingRestart(at: now, &actions)
         startDueEngines(at: now, &actions)
@@ -267,7 +271,7 @@ struct SupervisorState {
         self[child].pid = 0
         self[child].killAt = nil
         self[child].lastExit = self[child].hang.map { "was killed: \($0)" } ?? exit.description
-        guard phase == .serving else {
+        guard phase == .serving || (needsEngines && child != .gateway) else {
             self[child].condition = .idle
             return
         }
@@ -286,7 +290,7 @@ struct SupervisorState {
             actions.append(.log(.error, "\(title(child)) \(self[child].lastExit)"))
             actions.append(.log(.error, reason))
             exitCode = 1
-            killAll(&actions)
+            killAll(at: now, &actions)
             return
         }
         if let group = group(of: child) { hurry(group, at: now) }
@@ -322,7 +326,7 @@ struct SupervisorState {
     /// Before the first answer a start that cannot succeed ends the program, so that the user sees it fail. One of
     /// several models alone does not: the others are served.
     mutating func reasonToGiveUp(_ child: Child, _ exit: ChildExit) -> String? {
-        guard !wasAnnounced else { return nil }
+        guard !wasAnnounced, phase == .serving else { return nil }
         if let group = group(of: child) {
             let isOver =
                 exit.isPermanent
@@ -353,16 +357,8 @@ struct SupervisorState {
             actions.append(
                 .log(.warning, "\(title) did not end in time; what is left of it is ended at the next start"))
             sharingHasEnded = true
-        case .drainingGateway where gateway.isAlive:
-            actions.append(.log(.warning, "the gateway did not finish in time and is killed"))
-            actions.append(.kill(.gateway))
-        case .drainingEngines:
-            for index in engines.indices where engines[index].isAlive {
-                actions.append(.log(.warning, "\(title(.engine(index))) did not finish in time and is killed"))
-                actions.append(.kill(.engine(index)))
-            }
-        default:
-            break
+        case .drainingGateway, .drainingEngines, .killing: endLate(at: now, &actions)
+        case .serving: break
         }
     }
 

@@ -132,6 +132,10 @@ final class WeightOwner {
             if carried >= 0 {
                 if let exported { close(exported.descriptor) }
                 exported = (String(decoding: bytes, as: UTF8.self), carried)
+            } else if let exported {
+                // It did not take that memory over, which is not to stay beside what it holds now, or engines load.
+                close(exported.descriptor)
+                self.exported = nil
             }
             handle(.said(message))
         }

@@ -176,14 +176,19 @@ extension [SupervisorAction] {
         #expect(harness.state.nextDeadline == nil)
     }
 
-    @Test func childrenThatStartOrDrainAreNotWatched() {
+    @Test func childrenThatStartAreNotWatchedNorAGatewayThatFinishes() {
         var harness = Harness(hangLimits: HangLimits())
         _ = harness.send(.begin)
         #expect(harness.state.nextDeadline == nil, "packing weights takes what it takes")
         for child in [Child.gateway, .engine(0), .engine(1)] { _ = harness.send(.ready(child, detail: "")) }
         _ = harness.send(.stopRequested(signal: 15))
-        #expect(harness.state.nextDeadline == .seconds(35))
-        harness.now = .seconds(20)
+        #expect(harness.state.nextDeadline == .seconds(10))
+        harness.now = .seconds(9)
+        for engine in 0..<2 {
+            _ = harness.send(.heartbeat(.engine(engine), progress: 0, isWorking: false))
+        }
+        #expect(harness.state.nextDeadline == .seconds(19))
+        harness.now = .seconds(18)
         #expect(harness.send(.timePassed).isEmpty)
     }
 
@@ -431,10 +436,62 @@ extension [SupervisorAction] {
         #expect(harness.send(.ended(.gateway, .exited(code: 0))).effects == [.exit(code: 0)])
     }
 
-    @Test func engineThatDiesWhileDrainingStaysDown() {
+    /// The gateway's requests are to end well.
+    @Test func anEngineThatDiesWhileTheGatewayFinishesIsStartedAgain() {
+        var harness = Harness.serving()
+        _ = harness.send(.ended(.engine(1), .killed(signal: 9)))
+        _ = harness.send(.stopRequested(signal: 15))
+        #expect(harness.sendDeadline().effects == [.start(.engine(1))])
+        _ = harness.send(.ended(.engine(0), .killed(signal: 9)))
+        #expect(harness.sendDeadline().effects == [.start(.engine(0))])
+        let ready = harness.send(.ready(.engine(0), detail: "cpu"))
+        #expect(ready.rosters.last?.engines.map(\.state) == [.ready, .starting])
+        _ = harness.send(.ended(.engine(1), .killed(signal: 9)))
+        // None is started for nobody.
+        #expect(harness.send(.ended(.gateway, .exited(code: 0))).effects == [.terminate(.engine(0))])
+        #expect(harness.send(.ended(.engine(0), .exited(code: 0))).effects == [.exit(code: 0)])
+    }
+
+    @Test func anEngineThatHangsWhileTheGatewayFinishesIsKilled() {
+        var harness = Harness.serving(hangLimits: HangLimits(silence: .seconds(5), step: .zero))
+        _ = harness.send(.stopRequested(signal: 15))
+        harness.now = .seconds(3)
+        _ = harness.send(.heartbeat(.engine(1), progress: 0, isWorking: false))
+        #expect(harness.sendDeadline().effects == [.kill(.engine(0))])
+        #expect(harness.now == .seconds(5))
+    }
+
+    @Test func whatCannotBeKilledIsLeftBehind() {
         var harness = Harness.serving()
         _ = harness.send(.stopRequested(signal: 15))
-        #expect(harness.send(.ended(.engine(0), .killed(signal: 9))).effects.isEmpty)
-        #expect(harness.send(.ended(.gateway, .exited(code: 0))).effects == [.terminate(.engine(1))])
+        #expect(harness.sendDeadline().effects == [.kill(.gateway)])
+        let left = harness.sendDeadline()
+        #expect(left.effects == [.terminate(.engine(0)), .terminate(.engine(1))])
+        #expect(left.logs.count == 1 && left.severities == [.error])
+        _ = harness.send(.ended(.engine(0), .exited(code: 0)))
+        #expect(harness.sendDeadline().effects == [.kill(.engine(1))])
+        #expect(harness.sendDeadline().effects == [.exit(code: 1)])
+    }
+
+    @Test func killingHasAnEnd() {
+        var harness = Harness.serving()
+        _ = harness.send(.stopRequested(signal: 2))
+        _ = harness.send(.stopRequested(signal: 2))
+        for child in [Child.gateway, .engine(0)] { _ = harness.send(.ended(child, .killed(signal: 9))) }
+        let end = harness.sendDeadline()
+        #expect(end.effects == [.exit(code: 130)])
+        #expect(end.logs.first?.contains("engine 1 (process 103) does not end though it was killed") == true)
+    }
+
+    @Test func aRunDirectoryThatIsMadeAgainGetsNewSockets() {
+        var harness = Harness.serving()
+        let actions = harness.send(.directoryRestored(enginesCanRestart: true))
+        #expect(actions.effects == [.terminate(.engine(0))])
+        _ = harness.send(.ended(.engine(0), .exited(code: 0)))
+        #expect(harness.send(.ready(.engine(0), detail: "cpu")).effects == [.terminate(.engine(1))])
+        var other = Harness.serving()
+        let without = other.send(.directoryRestored(enginesCanRestart: false))
+        #expect(without.effects.isEmpty)
+        #expect(without.logs.first?.contains("restart the server when it suits") == true)
     }
 }

@@ -382,6 +382,7 @@ final class SupervisorFixture: @unchecked Sendable {  // everything mutable is g
             #expect(first.path == "\(base)/tandem-\(uid)-\(getpid())")
             let attributes = try FileManager.default.attributesOfItem(atPath: first.path)
             #expect(attributes[.posixPermissions] as? Int == 0o700)
+            #expect(try !first.restore())
             let second = try RunDirectory(base: base)
             #expect(second.path == first.path + "-1")
             #expect(try names().count == 4)
