@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -338,6 +339,43 @@ class StoppingTests(unittest.TestCase):
     def test_stop_while_an_engine_is_down(self):
         server = self.start()
         server.kill(server.engine(0))
+        server.stop()
+
+    def test_engines_killed_while_the_last_requests_finish(self):
+        server = self.start()
+        server.wait_for_all_engines()
+        fields = dict(REQUESTS[0], max_tokens=1500)
+        expected = server.complete(**fields)["choices"][0]["text"]
+        stream = server.stream(COMPLETIONS, **fields)
+        self.addCleanup(stream.close)
+        stream.read(20)
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "finishing open requests" in server.output(), 5, server.output)
+        for index in range(2):
+            server.kill(server.engine(index))
+        self.assertEqual(stream.finish().text(), expected)
+        self.assertEqual(server.process.wait(20), 0, server.output())
+        self.assertIn("is ready again", server.output())
+        server.check_nothing_is_left()
+
+    def test_a_run_directory_that_is_removed_is_made_again(self):
+        server = self.start()
+        server.wait_for_all_engines()
+        before = server.engine_pids()
+        directory = server.runtime / f"tandem-{os.getuid()}-{server.process.pid}"
+        stream = server.stream(COMPLETIONS, **REQUESTS[0])
+        self.addCleanup(stream.close)
+        stream.read(5)
+        shutil.rmtree(directory)
+        wait_until(lambda: "the rolling restart is done" in server.output(), 60, server.output)
+        self.assertEqual(stream.finish().text(), server.complete(**REQUESTS[0])["choices"][0]["text"])
+        # A gateway that is new finds everybody.
+        server.kill(server.gateway())
+        server.wait_for_all_engines()
+        self.assertFalse(set(before.values()) & set(server.engine_pids().values()))
+        self.assertEqual({path.name for path in directory.iterdir()}, {
+            "admin.sock", "engine-0.sock", "engine-1.sock", "lock"})
+        server.wait_idle()
         server.stop()
 
     def test_stop_during_the_start(self):
