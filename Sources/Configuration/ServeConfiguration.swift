@@ -111,6 +111,8 @@ public struct ServeConfiguration: Sendable, Equatable {
     public var tlsKey: String?
     /// Null lets everybody in.
     public var apiKey: String?
+    /// Web pages that may call the server from a browser: `*`, or origins.
+    public var allowedOrigins: [String] = []
     public var shutdownTimeout = Duration.seconds(30)
     /// External engine i listens at this port + i; null for free ones.
     public var enginePortBase: UInt16?
@@ -177,7 +179,7 @@ public struct ServeConfiguration: Sendable, Equatable {
         "max-num-batched-tokens", "kv-cache-memory", "async-scheduling", "prompt-lookup", "served-model-name",
         "engine", "engine-command", "engine-arguments", "engine-memory-fraction", "engine-port-base",
         "engine-start-timeout",
-        "api-key",
+        "api-key", "allowed-origins",
         "shutdown-timeout", "log-level", "access-log", "engine-silence-timeout", "heartbeat-timeout",
         "step-timeout", "slow-client-timeout", "gateway-threads", "host-stall-per-step", "host-stall-per-sequence",
         "host-stall-per-request", "host-stall-per-prompt-token",
@@ -203,6 +205,9 @@ public struct ServeConfiguration: Sendable, Equatable {
         (tlsCertificate, tlsKey) = (try layers.text("tls-certificate"), try layers.text("tls-key"))
         try Self.checkPair("tls-certificate", "tls-key", layers)
         apiKey = try layers.text("api-key")
+        if let origins = layers.given("allowed-origins") {
+            allowedOrigins = try OriginList.origins(origins.text, source: origins.source)
+        }
         shutdownTimeout = try layers.duration("shutdown-timeout") ?? defaults.shutdownTimeout
         logLevel = try layers.choice("log-level", of: LogLevel.self) ?? defaults.logLevel
         accessLog = try layers.choice("access-log", of: AccessLogFormat.self) ?? defaults.accessLog

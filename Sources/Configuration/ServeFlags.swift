@@ -35,7 +35,8 @@ public struct ServeFlags: ParsableArguments {
             "host": server.host, "port": server.port, "engine-ports": server.enginePorts,
             "served-model-name": server.servedModelName,
             "tls-certificate": server.tlsCertificate, "tls-key": server.tlsKey,
-            "api-key": server.apiKey, "shutdown-timeout": server.shutdownTimeout, "engines": engines.engines,
+            "api-key": server.apiKey, "allowed-origins": server.allowedOrigins,
+            "shutdown-timeout": server.shutdownTimeout, "engines": engines.engines,
             "engines-per-process": engines.enginesPerProcess, "threads": engines.threads, "device": engines.device,
             "simulated-model": engines.simulatedModel, "cpu-compute": engines.cpuCompute,
             "gpu-memory-fraction": engines.gpuMemoryFraction,
@@ -111,6 +112,13 @@ struct ServerFlags: ParsableArguments {
 
     @Option(help: ArgumentHelp("Key that clients must send; better given as TANDEM_API_KEY.", valueName: "key"))
     var apiKey: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Web pages that may call the server from a browser: origins such as https://chat.example.org, with commas, "
+                + "or *. (default: none)",
+            valueName: "origins"))
+    var allowedOrigins: String?
 
     @Option(help: ArgumentHelp("Threads that serve connections. (default: 1)", valueName: "number"))
     var gatewayThreads: String?

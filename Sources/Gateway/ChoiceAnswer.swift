@@ -38,13 +38,15 @@ struct ChoiceAnswer {
     /// Looks for calls where tools are on offer.
     private var parser: ToolCallParser?
     private let endsWithCalls: Bool
+    private let mustCall: Bool
     private var calls: [ToolCallDelta] = []
     private var entries: [LogProbabilityText.Entry] = []
     /// Unicode scalars of the text that was given out, see ``LogProbabilityText/textOffset``.
     private var textOffset = 0
     private var tokens: [TokenID] = []
     private var promptTokens: [TokenID]?
-    private var finish: ChoiceFinish?
+    /// How it ended; nothing comes after that.
+    private(set) var finish: ChoiceFinish?
 
     /// - Parameter makeCallID: gives a call its id; random ones if not given.
     init(
@@ -54,6 +56,7 @@ struct ChoiceAnswer {
         self.tokenizer = tokenizer
         returnsLogProbabilities = request.logProbabilities != nil
         returnsTokenIDs = request.returnsTokenIDs
+        mustCall = request.mustCall
         promptTokens = request.returnsTokenIDs ? prompt : nil
         // As OpenAI has it: an answer that had to be this call just stops.
         if case .named = request.tools?.choice { endsWithCalls = false } else { endsWithCalls = true }
@@ -78,7 +81,9 @@ struct ChoiceAnswer {
         if returnsLogProbabilities { entries += delta.logProbabilities.map(LogProbabilityText.Entry.known) }
         if returnsTokenIDs { tokens += delta.tokens }
         if var finish = delta.finish {
-            if finish.reason == "stop", endsWithCalls, let parser, parser.count > 0 { finish.reason = "tool_calls" }
+            if finish.reason == "stop", endsWithCalls, let parser, parser.count > 0, !parser.isCut {
+                finish.reason = "tool_calls"
+            }
             self.finish = finish
         }
     }
@@ -93,7 +98,8 @@ struct ChoiceAnswer {
     }
 
     private mutating func add(_ output: ToolCallOutput) {
-        text += output.content
+        // Of a call that must be, the marks are no text even where the answer was too short for more.
+        if !mustCall { text += output.content }
         for call in output.calls {
             if let last = calls.indices.last, calls[last].index == call.index {
                 calls[last].arguments += call.arguments

@@ -28,7 +28,7 @@ extension Dispatcher {
     func refuse(_ id: RequestID, _ sequence: Running) {
         interrupted[id] = nil
         metrics.suspectsRefused.add()
-        if sequence.owner.hasSent(choice: sequence.choice) { metrics.migrationRefused(reason: "suspect") }
+        if sequence.owner.hasSent(choice: sequence.choice) { metrics.migrationRefused(reason: GatewayMetrics.suspect) }
         var error = APIError.server(
             "every engine that computed this request was lost, several of them with nothing else that can have been "
                 + "the cause; it is not tried again")

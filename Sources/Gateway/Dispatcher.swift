@@ -175,7 +175,10 @@ final class Dispatcher<Work: DispatchedWork, Output: DispatchedOutput> {
     /// An engine serves from now on.
     func engineAppeared(_ upstream: any Upstream<Work>) {
         upstreams[upstream.engine] = upstream
-        loads[upstream.engine] = (metrics.load.engine(upstream.routingKey), SharedShare(), SharedShare())
+        // One that comes back still has what it had in hand, and that is in the sums.
+        if loads[upstream.engine] == nil {
+            loads[upstream.engine] = (metrics.load.engine(upstream.routingKey), SharedShare(), SharedShare())
+        }
         router.engineAppeared(
             upstream.engine, key: upstream.routingKey, prefixes: upstream.prefixKnowledge)
         router.setServing(upstream.engine, true)

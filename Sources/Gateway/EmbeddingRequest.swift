@@ -27,6 +27,7 @@ enum EmbeddingRequest {
             throw fields.invalid("encoding_format", "is `\(shortened(other))` but must be float or base64")
         }
         let dimensions = try fields.integer("dimensions", in: 1...(1 << 20))
+        if let size = model.vectorSize { try Self.check(dimensions, size: size) }
         let normalizes = try fields.bool("normalize") ?? true
         let (priority, cacheSalt) = try GenerationRequest.readScheduling(fields)
         _ = try fields.string("user")
@@ -39,10 +40,7 @@ enum EmbeddingRequest {
         return ScoringWork(
             items: items, requestedModel: requestedModel, priority: priority, cacheSalt: cacheSalt,
             check: { (score) throws(APIError) in
-                guard let dimensions, dimensions > score.pooled.count else { return }
-                throw .invalid(
-                    "dimensions",
-                    "`dimensions` is \(dimensions) but this model's vectors have \(score.pooled.count)")
+                try Self.check(dimensions, size: score.pooled.count)
             },
             write: { (scores, usage, head) throws(APIError) in
                 var writer = JSONWriter()
@@ -81,6 +79,11 @@ enum EmbeddingRequest {
                 writer.endObject()
                 return writer.bytes
             })
+    }
+
+    private static func check(_ dimensions: Int?, size: Int) throws(APIError) {
+        guard let dimensions, dimensions > size else { return }
+        throw .invalid("dimensions", "`dimensions` is \(dimensions) but this model's vectors have \(size)")
     }
 }
 

@@ -88,4 +88,6 @@ final class EnginePortHandler: HTTPRequestHandler {
     func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
         shards.handle(request, responder, engine: engine)
     }
+
+    func wantsBody(_ head: HTTPRequest) -> Bool { shards.wantsBody(head) }
 }

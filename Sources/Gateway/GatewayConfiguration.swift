@@ -38,6 +38,8 @@ public struct GatewayConfiguration: Sendable {
     public var settleTimeout = TimeAmount.milliseconds(500)
     /// How long streams may take to finish once the gateway was told to end.
     public var drainTimeout = TimeAmount.seconds(30)
+    /// Web pages that may call it from a browser.
+    public var allowedOrigins = AllowedOrigins()
     /// Longest request body, in bytes.
     public var maximumBodyBytes = 32 << 20
     /// How often viewers of the dashboard get a new picture.

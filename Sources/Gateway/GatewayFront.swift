@@ -54,6 +54,11 @@ final class GatewayFront {
             exchange.headers.add(TraceContext.responseHeader, trace.traceparent)
             responder.describe { AccessNote(trace: trace) }
         }
+        configuration.allowedOrigins.allow(request, in: &exchange.headers)
+        if let headers = configuration.allowedOrigins.preflight(request, exchange.headers) {
+            responder.respond(status: .noContent, headers: headers)
+            return
+        }
         do {
             try authorize(request)
             if let engine {
@@ -90,7 +95,12 @@ final class GatewayFront {
     // MARK: Keys
 
     private func authorize(_ request: HTTPRequest) throws(APIError) {
-        guard !configuration.apiKeys.isEmpty, !Self.openPaths.contains(request.path) else { return }
+        try Self.authorize(request, keys: configuration.apiKeys)
+    }
+
+    /// - Throws: 401 if keys are wanted and the request has none of them.
+    static func authorize(_ request: HTTPRequest, keys: [String]) throws(APIError) {
+        guard !keys.isEmpty, !Self.openPaths.contains(request.path) else { return }
         guard let header = request.headers["Authorization"] else {
             throw .unauthorized("an API key is required: send `Authorization: Bearer KEY`")
         }
@@ -100,7 +110,7 @@ final class GatewayFront {
         }
         let key = Array(header.utf8.dropFirst(prefix.utf8.count))
         var known = false
-        for candidate in configuration.apiKeys where Self.equal(key, Array(candidate.utf8)) { known = true }
+        for candidate in keys where Self.equal(key, Array(candidate.utf8)) { known = true }
         guard known else { throw .unauthorized("the API key is not valid") }
     }
 

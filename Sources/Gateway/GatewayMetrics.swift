@@ -84,6 +84,10 @@ final class GatewayMetrics: Sendable {
         for cause in MigrationCause.allCases {
             _ = Self.migrations("continued", cause.rawValue, [model], in: registry)
         }
+        // A series that begins with its first event hides that event from rates.
+        for reason in reportsPhases ? [Self.suspect] : Obstacle.allCases.map(\.rawValue) {
+            _ = Self.migrations("refused", reason, [model], in: registry)
+        }
         migrationPause = histogram(
             "tandem_router_migration_pause_seconds", "From the loss of a sequence's engine to its next token.",
             MetricBuckets.timeToFirstToken)
@@ -121,6 +125,9 @@ final class GatewayMetrics: Sendable {
             labels: [model]
         ) { [weak self] in self?.balance.withLock { $0.ratio } }
     }
+
+    /// Why a sequence that ends engines is refused.
+    static let suspect = "suspect"
 
     /// A sequence that had sent tokens goes on elsewhere.
     func migrated(reason: String) {
@@ -176,7 +183,7 @@ final class GatewayMetrics: Sendable {
         if decision.cachedTokens > 0 { prefixTokens.add(UInt64(decision.cachedTokens)) }
     }
 
-    /// Links that were given up because the engine was silent.
+    /// Links that were given up because the engine was silent. Asked for first when an engine appears.
     func silences(engine: Int) -> MetricCounter {
         registry.counter(
             "tandem_engine_silences_total", help: "Links given up because nothing was heard of the engine.",
@@ -212,6 +219,7 @@ final class GatewayMetrics: Sendable {
         configuredEngines.set(Double(engines.count))
         servingEngines.set(Double(engines.count { $0.isServing }))
         for engine in engines {
+            if reportsPhases { _ = silences(engine: Int(engine.index)) }
             let labels = [
                 MetricLabel("model_name", shownNow[engine.index] ?? modelName),
                 MetricLabel("engine", String(engine.index)),

@@ -229,6 +229,7 @@ final class ShardTable: HTTPRequestHandler {
     /// What models of other servers are called together.
     private let otherModels: String
     private let modelRanges: [(engines: Range<UInt32>?, name: String)]
+    private let keys: [String]
     let viewers: ViewerHub
 
     init(
@@ -243,6 +244,7 @@ final class ShardTable: HTTPRequestHandler {
                 eventLoop: eventLoop)
         }
         self.fronts = fronts
+        keys = configuration.apiKeys
         events = instruments.events
         modelRanges = configuration.models.map { ($0.engines, $0.name) }
         otherModels = configuration.external == nil ? "" : "external"
@@ -277,6 +279,16 @@ final class ShardTable: HTTPRequestHandler {
 
     func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
         handle(request, responder, engine: nil)
+    }
+
+    /// Not of somebody who may not come in.
+    func wantsBody(_ head: HTTPRequest) -> Bool {
+        do throws(APIError) {
+            try GatewayFront.authorize(head, keys: keys)
+            return true
+        } catch {
+            return false
+        }
     }
 
     func handle(_ request: HTTPRequest, _ responder: HTTPResponder, engine: Int?) {

@@ -183,7 +183,8 @@ final class GenerationOwner: SequenceOwner {
     }
 
     private func take(_ output: SequenceOutput, choice: Int) {
-        guard !ended else { return }
+        // Behind a stop string nothing counts that the engine generated in the same step.
+        guard !ended, answers[choice].finish == nil else { return }
         if output.finish != nil { sequences[choice] = nil }
         let began = observer.now()
         let delta = choices[choice].accept(output)

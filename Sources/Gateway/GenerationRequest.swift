@@ -22,6 +22,8 @@ struct GenerationRequest: Equatable {
     /// So many tokens come before anything may end the text.
     var minimumNewTokens = 0
     var stop: [String] = []
+    /// Whether the answer can be nothing but a call of a tool.
+    var mustCall = false
     /// Whether a stop string, or the text of a stop token, stays in the text.
     var includeStopText = false
     var stopTokens: [TokenID] = []

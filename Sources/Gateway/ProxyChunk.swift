@@ -74,10 +74,14 @@ struct ProxyChunk {
                 return chunk.text != nil
             }
             if cursor.matches(key, "finish_reason"), first == UInt8(ascii: "\"") {
-                chunk.finish = cursor.string()
-                chunk.finishes += 1
-                chunk.isPlain = false
-                return chunk.finish != nil
+                guard let reason = cursor.string() else { return false }
+                // Some engines send it empty where others send null.
+                if !reason.isEmpty {
+                    chunk.finish = reason
+                    chunk.finishes += 1
+                    chunk.isPlain = false
+                }
+                return true
             }
             guard let value = cursor.value() else { return false }
             guard !cursor.matches(value, "null") else { return true }

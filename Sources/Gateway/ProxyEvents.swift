@@ -217,6 +217,8 @@ final class ProxyEvents {
         if let total = chunk.completionTokens, total > 0 {
             record.tokens = max(counted, total + (continuation?.tokens ?? 0))
         }
+        // Of an engine that goes on, what was generated before is part of the prompt.
+        if let tokens = chunk.promptTokens, tokens > 0, continuation == nil { record.promptTokens = tokens }
         if let finish = chunk.finish {
             record.finishes += chunk.finishes
             record.finishReason = Self.text(payload, finish)
@@ -285,7 +287,7 @@ final class ProxyEvents {
         }
     }
 
-    private static func text(_ bytes: Span<UInt8>, _ place: Range<Int>) -> String {
+    static func text(_ bytes: Span<UInt8>, _ place: Range<Int>) -> String {
         bytes.extracting(place).withUnsafeBufferPointer { String(decoding: $0, as: UTF8.self) }
     }
 

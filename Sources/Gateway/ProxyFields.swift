@@ -11,7 +11,10 @@ struct ProxyFields: Equatable {
     var isStream = false
     /// Most tokens that are asked for.
     var maximumTokens: Int?
-    var choices = 1
+    private var candidates = 1
+    private var prompts = 1
+    /// Choices that the answer has: so many of each prompt.
+    var choices: Int { candidates.multipliedReportingOverflow(by: prompts).partialValue }
     /// What requests that belong together have in common, as the body says it.
     var sessionName: String?
     /// Where `prompt`, `messages` or `input` stands in the body.
@@ -31,6 +34,7 @@ struct ProxyFields: Equatable {
             }
             if cursor.matches(key, "messages") || cursor.matches(key, "prompt") || cursor.matches(key, "input") {
                 prompt = cursor.value()
+                if let prompt, cursor.matches(key, "prompt") { prompts = Self.prompts(bytes, prompt) }
                 return prompt != nil
             }
             guard let value = cursor.value() else { return false }
@@ -41,7 +45,7 @@ struct ProxyFields: Equatable {
             {
                 maximumTokens = cursor.integer(value) ?? maximumTokens
             } else if cursor.matches(key, "n") {
-                choices = max(1, min(cursor.integer(value) ?? 1, 1024))
+                candidates = max(1, min(cursor.integer(value) ?? 1, 1024))
             } else if value.count > 2, let rank = Self.sessionKeys.firstIndex(where: { cursor.matches(key, $0) }),
                 rank <= sessionRank, let name = Self.text(bytes, value)
             {
@@ -50,6 +54,21 @@ struct ProxyFields: Equatable {
             return true
         }
         model = modelPlace.flatMap { Self.text(bytes, $0) }
+    }
+
+    /// How many prompts a value holds: one unless it is a list of texts or of lists of token ids.
+    private static func prompts(_ bytes: Span<UInt8>, _ place: Range<Int>) -> Int {
+        guard bytes[place.lowerBound] == UInt8(ascii: "[") else { return 1 }
+        var cursor = JSONCursor(bytes, at: place.lowerBound)
+        var count = 0
+        _ = cursor.elements { cursor in
+            guard let first = cursor.peek(), first == UInt8(ascii: "\"") || first == UInt8(ascii: "["),
+                cursor.value() != nil
+            else { return false }
+            count += 1
+            return true
+        }
+        return max(1, count)
     }
 
     /// The first of them counts; see ``SessionKey``.

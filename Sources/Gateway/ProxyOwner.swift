@@ -179,7 +179,7 @@ final class ProxyOwner: WorkOwner {
                 fail(.badGateway("an engine answered \(response.head.status.code)"))
                 return
             }
-            complete()
+            complete(with: response)
             respond(response)
             return
         }
@@ -276,8 +276,30 @@ final class ProxyOwner: WorkOwner {
 
     private func complete() {
         ended = true
-        observer.finished(choice: 0, reason: record.finishReason ?? "stop", tokens: record.tokens)
+        if record.promptTokens > 0 { observer.prompted(tokens: record.promptTokens) }
+        observer.finished(choice: 0, reason: FinishLabel.label(record.finishReason), tokens: record.tokens)
         observer.completed()
+    }
+
+    /// Ends with a whole answer, whose tokens and reason stand in it.
+    private func complete(with response: ProxyResponse) {
+        guard response.head.status.code < 400 else {
+            ended = true
+            note.hasFailed = true
+            observer.failed(status: response.head.status.code)
+            return
+        }
+        guard record.kind != .other else { return complete() }
+        var answer = ProxyChunk()
+        let bytes = response.body.readableBytesUInt8Span
+        guard answer.read(bytes) else { return complete() }
+        record.finishReason = answer.finish.flatMap { ProxyEvents.text(bytes, $0) }
+        if let tokens = answer.completionTokens, tokens > 0 {
+            observer.generated(tokens: tokens - record.tokens)
+            record.tokens = tokens
+        }
+        record.promptTokens = max(0, answer.promptTokens ?? 0)
+        complete()
     }
 
     private func endStream() {

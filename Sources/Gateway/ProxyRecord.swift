@@ -17,6 +17,8 @@ final class ProxyRecord {
     var text: [UInt8] = []
     /// Tokens so far, as far as they can be counted.
     var tokens = 0
+    /// Tokens of the prompt, if an engine says how many.
+    var promptTokens = 0
     /// Whether the stream said that it is over.
     var isDone = false
     /// Whether it said that the client did something wrong, which ends it.
@@ -80,7 +82,7 @@ struct ProxyResponse {
 }
 
 /// Why an answer that has begun cannot go on elsewhere. The names are labels of a metric.
-enum Obstacle: String {
+enum Obstacle: String, CaseIterable {
     case choices = "n"
     case logProbabilities = "logprobs"
     case toolCalls = "tool_calls"

@@ -70,7 +70,8 @@ enum ProxyHeaders {
     /// Of an engine's response, behind the gateway's own.
     static func ofResponse(_ headers: HTTPHeaders, own: HTTPHeaders) -> HTTPHeaders {
         var passed = own
-        for field in headers.passed(without: responseFields).fields { passed.add(field.name, field.value) }
+        let replaced = own[AllowedOrigins.allowOrigin] == nil ? responseFields : responseFields + AllowedOrigins.fields
+        for field in headers.passed(without: replaced).fields { passed.add(field.name, field.value) }
         return passed
     }
 }

@@ -2,6 +2,16 @@
 
 import Telemetry
 
+/// Why sequences end, as label values: engines have words of their own, and each would be a series.
+enum FinishLabel {
+    static func label(_ reason: String?) -> String {
+        switch reason {
+        case "length", "abort", "error": reason ?? "stop"
+        default: "stop"
+        }
+    }
+}
+
 /// Metrics of the requests for one model, under vLLM's names.
 final class RequestMetrics: Sendable {
     let modelName: String
@@ -79,7 +89,11 @@ final class RequestMetrics: Sendable {
             uniqueKeysWithValues: ["stop", "length", "abort", "error"].map { reason in
                 (reason, Self.success(reason, model, in: registry))
             })
+        for status in Self.usualErrors { _ = Self.errors(status, [model], in: registry) }
     }
+
+    /// Statuses whose series are there before the first such answer, which a rate would not show otherwise.
+    static let usualErrors = [400, 404, 429, 500, 503]
 
     /// Sequences that ended by themselves.
     var finished: UInt64 { success("stop").value &+ success("length").value }
@@ -101,9 +115,14 @@ final class RequestMetrics: Sendable {
     }
 
     static func refused(status: Int, labels: [MetricLabel], in registry: MetricRegistry) {
+        errors(status, labels, in: registry).add()
+    }
+
+    private static func errors(
+        _ status: Int, _ labels: [MetricLabel], in registry: MetricRegistry
+    ) -> MetricCounter {
         registry.counter(
             "tandem_http_errors_total", help: "Requests answered with an error, by status.",
-            labels: labels + [MetricLabel("status", String(status))]
-        ).add()
+            labels: labels + [MetricLabel("status", String(status))])
     }
 }

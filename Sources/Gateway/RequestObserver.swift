@@ -52,6 +52,17 @@ final class RequestObserver {
         metrics.requestsInHand.add(1, ordering: .relaxed)
     }
 
+    /// Tokens of a whole answer that were not seen one by one.
+    func generated(tokens: Int) {
+        if tokens > 0 { requests.generationTokens.add(UInt64(tokens)) }
+    }
+
+    /// Prompt tokens, of a request whose engine counted them.
+    func prompted(tokens: Int) {
+        requests.promptTokens.add(UInt64(tokens))
+        requests.requestPromptTokens.observe(Double(tokens))
+    }
+
     /// A choice got tokens.
     func produced(tokens: Int, choice: Int) {
         produced(tokens: tokens, choice: choice, at: clock())
@@ -112,9 +123,10 @@ final class RequestObserver {
         requests.endToEndLatency.observe(seconds(clock() - admission))
     }
 
+    /// It is answered with an error. What the client did wrong is no failure of a sequence.
     func failed(status: Int) {
         metrics.requestsInHand.subtract(1, ordering: .relaxed)
-        requests.success("error").add(UInt64(max(0, unfinished)))
+        if status >= 500 { requests.success("error").add(UInt64(max(0, unfinished))) }
         requests.refused(status: status)
     }
 

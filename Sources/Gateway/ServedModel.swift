@@ -18,6 +18,8 @@ public struct ServedModel: Sendable {
     public var created: Int
     /// Tokens with which an answer ends, ascending.
     public var endTokens: [TokenID]
+    /// Numbers of a vector of the model; `nil` if unknown.
+    public var vectorSize: Int?
     /// How the model is asked for what stands between two texts; missing if its vocabulary has no tokens for that.
     let fillInTheMiddle: FillInTheMiddle?
     /// How the model writes calls of tools.
@@ -26,8 +28,9 @@ public struct ServedModel: Sendable {
     /// - Parameter endTokens: beside the tokenizer's own, those that the model's other files name.
     public init(
         names: [String], tokenizer: Tokenizer, chatTemplate: ChatTemplate?, contextLength: Int, created: Int,
-        endTokens: [TokenID] = []
+        endTokens: [TokenID] = [], vectorSize: Int? = nil
     ) {
+        self.vectorSize = vectorSize
         self.names = names
         self.tokenizer = tokenizer
         self.chatTemplate = chatTemplate

@@ -63,6 +63,8 @@ struct ToolCallParser: Sendable {
     private var hasContent = false
     /// Calls given out.
     private(set) var count = 0
+    /// Whether the text ended within a call.
+    private(set) var isCut = false
     /// Whether the call under way is one that the client does not want.
     private var isSuppressed = false
     private var content: [UInt8] = []
@@ -96,6 +98,7 @@ struct ToolCallParser: Sendable {
 
     /// Takes the end of the text.
     mutating func finish() -> ToolCallOutput {
+        isCut = (state == .call || state == .arguments) && reader.isCommitted
         switch state {
         case .text, .opened, .name: release()
         case .arguments:

@@ -179,6 +179,9 @@ extension GenerationRequest {
                 )
             }
             structure = StructuredOutput(source: source, field: "tools")
+            // The grammar says where the call ends. A stop string would cut its marks, or arguments that contain it.
+            stop = []
+            mustCall = true
         }
         // Marks that are control tokens would not be in the text.
         let mark = model.tokenizer.encode(format.opening, addSpecialTokens: false, parseSpecialTokens: true)

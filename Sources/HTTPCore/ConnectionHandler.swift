@@ -70,6 +70,8 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     private var isReadPending = false
     /// The server gave the connection up, not the client.
     private var isCut = false
+    /// This connection's part of what all have received of unfinished bodies.
+    private var unfinishedBodyBytes = 0
     private var isBackedUp = false
     /// Whether a turn of the loop has passed since it is: who writes on has had time to notice.
     private var isKnownToBeBackedUp = false
@@ -111,6 +113,28 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         machine.receive(unwrapInboundIn(data), now: context.eventLoop.now)
         process()
+        accountForBody()
+    }
+
+    /// Many clients that do not finish what they send must not take all memory.
+    private func accountForBody() {
+        let bytes = machine.unfinishedBodyBytes
+        guard bytes != unfinishedBodyBytes else { return }
+        let sum = shared.unfinishedBodies.enter(bytes, before: unfinishedBodyBytes)
+        unfinishedBodyBytes = bytes
+        guard bytes > limits.smallBodyBytes, sum > limits.maximumUnfinishedBodyBytes, let context else { return }
+        let rejection = HTTPRejection(
+            status: .serviceUnavailable, reason: "too many long requests arrive at a time; try again later")
+        if case .reject(let rejection, let head) = machine.refuseBody(rejection, now: context.eventLoop.now) {
+            reject(rejection, head)
+        }
+        forgetBody()
+        armTimer()
+    }
+
+    private func forgetBody() {
+        _ = shared.unfinishedBodies.enter(0, before: unfinishedBodyBytes)
+        unfinishedBodyBytes = 0
     }
 
     func read(context: ChannelHandlerContext) {
@@ -159,6 +183,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         }
         timer?.task.cancel()
         timer = nil
+        forgetBody()
         isOutputClosed = true
         // The system may give its number to another one.
         socket = nil
@@ -176,7 +201,7 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
         guard !isProcessing, let context else { return }
         isProcessing = true
         steps: while !isOutputClosed {
-            switch machine.next(now: context.eventLoop.now) {
+            switch machine.next(now: context.eventLoop.now, wantsBody: wantsBody) {
             case .wait:
                 break steps
             case .sendContinue:
@@ -193,6 +218,13 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
             isReadPending = false
             context.read()
         }
+    }
+
+    private func wantsBody(_ head: RequestHead) -> Bool {
+        shared.handler.wantsBody(
+            HTTPRequest(
+                method: head.method, path: head.path, query: head.query, headers: head.headers, body: ByteBuffer(),
+                remoteAddress: remoteAddress))
     }
 
     private func handOut(_ head: RequestHead, _ body: ByteBuffer, _ context: ChannelHandlerContext) {

@@ -88,8 +88,22 @@ struct ConnectionMachine {
         }
     }
 
+    /// Bytes of a body that has not arrived whole.
+    var unfinishedBodyBytes: Int {
+        guard case .body = phase else { return 0 }
+        return input.readableBytes + decoder.body.readableBytes
+    }
+
+    /// Gives up a body that has not arrived whole.
+    mutating func refuseBody(_ rejection: HTTPRejection, now: NIODeadline) -> Step {
+        guard case .body(let head, _, _, _) = phase else { return .wait }
+        return reject(rejection, head, now: now)
+    }
+
     /// What to do next; to be asked again until it says ``Step/wait``.
-    mutating func next(now: NIODeadline) -> Step {
+    ///
+    /// - Parameter wantsBody: whether a request's body is waited for.
+    mutating func next(now: NIODeadline, wantsBody: (RequestHead) -> Bool = { _ in true }) -> Step {
         do throws(HTTPRejection) {
             while true {
                 switch phase {
@@ -101,7 +115,13 @@ struct ConnectionMachine {
                     guard input.readableBytes > 0, waitingBytes < limits.outboundHighWater else { return .wait }
                     phase = .head(since: now)
                 case .head:
-                    guard let head = try takeHead() else { return .wait }
+                    guard var head = try takeHead() else { return .wait }
+                    if head.framing != .none, !wantsBody(head) {
+                        // What arrives of it is in the way of a next request.
+                        head.wantsKeepAlive = false
+                        phase = .exchange
+                        return .request(head, body: ByteBuffer())
+                    }
                     if let step = begin(head, now: now) { return step }
                     if case .length(let length) = head.framing, length > limits.maximumBodyBytes {
                         return reject(ChunkedBodyDecoder.tooLarge(limits), head, now: now)
@@ -204,6 +224,7 @@ struct ConnectionMachine {
     private mutating func linger(now: NIODeadline) {
         phase = .lingering(since: now)
         input = ByteBuffer()
+        decoder = ChunkedBodyDecoder()
     }
 
     private mutating func reject(_ rejection: HTTPRejection, _ head: RequestHead?, now: NIODeadline) -> Step {

@@ -12,6 +12,11 @@ public struct HTTPLimits: Sendable {
     public var maximumHeaderFields = 100
     /// A request's body, after chunks are joined; beyond it 413.
     public var maximumBodyBytes = 32 * 1024 * 1024
+    /// Bytes of all connections' bodies that have not arrived whole; beyond it 503 for those of more than
+    /// ``smallBodyBytes``.
+    public var maximumUnfinishedBodyBytes = 512 * 1024 * 1024
+    /// A body of which no more has arrived is never refused for the sake of others.
+    public var smallBodyBytes = 64 * 1024
     /// Connections open at a time; one more gets 503 and is closed.
     public var maximumConnections = 16_384
     /// Bytes that wait to be sent to one client before ``HTTPResponder/isWritable`` turns false…

@@ -55,4 +55,14 @@ public protocol HTTPRequestHandler: Sendable {
     /// Called on the connection's event loop, so it must not block. A connection has one request in hand at a time. If
     /// the last reference to `responder` goes away without an answer, the client gets 500.
     func handle(_ request: HTTPRequest, _ responder: HTTPResponder)
+
+    /// Whether the body of a request is worth waiting for; if not, the request is handed out at once without it, and the
+    /// connection is closed after the answer.
+    ///
+    /// - Parameter head: the request without its body.
+    func wantsBody(_ head: HTTPRequest) -> Bool
+}
+
+extension HTTPRequestHandler {
+    public func wantsBody(_ head: HTTPRequest) -> Bool { true }
 }

@@ -184,11 +184,24 @@ struct ConnectionContext: Sendable {
     let connections: ConnectionRegistry
     let clock = DateHeaderClock()
     let flushQueues = FlushQueues()
+    let unfinishedBodies = UnfinishedBodies()
 
     init(configuration: HTTPServerConfiguration, handler: any HTTPRequestHandler, connections: ConnectionRegistry) {
         self.configuration = configuration
         self.handler = handler
         self.connections = connections
+    }
+}
+
+/// Bytes of the bodies that have not arrived whole, of all connections of a server.
+final class UnfinishedBodies: Sendable {
+    private let bytes = Atomic<Int>(0)
+
+    /// Enters a connection's share.
+    ///
+    /// - Returns: the sum.
+    func enter(_ value: Int, before: Int) -> Int {
+        bytes.add(value - before, ordering: .relaxed).newValue
     }
 }
 

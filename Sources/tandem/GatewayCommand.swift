@@ -146,6 +146,8 @@ struct GatewayCommand: ParsableCommand {
         }
         if !monitorGpu.isEmpty || monitorSimulated { configuration.devices = DeviceBoard() }
         configuration.apiKeys = server.apiKey
+        configuration.allowedOrigins = AllowedOrigins(
+            try server.allowedOrigins.map { try OriginList.origins($0, source: "--allowed-origins") } ?? [])
         if let key = Process.environment()["TANDEM_API_KEY"], !key.isEmpty { configuration.apiKeys.append(key) }
         return configuration
     }
@@ -167,6 +169,7 @@ struct GatewayCommand: ParsableCommand {
         let created = stat(model.choice.path, &status) == 0 ? Int(status.st_mtim.tv_sec) : 0
         return ServedModel(
             names: model.names, tokenizer: tokenizer, chatTemplate: chatTemplate, contextLength: file.contextLength,
-            created: created, endTokens: file.checkpoint.generation.endTokens)
+            created: created, endTokens: file.checkpoint.generation.endTokens,
+            vectorSize: file.checkpoint.description.hiddenSize)
     }
 }

@@ -30,6 +30,12 @@ struct GatewayFlags: ParsableArguments {
         help: ArgumentHelp("Key that clients must send, once a key; better given as TANDEM_API_KEY.", valueName: "key"))
     var apiKey: [String] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "Web pages that may call it from a browser: origins such as https://chat.example.org, with commas, or *.",
+            valueName: "origins"))
+    var allowedOrigins: String?
+
     @Option(help: ArgumentHelp("Threads that serve connections.", valueName: "number"))
     var threads = 1
 

@@ -107,6 +107,9 @@ struct ServeCommand: ParsableCommand {
             port: settings.port)
         // By the environment: a command line is open to all users of the machine.
         if let key = settings.apiKey { configuration.gatewayEnvironment["TANDEM_API_KEY"] = key }
+        if !settings.allowedOrigins.isEmpty {
+            configuration.gatewayArguments += ["--allowed-origins", settings.allowedOrigins.joined(separator: ",")]
+        }
         configuration.enginePorts = settings.enginePorts
         configuration.externalPortBase = settings.enginePortBase
         configuration.externalStartTimeout = settings.engineStartTimeout

@@ -285,4 +285,20 @@ private func withFile<Result>(_ text: String, _ body: (String) throws -> Result)
         #expect(TimeSpan.parse("25h") == nil)
         #expect(TimeSpan.parse("1 day") == nil)
     }
+
+    @Test func originsAreRead() throws {
+        for (text, expected) in [
+            ("*", ["*"]), ("[\"*\"]", ["*"]), ("", []),
+            ("https://a.example, http://localhost:3000", ["https://a.example", "http://localhost:3000"]),
+            ("[\"https://a.example\", \"http://[::1]:80\"]", ["https://a.example", "http://[::1]:80"]),
+        ] {
+            #expect(try OriginList.origins(text, source: "x") == expected, "\(text)")
+        }
+        for text in ["example.org", "https://", "https://a.example/path", "://a", "\"", "https://a b"] {
+            let error = #expect(throws: ConfigurationError.self) { try OriginList.origins(text, source: "--o") }
+            #expect(error?.description.hasPrefix("--o: ") == true)
+        }
+        let settings = try ServeConfiguration(flags: ["allowed-origins": "https://a.example"], environment: [:])
+        #expect(settings.allowedOrigins == ["https://a.example"])
+    }
 }

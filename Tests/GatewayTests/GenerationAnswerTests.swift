@@ -218,6 +218,26 @@ import Testing
         }
     }
 
+    /// A step of several tokens goes on behind a stop string; another choice keeps the stream open.
+    @Test func aChoiceOfAStreamEndsOnce() async throws {
+        let engine = MemoryEngine { request in
+            let ids = (request.sampling.choiceIndex == 0 ? "ab.cdef" : "xyz").ids
+            return [SequenceOutput(id: request.id, tokens: ids, finish: .length)]
+        }
+        try await MemoryBench.run([engine]) { bench in
+            let answer = try await bench.post(
+                "/v1/completions",
+                #"{"prompt":"q","n":2,"stop":["."],"stream":true,"stream_options":{"include_usage":true}}"#)
+            let chunks = try answer.events.dropLast().map { try TestModel.json($0) }
+            for (index, expected) in ["ab", "xyz"].enumerated() {
+                let own = chunks.filter { $0["choices"][0]["index"].integer == Int64(index) }
+                #expect(own.compactMap { $0["choices"][0]["text"].string }.joined() == expected)
+                #expect(own.compactMap { $0["choices"][0]["finish_reason"].string } == [index == 0 ? "stop" : "length"])
+            }
+            #expect(chunks.last?["usage"]["completion_tokens"] == .integer(6))
+        }
+    }
+
     @Test func promptsAreCutToTheRoomThereIs() async throws {
         let engine = MemoryEngine(text: "c")
         try await MemoryBench.run([engine], configure: { $0.models[0].contextLength = 8 }) { bench in

@@ -20,6 +20,12 @@ import Testing
         #expect(fields(#"{"prompt_cache_key":"k","user":"v","session_id":"s"}"#).sessionName == "s")
         #expect(fields(#"{"user":["v"],"prompt_cache_key":""}"#).sessionName == nil)
         #expect(found.prompt?.lowerBound == 16)
+        for (prompt, choices) in [
+            (#""a""#, 2), (#"["a","b",  "c"]"#, 6), ("[1,2,3]", 2), ("[[1,2],[3]]", 4), ("[]", 2), ("null", 2),
+        ] {
+            #expect(fields(#"{"n":2,"prompt":\#(prompt)}"#).choices == choices, "\(prompt)")
+        }
+        #expect(fields(#"{"n":2,"input":["a","b"]}"#).choices == 2)
         #expect(fields(#"{"max_completion_tokens":9}"#).maximumTokens == 9)
         #expect(fields(#"{"model":null,"stream":false,"n":null}"#) == fields("{}"))
     }

@@ -106,6 +106,19 @@ private final class FakeOwner: SequenceOwner {
         }
     }
 
+    /// An external engine that failed a probe is the same one afterwards, with all it still has.
+    @Test func anEngineThatServesAgainIsCountedOnce() throws {
+        let first = start(on: 0)
+        let end = try #require(upstreams[0].first { $0.routingKey == first.key })
+        loops[0].engineDraining(end.engine)
+        loops[0].engineAppeared(end)
+        _ = start(on: 0)
+        loops[0].receive([SequenceOutput(id: first.id, tokens: [1], finish: .stop)], from: end.engine)
+        let load = metrics.load.engine(try #require(first.key))
+        #expect(load.requests.load(ordering: .relaxed) == 0)
+        #expect(load.tokens.load(ordering: .relaxed) == 0)
+    }
+
     @Test func aLostEngineTakesItsLoadAlong() {
         let first = start(on: 0)
         for end in upstreams[0] where end.routingKey == first.key { loops[0].engineLost(end.engine, reason: "killed") }

@@ -184,6 +184,30 @@ import Testing
         #expect(engine.requests.first?.grammar?.prefix == "<tool_call>\n{\"name\": \"f\", \"arguments\": ")
     }
 
+    /// The grammar writes marks and arguments that stop strings would cut.
+    @Test func aForcedCallIsCutByLengthAlone() async throws {
+        let pieces = ["<tool_call>\n", "{\"name\": \"f\", \"arguments\": {\"city\": \"Paris\"}", "}\n</tool_call>"]
+        let more = #","tool_choice":"required","stop":["\n","Paris"]"#
+        try await MemoryBench.run([Self.engine(pieces)], template: Self.template) { bench in
+            let choice = try await bench.post("/v1/chat/completions", Self.body(more)).json["choices"][0]
+            #expect(choice["message"]["tool_calls"][0]["function"]["arguments"].string == #"{"city": "Paris"}"#)
+            #expect(choice["finish_reason"].string == "tool_calls")
+        }
+        // Where there is room for the mark alone, there is nothing to show.
+        let short = Self.engine(Array(pieces.prefix(1)), finish: .length)
+        try await MemoryBench.run([short], template: Self.template) { bench in
+            let choice = try await bench.post("/v1/chat/completions", Self.body(more)).json["choices"][0]
+            #expect(choice["message"]["content"].string ?? "" == "")
+            #expect(choice["finish_reason"].string == "length")
+        }
+        // A call that the model began of itself and a stop string cut is not whole.
+        try await MemoryBench.run([Self.engine(pieces)], template: Self.template) { bench in
+            let choice = try await bench.post("/v1/chat/completions", Self.body(#","stop":["Paris"]"#)).json["choices"][0]
+            #expect(choice["message"]["tool_calls"][0]["function"]["arguments"].string == #"{"city": ""#)
+            #expect(choice["finish_reason"].string == "stop")
+        }
+    }
+
     /// As OpenAI has it, an answer that had to be one call ends with `stop`.
     @Test func namedCallsJustStop() throws {
         for (choice, reason) in [

@@ -84,6 +84,46 @@ import Testing
         }
     }
 
+    /// Whoever may not come in cannot make the server hold what it sends.
+    @Test func doesNotWaitForABodyThatNobodyWants() async throws {
+        let handler = ClosureHandler { request, responder in
+            responder.respond(
+                status: .unauthorized, body: Array("no \(request.path) \(request.body.readableBytes)!".utf8))
+        }
+        for head in ["Content-Length: 5000000", "Transfer-Encoding: chunked", "Content-Length: 9\r\nExpect: 100-continue"] {
+            try await TestServer.run(handler: handler.wantingNoBody) { (server) async throws in
+                let client = try await RawClient.connect(to: server.port)
+                try await client.send("POST /a HTTP/1.1\r\nHost: x\r\n\(head)\r\n\r\n")
+                let answer = try await client.receiveUntilClose()
+                #expect(answer.hasPrefix("HTTP/1.1 401 ") && answer.hasSuffix("\r\n\r\nno /a 0!"))
+                #expect(answer.contains("\r\nConnection: close\r\n"))
+            }
+        }
+    }
+
+    @Test func unfinishedBodiesOfAllClientsHaveALimit() async throws {
+        var limits = TestServer.patient
+        limits.maximumUnfinishedBodyBytes = 300_000
+        try await TestServer.run(limits: limits) { (server) async throws in
+            let part = [UInt8](repeating: 0x61, count: 200_000)
+            func begin(_ count: Int) async throws -> RawClient {
+                let client = try await RawClient.connect(to: server.port)
+                try await client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: \(count)\r\n\r\n")
+                return client
+            }
+            let refused = try await begin(400_001)
+            refused.sendAndForget([UInt8](repeating: 0x61, count: 400_000))
+            #expect(try await refused.receiveUntilClose().hasPrefix("HTTP/1.1 503 "))
+            // Its share is given back.
+            let small = try await begin(3)
+            try await small.send("abc")
+            #expect(try await small.receive { $0.contains("200 OK") }.hasPrefix("HTTP/1.1 200 "))
+            let third = try await begin(200_000)
+            try await third.send(part)
+            #expect(try await third.receive { $0.contains("200 OK") }.hasPrefix("HTTP/1.1 200 "))
+        }
+    }
+
     @Test func takesLargeBodies() async throws {
         let body = [UInt8](repeating: 0x61, count: 3 << 20)
         try await TestServer.run(

@@ -9,6 +9,20 @@ import Synchronization
 /// A handler made of a closure.
 struct ClosureHandler: HTTPRequestHandler {
     let body: @Sendable (HTTPRequest, HTTPResponder) -> Void
+    private let takesBodies: Bool
+
+    init(body: @escaping @Sendable (HTTPRequest, HTTPResponder) -> Void) {
+        self.init(body: body, takesBodies: true)
+    }
+
+    private init(body: @escaping @Sendable (HTTPRequest, HTTPResponder) -> Void, takesBodies: Bool) {
+        self.body = body
+        self.takesBodies = takesBodies
+    }
+
+    var wantingNoBody: ClosureHandler { ClosureHandler(body: body, takesBodies: false) }
+
+    func wantsBody(_ head: HTTPRequest) -> Bool { takesBodies }
 
     func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
         body(request, responder)

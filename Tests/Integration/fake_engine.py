@@ -199,6 +199,9 @@ class FakeEngine:
         return f" w{number}"
 
     def generate(self, connection, fields, prompt, chat):
+        # Of several texts it answers the first.
+        if isinstance(prompt, list) and prompt and isinstance(prompt[0], str):
+            prompt = prompt[0]
         number = self.next_number(prompt)
         count = fields.get("max_tokens") or fields.get("max_completion_tokens") or 16
         tokens = [(self.word(number + i), 1000 + number + i) for i in range(count)]

@@ -269,6 +269,24 @@ class FailingTests(ProxyTestCase):
         self.assertEqual(gateway.complete("a w4", max_tokens=3)["choices"][0]["text"], words(5, 3))
         self.finish(gateway)
 
+    def test_whole_answers_are_counted(self):
+        gateway = self.start(FakeEngine())
+        before = gateway.metrics()
+        for _ in range(3):
+            self.assertEqual(gateway.post(COMPLETIONS, {"prompt": "a w4", "max_tokens": 7}).status, 200)
+        metrics = gateway.metrics()
+        self.assertEqual(metrics.total("vllm:request_success_total", finished_reason="length"), 3)
+        self.assertEqual(metrics.total("vllm:request_success_total", finished_reason="stop"), 0)
+        self.assertEqual(metrics.total("vllm:generation_tokens_total"), 21)
+        self.assertEqual(metrics.total("vllm:prompt_tokens_total"), 6)
+        self.assertEqual(before.total("tandem_http_errors_total", status="404"), 0)
+        self.engines[0].status = 404
+        self.assertEqual(gateway.post(COMPLETIONS, {"prompt": "a w4"}).status, 404)
+        metrics = gateway.metrics()
+        self.assertEqual(metrics.total("tandem_http_errors_total", status="404"), 1)
+        self.assertEqual(metrics.total("vllm:request_success_total"), 3)
+        self.finish(gateway)
+
     def test_client_errors_are_answers(self):
         first, second = FakeEngine(), FakeEngine()
         gateway = self.start(first, second)
@@ -409,6 +427,21 @@ class ContinuingTests(ProxyTestCase):
             self.assertFalse(stream.done)
             self.assertEqual(self.migrations(gateway), {("refused", reason): 1})
             self.finish(gateway)
+
+    def test_several_prompts_are_whole_or_cut(self):
+        engine = FakeEngine()
+        # In place of the end: the first prompt's choice is whole by then, and of the other one there is nothing.
+        engine.cut_after = 20
+        gateway = self.start(engine)
+        stream = gateway.stream(COMPLETIONS, prompt=["a w4", "b w7"], max_tokens=20)
+        while stream.next() is not None:
+            pass
+        stream.close()
+        self.assertEqual(stream.chunks[-1]["error"]["code"], "stream_interrupted")
+        self.assertFalse(stream.done)
+        # With one prompt it was whole.
+        self.assertEqual(text_of(gateway.stream(COMPLETIONS, prompt=["a w4"], max_tokens=20).finish()), words(5, 20))
+        self.finish(gateway)
 
     def test_an_engine_that_refuses_to_go_on(self):
         engines = [FakeEngine(), FakeEngine()]
