@@ -330,7 +330,10 @@ final class PreparedSteps {
             try turns[index].done.synchronize()
             try note(index)
         } catch {
-            throw ExecutorError(error, sharesContext: session.device.usesMPS)
+            // Whatever it is, nobody knows what the step has done.
+            let error = ExecutorError(error, sharesContext: session.device.usesMPS)
+            throw ExecutorError(
+                kind: .fatal, message: "step \(ticket.step): \(error.message)", concernsAll: error.concernsAll)
         }
         if let base = turns[index].output.memory.bytes.baseAddress {
             turns[index].batch.collect(

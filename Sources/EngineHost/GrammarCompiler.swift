@@ -55,11 +55,17 @@ final class GrammarCompiler {
         let vocabulary = vocabulary ?? onThread { try makeVocabulary(size) }
         self.vocabulary = vocabulary
         let box = NIOLoopBound(self, eventLoop: eventLoop)
-        vocabulary.flatMap { vocabulary in
+        vocabulary.flatMapErrorThrowing { error in
+            throw NoVocabulary(reason: "\(error)")
+        }.flatMap { vocabulary in
             box.value.onThread { TokenGrammar(try CompiledGrammar(source), vocabulary: vocabulary) }
         }.whenComplete { result in
             box.value.finished(source, result)
         }
+    }
+
+    private struct NoVocabulary: Error {
+        var reason: String
     }
 
     private func onThread<Value: Sendable>(
@@ -79,6 +85,11 @@ final class GrammarCompiler {
             compiled.append((source, grammar))
             if compiled.count > Self.capacity { compiled.removeFirst() }
             outcome = .success(grammar)
+        case .failure(let error as NoVocabulary):
+            // The file may be there again for the next one; and another engine may have it.
+            vocabulary = nil
+            outcome = .failure(
+                RequestFailure(kind: .engine, message: "the tokenizer for grammars cannot be read: \(error.reason)"))
         case .failure(let error):
             outcome = .failure(RequestFailure(kind: .invalid, message: "the grammar cannot be used: \(error)"))
         }

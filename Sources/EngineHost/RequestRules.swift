@@ -55,8 +55,8 @@ struct RequestRules: Equatable {
         if let entry = request.logitBias.first(where: { !$0.bias.isFinite }) {
             return "the bias of token \(entry.token) is \(entry.bias)"
         }
-        guard request.minimumNewTokens >= 0 else {
-            return "the minimum of new tokens is \(request.minimumNewTokens); it must be at least 0"
+        guard (0...Int(Int32.max)).contains(request.minimumNewTokens) else {
+            return "the minimum of new tokens is \(request.minimumNewTokens); it must be from 0 to \(Int32.max)"
         }
         if let grammar = request.grammar {
             let bytes = grammar.text.utf8.count + grammar.prefix.utf8.count + grammar.suffix.utf8.count

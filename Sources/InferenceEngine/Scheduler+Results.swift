@@ -157,7 +157,6 @@ extension Scheduler {
     /// again.
     public mutating func lastStepWasRefused(_ failure: RequestFailure) {
         guard let record = inFlight.popLast() else { return }
-        removedSlots.insert(contentsOf: record.removedSlots, at: 0)
         let blamesNew = record.rows.contains { $0.isNew }
         for row in record.rows {
             sequences[row.handle].rowsInFlight -= 1
@@ -174,9 +173,16 @@ extension Scheduler {
             if row.isNew || !blamesNew {
                 ready.append(retire(row.handle, finish: .failed, failure: failure))
             } else {
+                // Its last rows are still to be computed.
+                if sequences[row.handle].isHandedOver {
+                    sequences[row.handle].isHandedOver = false
+                    handedOverCount -= 1
+                }
                 preempt(row.handle)
             }
         }
+        // Those that a slot of this step had before are still the executor's.
+        removedSlots.insert(contentsOf: record.removedSlots, at: 0)
         running.removeAll { sequences[$0].slot == nil }
     }
 

@@ -17,7 +17,8 @@ extension Scheduler {
     ///
     /// - Parameter preempts: whether paused sequences give way, which is for when those that generate had their turn.
     mutating func decideScoring(_ budget: inout Int, preempts: Bool = false) {
-        var kept = keptForOthers()
+        var favours = favoursScoring
+        var kept = favours ? (blocks: 0, slots: 0) : keptForOthers()
         var misfits = 0
         var isFirst = true
         var index = scoring.count - 1
@@ -32,13 +33,22 @@ extension Scheduler {
                 continue
             }
             sequences[handle].registrationLimit = sharedBlocks(of: handle)
+            if favours, handle != scoring.last {
+                favours = false
+                kept = keptForOthers()
+            }
             guard admit(handle, keeping: kept) else {
                 guard preempts, let victim = pausedVictim() else { return }
                 preempt(victim)
                 running.removeAll { $0 == victim }
-                kept = keptForOthers()
+                kept = favours ? (0, 0) : keptForOthers()
                 index += 1
                 continue
+            }
+            if favours {
+                favours = false
+                favouredStep = lastStep + 1
+                kept = keptForOthers()
             }
             isFirst = false
             scoring.remove(at: index + 1)
@@ -50,6 +60,15 @@ extension Scheduler {
             }
             decide(handle, count: count, &budget)
         }
+    }
+
+    /// Whether the first scored prompt may take what the first sequence that generates waits for, since it came before
+    /// it: at most every other step, so that each gets its turn.
+    private var favoursScoring: Bool {
+        guard let first = scoring.last, let other = waiting.last, favouredStep.map({ $0 < lastStep }) ?? true else {
+            return false
+        }
+        return sequences[first].precedes(sequences[other])
     }
 
     /// Prompts that may be too long for what is left before the search ends.

@@ -42,6 +42,8 @@ public struct Scheduler: Sendable {
     var scoring: [Int] = []
     /// Scored prompts whose results are missing and that hold nothing any more.
     var handedOverCount = 0
+    /// The last step in which a scored prompt had the place of a sequence that generates.
+    var favouredStep: UInt64?
     /// Blocks that running sequences are about to compute, by hash.
     var claims: [BlockHash: Int] = [:]
     var seenPrefixes = SeenPrefixes()

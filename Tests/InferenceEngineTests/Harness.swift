@@ -161,8 +161,10 @@ struct Harness {
         let isComing = awaited.map { block in
             scheduler.inFlight.last?.rows.contains { $0.handle == block.owner } == true
         }
+        // Or a scored prompt that came before it has its turn.
+        let waits = scheduler.favouredStep == plan.step
         #expect(
-            hasRow || isFull || isComing == true,
+            hasRow || isFull || isComing == true || waits,
             "request \(id) is the first in order and has no row in step \(plan.step)")
     }
 

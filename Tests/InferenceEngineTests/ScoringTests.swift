@@ -171,6 +171,68 @@ import Testing
         #expect(harness.collected[3]?.answer == harness.expected(next))
     }
 
+    /// One slot, and always another sequence that wants it.
+    @Test(arguments: [false, true]) func aBacklogOfGenerationsKeepsNoPromptOut(asynchronous: Bool) throws {
+        var harness = try Harness(.small(slots: 1, tokensPerStep: 32, asynchronous: asynchronous))
+        let generated = (1...6).map {
+            EngineRequest(id: RequestID($0), tokens: prompt(10, seed: UInt64($0)), maximumNewTokens: 4)
+        }
+        for request in generated.prefix(2) { try harness.add(request) }
+        let early = (11...13).map { scored(RequestID($0), prompt(12, seed: UInt64($0)), pooling: .last) }
+        for request in early { try harness.add(request) }
+        for request in generated.dropFirst(2) { try harness.add(request) }
+        while harness.collected[4]?.answer.finish == nil { _ = try harness.round() }
+        // Those that came before the third generation took turns with the ones behind it.
+        #expect(harness.collected[11]?.answer.finish == .length)
+        #expect(harness.collected[12]?.answer.finish == .length)
+        try harness.runToEnd()
+        harness.expectEmpty()
+        for request in generated + early { #expect(harness.collected[request.id]?.answer == harness.expected(request)) }
+    }
+
+    @Test func aSlotThatWasHandedOverBeforeARefusedStepIsStillRemoved() throws {
+        var harness = try Harness(.small(slots: 1, tokensPerStep: 64))
+        try harness.add(scored(1, prompt(10, seed: 1), pooling: .last))
+        _ = try harness.round()
+        try harness.add(scored(2, prompt(10, seed: 2), pooling: .last))
+        var plan = StepPlan()
+        let planned = harness.scheduler.schedule(into: &plan)
+        try #require(planned && plan.removedSlots == [0])
+        harness.scheduler.lastStepWasRefused(RequestFailure(kind: .engine, message: "no memory"))
+        harness.collectReady()
+        #expect(harness.scheduler.violations() == [])
+        try harness.add(scored(3, prompt(10, seed: 3), pooling: .last))
+        try harness.runToEnd()
+        harness.expectEmpty()
+        #expect(harness.collected[3]?.answer.finish == .length)
+        #expect(harness.plans.last?.removedSlots == [0])
+    }
+
+    @Test(arguments: [false, true]) func aLastChunkInARefusedStepIsComputedAgain(cancels: Bool) throws {
+        var harness = try Harness(.small(slots: 4, tokensPerStep: 32))
+        let long = scored(1, prompt(50, seed: 1), pooling: .last)
+        try harness.add(long)
+        _ = try harness.round()
+        let new = EngineRequest(id: 2, tokens: prompt(4, seed: 2), maximumNewTokens: 2)
+        try harness.add(new)
+        var plan = StepPlan()
+        let planned = harness.scheduler.schedule(into: &plan)
+        try #require(planned && plan.rows.count == 2)
+        harness.scheduler.lastStepWasRefused(RequestFailure(kind: .engine, message: "no memory"))
+        harness.collectReady()
+        #expect(harness.scheduler.violations() == [])
+        #expect(harness.collected[2]?.failure != nil)
+        if cancels { harness.scheduler.cancel(1) }
+        harness.collectReady()
+        try harness.runToEnd()
+        harness.expectEmpty()
+        if cancels {
+            #expect(harness.collected[1]?.answer.finish == .cancelled)
+        } else {
+            #expect(harness.collected[1]?.answer == harness.expected(long))
+        }
+    }
+
     @Test func whatCannotBeIsRefused() throws {
         var harness = try Harness(.small())
         var request = scored(1, prompt(10), pooling: .last)
