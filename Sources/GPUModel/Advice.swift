@@ -9,6 +9,8 @@ public struct AdviceRequest: Sendable {
     public var workload: Workload
     /// The host's times, if they were measured; null for ``HostModel/assumed``.
     public var host: HostModel?
+    /// Whether the time of a step is not among those that were measured.
+    public var assumesStepTime: Bool
     /// Most sequences that an engine runs at once, as it is set; null for no such setting.
     public var mostSequences: Int?
     /// Whether the engine plans a step ahead already.
@@ -19,15 +21,16 @@ public struct AdviceRequest: Sendable {
     public var engines: Int?
     /// CPU cores for engines, one each at least; null if there are enough.
     public var cores: Int?
-    /// Whether the GPU's parameters were measured by a probe.
+    /// Whether a probe measured how processes share this GPU.
     public var isProbed: Bool
 
     public init(
         model: DecoderDescription, device: DeviceParameters, workload: Workload, host: HostModel? = nil,
         mostSequences: Int? = nil, isAsynchronous: Bool = false, sharesWeights: Bool = false, engines: Int? = nil,
         cores: Int? = nil,
-        isProbed: Bool = false
+        isProbed: Bool = false, assumesStepTime: Bool = false
     ) {
+        self.assumesStepTime = assumesStepTime || host == nil
         self.model = model
         self.device = device
         self.workload = workload

@@ -40,6 +40,14 @@ public enum ProbeMeasurement: Sendable, Equatable {
     }
 }
 
+extension ProbeMeasurement {
+    /// Whether it says what MPS costs, and can be true.
+    public var isOfMPS: Bool {
+        guard case .stepUnderMPS = self else { return false }
+        return isPlausible
+    }
+}
+
 extension DeviceParameters {
     /// These parameters with what a probe measured in their place. Groups of which too few points were measured stay.
     ///

@@ -53,15 +53,25 @@ public struct BatchTiming: Sendable, Equatable {
     public var submitted: UInt64
     /// When the last of its sequences had its first token.
     public var prefilled: UInt64
+    /// When the first of its sequences had its last one: before ``prefilled`` if engines did not begin together.
+    public var firstEnded: UInt64
     public var ended: UInt64
-    /// All that its sequences generated, and what came after ``prefilled``.
+    /// All that its sequences generated, and what came while all of them decoded: after ``prefilled``, up to
+    /// ``firstEnded``.
     public var tokens: Int
-    public var tokensAfterPrefill: Int
+    public var tokensTogether: Int
+
+    public init(
+        submitted: UInt64, prefilled: UInt64, firstEnded: UInt64, ended: UInt64, tokens: Int, tokensTogether: Int
+    ) {
+        (self.submitted, self.prefilled, self.firstEnded) = (submitted, prefilled, firstEnded)
+        (self.ended, self.tokens, self.tokensTogether) = (ended, tokens, tokensTogether)
+    }
 
     /// Tokens per second while all sequences decoded; nil if none came then.
-    var decodeRate: Double? {
-        guard ended > prefilled, tokensAfterPrefill > 0 else { return nil }
-        return Double(tokensAfterPrefill) * 1e9 / Double(ended - prefilled)
+    public var decodeRate: Double? {
+        guard firstEnded > prefilled, tokensTogether > 0 else { return nil }
+        return Double(tokensTogether) * 1e9 / Double(firstEnded - prefilled)
     }
 }
 
@@ -84,7 +94,8 @@ final class BatchWorker {
     private var pending: [Int: RequestRecord] = [:]
     private var link: [Int: Int] = [:]
     private var batch = 0
-    private var timing = BatchTiming(submitted: 0, prefilled: 0, ended: 0, tokens: 0, tokensAfterPrefill: 0)
+    private var timing = BatchTiming(
+        submitted: 0, prefilled: 0, firstEnded: .max, ended: 0, tokens: 0, tokensTogether: 0)
     private var waitingForFirst = 0
     private var isOver = false
 
@@ -131,7 +142,8 @@ final class BatchWorker {
         let first = batch * plan.size
         let requests = (first..<first + plan.size).map { plan.request($0) }
         let moment = now
-        timing = BatchTiming(submitted: moment, prefilled: moment, ended: moment, tokens: 0, tokensAfterPrefill: 0)
+        timing = BatchTiming(
+            submitted: moment, prefilled: moment, firstEnded: .max, ended: moment, tokens: 0, tokensTogether: 0)
         waitingForFirst = plan.size
         for (index, request) in zip(first..., requests) {
             var record = RequestRecord(index: index, scheduled: moment, sent: moment)
@@ -152,8 +164,9 @@ final class BatchWorker {
             if let last = record.lastText { record.gaps.append(moment - last) } else { record.firstText = moment }
             if record.lastText == nil {
                 reachedFirst(at: moment)
-            } else if waitingForFirst == 0 {
-                timing.tokensAfterPrefill += output.tokens.count
+            } else if waitingForFirst == 0, moment <= timing.firstEnded {
+                // With the others of the step that is some sequence's last.
+                timing.tokensTogether += output.tokens.count
             }
             record.lastText = moment
             record.chunks += 1
@@ -163,6 +176,7 @@ final class BatchWorker {
         }
         guard let finish = output.finish else { return pending[index] = record }
         if record.lastText == nil { reachedFirst(at: moment) }
+        timing.firstEnded = min(timing.firstEnded, moment)
         if let cached = output.cachedPromptTokens, cached > 0 { outcome.cachedPromptTokens += cached }
         record.outcome =
             finish == .failed
@@ -187,6 +201,7 @@ final class BatchWorker {
     private func endBatch() {
         guard !isOver, opened == plan.links.count else { return }
         timing.ended = now
+        timing.firstEnded = min(timing.firstEnded, timing.ended)
         outcome.batches.append(timing)
         batch += 1
         if batch < plan.batches { submit() } else { finish() }

@@ -66,8 +66,7 @@ extension MeasuredStudy {
         // From when requests were due: who makes the client wait is charged for it.
         let waited = { (record: RequestRecord, moment: UInt64) in Double(moment &- record.scheduled) / 1e9 }
         measurement.endToEnd = .init(counted.map { waited($0, max($0.ended, $0.scheduled)) })
-        measurement.timeToFirstToken = .init(
-            counted.compactMap { record in record.firstText.map { waited(record, $0) } })
+        measurement.timeToFirstToken = .init(counted.map { waited($0, max($0.firstText ?? $0.ended, $0.scheduled)) })
         measurement.interTokenLatency = .init(answered.flatMap(\.gaps).map { Double($0) / 1e9 })
         // Tokens are spread evenly between a request's first and last: servers report numbers, not moments.
         var tokens = 0.0
@@ -77,7 +76,9 @@ extension MeasuredStudy {
             if first >= begin, first < end { prompts += record.inputTokens }
             let inside = Double(min(max(last, begin), end) - min(max(first, begin), end))
             let whole = Double(last - first)
-            tokens += whole > 0 ? Double(record.outputTokens) * inside / whole : 0
+            // What comes at once comes at that moment.
+            let share = whole > 0 ? inside / whole : first >= begin && first < end ? 1 : 0
+            tokens += Double(record.outputTokens) * share
         }
         let window = Double(end - begin) / 1e9
         measurement.generatedTokensPerSecond = tokens / window

@@ -225,7 +225,7 @@ public final class MeasuredStudy: @unchecked Sendable {
         defer { limit.cancel() }
         guard let outcome = try observed(server, &measurement, { try load(run) }) else { return false }
         readLoad(outcome, &measurement)
-        times(server.takeSamples(tokens: outcome.generatedTokens), from: nil, &measurement)
+        times(server.takeSamples(tokens: outcome.generatedTokens), in: nil, &measurement)
         return true
     }
 
@@ -291,35 +291,46 @@ public final class MeasuredStudy: @unchecked Sendable {
         }
         let prefill = seconds(batch.submitted, batch.prefilled)
         if prefill > 0 { measurement.promptTokensPerSecond = Double(size * measurement.cell.context) / prefill }
-        let decode = seconds(batch.prefilled, batch.ended)
         if measurement.cell.phase == .decode {
-            guard decode > 0, batch.tokensAfterPrefill > 0 else {
-                measurement.failure = "nothing was decoded after the last prompt; give more \"output_tokens\""
+            guard let rate = batch.decodeRate, batch.tokensTogether >= Self.fewestStepsTogether * size else {
+                measurement.failure =
+                    "the first sequence ended before all had decoded \(Self.fewestStepsTogether) tokens together; give "
+                    + "more \"output_tokens\""
                 return
             }
-            measurement.generatedTokensPerSecond = Double(batch.tokensAfterPrefill) / decode
+            measurement.generatedTokensPerSecond = rate
         }
         if outcome.cachedPromptTokens > 0 {
             measurement.notes.append("engines took \(outcome.cachedPromptTokens) tokens of prompts from their cache")
         }
         // Steps of prompts are not those that a cell of decode is about.
-        let from = measurement.cell.phase == .decode ? begin + .nanoseconds(Int64(batch.prefilled)) : nil
-        times(samples, from: from, &measurement)
+        var window: Range<NIODeadline>?
+        if measurement.cell.phase == .decode {
+            window =
+                begin + .nanoseconds(Int64(batch.prefilled))..<begin + .nanoseconds(Int64(batch.firstEnded))
+        }
+        times(samples, in: window, &measurement)
     }
 
-    /// Times by component, between what engines said at the first moment that counts and at the end.
+    /// Tokens of each sequence without which a rate says nothing.
+    private static let fewestStepsTogether = 4
+
+    /// Times by component, between what engines said at the first and the last moment that count.
     private func times(
-        _ samples: [[StudyServer.Sample]], from: NIODeadline?, _ measurement: inout StudyMeasurement
+        _ samples: [[StudyServer.Sample]], in window: Range<NIODeadline>?, _ measurement: inout StudyMeasurement
     ) {
         var sum = StudyMeasurement.StepTime(attention: 0, feedForward: 0, rest: 0, host: 0)
         var (steps, device, passed) = (0.0, 0.0, 0.0)
         var includesPrompts = false
         for samples in samples {
-            guard let last = samples.last, var first = samples.first, samples.count > 1 else { return }
-            if let from, let inside = samples.first(where: { $0.time >= from }), inside.time < last.time {
-                first = inside
-            } else if from != nil {
-                includesPrompts = true
+            guard var last = samples.last, var first = samples.first, samples.count > 1 else { return }
+            if let window {
+                let inside = samples.filter { window.contains($0.time) }
+                if let begin = inside.first, let end = inside.last, begin.time < end.time {
+                    (first, last) = (begin, end)
+                } else {
+                    includesPrompts = true
+                }
             }
             let (a, b) = (first.statistics, last.statistics)
             guard b.steps >= a.steps else { return }
@@ -335,7 +346,7 @@ public final class MeasuredStudy: @unchecked Sendable {
         }
         guard steps > 0 else { return }
         if includesPrompts {
-            measurement.notes.append("component times include the prompts: decode was too short to tell them apart")
+            measurement.notes.append("component times include the prompts and the end: decode was too short to tell them apart")
         }
         let scale = 1e-9 / steps
         measurement.stepTime = .init(

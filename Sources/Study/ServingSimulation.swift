@@ -40,6 +40,27 @@ struct ServingSimulation {
         var unfinished = 0
     }
 
+    /// Takes one request after the other.
+    private struct FrontEnd {
+        private var waiting: [(request: Int, ready: Double)] = []
+        private var first = 0
+        private var busyUntil = 0.0
+
+        mutating func add(_ request: Int, at now: Double, taking seconds: Double) {
+            busyUntil = max(busyUntil, now) + seconds
+            waiting.append((request, busyUntil))
+        }
+
+        /// When the next one comes out.
+        var next: Double { first < waiting.count ? waiting[first].ready : .infinity }
+
+        mutating func take(until now: Double) -> Int? {
+            guard next <= now else { return nil }
+            defer { first += 1 }
+            return waiting[first].request
+        }
+    }
+
     private struct Request {
         var arrival: Double
         var engine: Int
@@ -71,6 +92,8 @@ struct ServingSimulation {
         var engines: [Engine]
         var requests: [Request] = []
         var arrivals: [Double]
+        /// Requests in front ends, one for all engines or one each, in the order in which they come out.
+        var fronts: [FrontEnd]
         var random: SplitMix
         var plan = StepPlan()
         var outputs: [SequenceOutput] = []
@@ -111,6 +134,8 @@ struct ServingSimulation {
                 configuration: configuration, groups: groups,
                 prepared: PreparedExecutor(blockCount: Int(simulation.keyValueBytes / bytesOfBlock)))
             engines = Array(repeating: Engine(scheduler: scheduler), count: simulation.arm.engines)
+            let hasOneEach = simulation.host.frontEndPerEngine && simulation.arm.sharing != .inProcess
+            fronts = Array(repeating: FrontEnd(), count: hasOneEach ? engines.count : 1)
         }
 
         mutating func run() throws {
@@ -118,15 +143,19 @@ struct ServingSimulation {
             while device.now < simulation.mostSeconds {
                 let arrival = next < arrivals.count ? arrivals[next] : .infinity
                 let hostEnd = engines.lazy.compactMap(\.hostEnd).min() ?? .infinity
-                let end = min(arrival, hostEnd, simulation.mostSeconds)
+                let front = fronts.lazy.map(\.next).min() ?? .infinity
+                let end = min(arrival, hostEnd, front, simulation.mostSeconds)
                 let done = device.advance(to: end)
                 for completion in done {
                     let oldest = engines[completion.client].inFlight.removeFirst()
                     engines[completion.client].finished.append(oldest.result)
                 }
                 if next < arrivals.count, arrivals[next] <= device.now {
-                    try admit(arrivals[next])
+                    receive(arrivals[next])
                     next += 1
+                }
+                for index in fronts.indices {
+                    while let request = fronts[index].take(until: device.now) { try admit(request) }
                 }
                 for index in engines.indices {
                     if let end = engines[index].hostEnd, end <= device.now { submit(index) }
@@ -136,16 +165,21 @@ struct ServingSimulation {
             }
         }
 
-        private mutating func admit(_ time: Double) throws(RequestFailure) {
+        /// A request comes, and goes to the engine that has fewest, by way of its front end.
+        private mutating func receive(_ time: Double) {
             var chosen = 0
             for index in engines.indices where engines[index].unfinished < engines[chosen].unfinished { chosen = index }
-            let id = RequestID(requests.count)
-            try engines[chosen].scheduler.add(
-                EngineRequest(
-                    id: id, tokens: Array(repeating: 0, count: simulation.promptTokens),
-                    sampling: SamplingParameters(temperature: 0), maximumNewTokens: simulation.outputTokens))
+            let seconds = simulation.host.frontEndSeconds(promptTokens: Double(simulation.promptTokens))
+            fronts[fronts.count > 1 ? chosen : 0].add(requests.count, at: time, taking: seconds)
             engines[chosen].unfinished += 1
             requests.append(Request(arrival: time, engine: chosen))
+        }
+
+        private mutating func admit(_ request: Int) throws(RequestFailure) {
+            try engines[requests[request].engine].scheduler.add(
+                EngineRequest(
+                    id: RequestID(request), tokens: Array(repeating: 0, count: simulation.promptTokens),
+                    sampling: SamplingParameters(temperature: 0), maximumNewTokens: simulation.outputTokens))
         }
 
         private mutating func submit(_ index: Int) {

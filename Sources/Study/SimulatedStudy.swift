@@ -118,7 +118,10 @@ public struct SimulatedStudy: Sendable {
             return simulation.measure(into: measurement)
         }
         guard let batch = cell.batch else { return failed("a cell without a batch") }
-        let wanted = cell.convention == .total ? Double(batch) / Double(arm.engines) : Double(batch)
+        guard cell.convention == .perEngine || batch.isMultiple(of: arm.engines) else {
+            return failed("a batch of \(batch) cannot be split evenly over \(arm.engines) engines")
+        }
+        let wanted = cell.convention == .total ? Double(batch / arm.engines) : Double(batch)
         let fitting = bytes.map { Double(Int($0 / memory.sequenceBytes(tokens: cell.context))) } ?? wanted
         guard fitting >= 1 else {
             return failed(

@@ -9,6 +9,10 @@ extension StudyResult {
         public var throughput: Estimate
         /// Relative to the baseline, which meets the same latency; null if it never does.
         public var gain: Estimate?
+        /// Whether the loads of the sweep were too low for the latency to be missed: then both are lower bounds.
+        public var isLowerBound = false
+        /// The same of the baseline: then nothing can be said of the gain.
+        public var isBaselineUnbounded = false
     }
 
     /// Measurements of a cell that did not fail, by repetition.
@@ -62,7 +66,12 @@ extension StudyResult {
             let base = Self.mean(repetitions) { StudyStatistics.throughput(within: latency, baseline[$0]) }
             return best / base - 1
         }
-        return WithinLatency(throughput: throughput, gain: gain)
+        func isUnbounded(_ sweeps: [[(throughput: Double, latency: Double)]]) -> Bool {
+            sweeps.contains { !StudyStatistics.reaches(latency, $0) }
+        }
+        return WithinLatency(
+            throughput: throughput, gain: gain, isLowerBound: isUnbounded(arm),
+            isBaselineUnbounded: !baseline.isEmpty && isUnbounded(baseline))
     }
 
     private static func mean(_ repetitions: [Int], _ value: (Int) -> Double) -> Double {

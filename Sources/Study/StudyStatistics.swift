@@ -94,6 +94,12 @@ public enum StudyStatistics {
             determination: varianceY > 0 ? covariance * covariance / (varianceX * varianceY) : 1)
     }
 
+    /// Whether a sweep of loads goes far enough to say where it misses a latency; else the highest throughput that keeps
+    /// it is at least that of the highest load.
+    public static func reaches(_ latency: Double, _ sweep: [(throughput: Double, latency: Double)]) -> Bool {
+        sweep.contains { $0.latency > latency }
+    }
+
     /// The highest throughput that keeps a latency, along a sweep of loads: on the straight line between the last load
     /// that keeps it and the next one. Loads above the first that misses it do not count.
     ///

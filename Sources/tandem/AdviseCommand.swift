@@ -114,6 +114,7 @@ struct AdviseCommand: ParsableCommand {
 
     private func request() throws -> AdviceRequest {
         var device = try DeviceParameters.named(gpu)
+        var isProbed = false
         if let probe {
             let file = try ProbeFile(path: probe)
             if let name = file.deviceName, let measured = try? DeviceParameters.named(name),
@@ -123,13 +124,15 @@ struct AdviseCommand: ParsableCommand {
                     "--probe: \(probe) was measured on \(measured.title), and --gpu names \(device.title)")
             }
             device = try device.calibrated(by: file.measurements)
+            isProbed = file.measurements.contains(where: \.isOfMPS)
         }
         return AdviceRequest(
             model: try description(), device: device,
             workload: Workload(
                 promptTokens: context, outputTokens: output, concurrency: concurrency, latency: latency),
             host: host, mostSequences: maxSequences, isAsynchronous: asynchronous,
-            sharesWeights: shareWeights, engines: engines, cores: cores, isProbed: probe != nil)
+            sharesWeights: shareWeights, engines: engines, cores: cores, isProbed: isProbed,
+            assumesStepTime: hostTime == nil)
     }
 
     /// Null if nothing was measured.

@@ -110,9 +110,11 @@ struct BenchPlanner {
                 throw ValidationError("\(flag) must be from \(range.lowerBound) to \(range.upperBound)")
             }
         }
-        let due = (duration ?? 0) * max(pace.rate ?? 0, 0)
-        guard pace.requests != nil || due <= 10_000_000 else {
-            throw ValidationError("--rate for --duration makes more than 10 million requests")
+        let rates = try pace.ramp.map { try ramp($0) }
+        let rate = max(pace.rate ?? 0, rates.map { ($0.0 + $0.1) / 2 } ?? 0)
+        guard pace.requests != nil || (duration ?? 0) * rate <= 10_000_000 else {
+            throw ValidationError(
+                "\(rates == nil ? "--rate" : "--ramp") for --duration makes more than 10 million requests")
         }
     }
 

@@ -13,6 +13,8 @@ struct BenchScreen {
     private let title: String
     private let expected: Int?
     private let seconds: Double?
+    /// Whether requests come when they are due, whatever became of others.
+    private let isOpen: Bool
     private let isTerminal = isatty(STDERR_FILENO) == 1
 
     init(_ events: ProcessEvents, title: String, expected: Int) {
@@ -20,6 +22,7 @@ struct BenchScreen {
         self.title = title
         self.expected = expected
         seconds = nil
+        isOpen = false
     }
 
     init(_ events: ProcessEvents, title: String, plan: LoadPlan) {
@@ -28,7 +31,9 @@ struct BenchScreen {
         expected = plan.expectedRequests
         if case .open(let schedule, _) = plan.pace {
             seconds = schedule.last.map { Double($0) / 1e9 }
+            isOpen = true
         } else {
+            isOpen = false
             seconds = plan.nanoseconds.map { Double($0) / 1e9 }
         }
     }
@@ -61,7 +66,8 @@ struct BenchScreen {
         let byTime = seconds.map { max(0, $0 - passed) }
         guard let expected, done > 0 else { return byTime }
         let byRequests = passed * Double(expected - done) / Double(done)
-        return min(byTime ?? byRequests, byRequests)
+        guard let byTime else { return byRequests }
+        return isOpen ? max(byTime, byRequests) : min(byTime, byRequests)
     }
 
     private static func clock(_ seconds: Double) -> String {

@@ -133,6 +133,11 @@ struct StudyDriver {
     }
 
     private func prepare(_ definition: StudyDefinition) throws -> Device {
+        var definition = definition
+        // Counts belong to no device, and are made beside what is measured on one.
+        if definition.phase == .resources, !definition.device.hasPrefix("simulated:") {
+            definition.device = "simulated:h100"
+        }
         let parts = definition.device.split(separator: ":", maxSplits: 1).map(String.init)
         switch parts.first {
         case "simulated" where parts.count == 2: return try simulated(definition, gpu: parts[1])

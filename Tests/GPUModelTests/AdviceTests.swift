@@ -36,6 +36,27 @@ import Testing
         }
     }
 
+    /// What Tandem's own study measured on an H100 (Results/study-h100-2026-11-26), each engine half of the batch.
+    @Test(arguments: [("qwen2.5-0.5b", 0.33), ("qwen2.5-3b", 0.02)])
+    func theIntervalCoversWhatWasMeasured(model: String, gain: Double) throws {
+        let advice = try Self.request(
+            model, prompt: 32, output: 192, concurrency: 1024, host: 1e-3, hostPerSequence: 1.1e-6, most: 1024,
+            engines: 2
+        ).advice()
+        #expect(advice.interval.contains(gain), "\(advice.gain), \(advice.interval)")
+    }
+
+    /// What is not given is assumed, said so, and part of the interval.
+    @Test func aStepsTimeThatIsAssumedIsSaid() throws {
+        var request = try Self.request(host: 1e-3, hostPerSequence: 5e-6, engines: 2)
+        let given = try request.advice()
+        request.assumesStepTime = true
+        let assumed = try request.advice()
+        #expect(!given.cautions.contains { $0.hasPrefix("Host time is assumed") })
+        #expect(assumed.cautions.contains { $0.hasPrefix("Host time is assumed (1 ms a step;") })
+        #expect(assumed.interval.upperBound > given.interval.upperBound)
+    }
+
     /// The more the host has to do for each sequence, the more several hosts gain.
     @Test func hostTime() throws {
         var last = -1.0

@@ -120,6 +120,10 @@ private final class BatchEngine: EngineLinkServerDelegate {
         let lengths = (0..<12).map { plan.request($0).maximumNewTokens }
         #expect(outcome.batches.map(\.tokens) == [lengths[..<6].reduce(0, +), lengths[6...].reduce(0, +)])
         #expect(outcome.batches.allSatisfy { $0.submitted <= $0.prefilled && $0.prefilled <= $0.ended })
+        for batch in outcome.batches {
+            #expect(batch.firstEnded <= batch.ended && batch.tokensTogether < batch.tokens)
+            #expect(batch.firstEnded > batch.prefilled || batch.decodeRate == nil)
+        }
         let seen = engines.flatMap(\.seen)
         #expect(engines.map(\.seen.count) == [6, 6] && Set(seen.map(\.cacheSalt)).count == 12)
         #expect(seen.allSatisfy { $0.stopTokens.isEmpty && Set($0.tokens).isSubset(of: [3, 5, 7]) })
@@ -164,7 +168,8 @@ private final class BatchEngine: EngineLinkServerDelegate {
         var outcome = LoadOutcome()
         outcome.batches = [
             BatchTiming(
-                submitted: 0, prefilled: 500_000_000, ended: 1_500_000_000, tokens: 50, tokensAfterPrefill: 40)
+                submitted: 0, prefilled: 500_000_000, firstEnded: 1_500_000_000, ended: 1_600_000_000, tokens: 50,
+                tokensTogether: 40)
         ]
         outcome.nanoseconds = 1_500_000_000
         let settings = BenchmarkSettings(pace: "p", workload: "w", url: "u", model: "m", seed: 1)

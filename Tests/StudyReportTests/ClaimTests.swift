@@ -94,6 +94,25 @@ import Testing
         #expect(try Self.outcome("4d", [part]) == .doesNotHold)
     }
 
+    /// A model that nobody has measured may break every order.
+    @Test func modelsThatAreMissingLeaveOrdersOpen() throws {
+        var part = SyntheticStudy.batches(SyntheticStudy.definition()) { cell in
+            Self.article(cell) + (cell.host == "assumed" ? 0.2 : 0)
+        }
+        for number in ["4b", "4c", "6c"] { #expect(try Self.outcome(number, [part]) == .holds, "\(number)") }
+        part.measurements.removeAll { $0.cell.model == "qwen2.5-1.5b" && $0.cell.host == "assumed" }
+        for number in ["4b", "4c", "6c"] { #expect(try Self.outcome(number, [part]) == .cannotBeTold, "\(number)") }
+    }
+
+    /// One repetition has an interval of no width, which says nothing.
+    @Test func oneRepetitionDecidesNothing() throws {
+        var result = SyntheticStudy.batches(SyntheticStudy.definition(), gain: Self.article)
+        result.measurements.removeAll { $0.repetition > 0 }
+        for number in ["4a", "4c", "4d", "6a"] {
+            #expect(try Self.outcome(number, [result]) == .cannotBeTold, "\(number)")
+        }
+    }
+
     /// A threshold within the interval decides nothing.
     @Test func intervals() {
         #expect(Estimate(value: 0.5, low: 0.4, high: 0.6, count: 3).isAbove(0.5) == .cannotBeTold)
@@ -150,6 +169,14 @@ import Testing
         let result = SyntheticStudy.serving(["ahead": ahead, "mps": shared])
         #expect(try Self.outcome("10a", [result]) == (ahead > 0.2 ? .holds : .doesNotHold))
         #expect(try Self.outcome("10c", [result]) == equal)
+    }
+
+    /// Loads that all keep the latency say only what it is at least.
+    @Test func loadsThatDoNotReachTheLatencyDecideNothing() throws {
+        let result = SyntheticStudy.serving(["ahead": 0.01, "mps": 0.02], latencies: [1, 2, 4])
+        for number in ["10a", "10b", "10c"] { #expect(try Self.outcome(number, [result]) == .cannotBeTold) }
+        let report = try StudyReport([result]).document().markdown()
+        #expect(report.contains("≥ ") && report.contains("the highest load still keeps the latency"))
     }
 
     @Test func counts() throws {

@@ -26,6 +26,24 @@ import Testing
         ]
     }
 
+    /// Two machines, or GPUs, are two devices; of one device the newer result counts, in whatever order they come.
+    @Test func devicesAreKeptApart() throws {
+        func result(_ title: String, date: String, gain: Double) -> StudyResult {
+            let definition = SyntheticStudy.definition(hosts: [])
+            var header = SyntheticStudy.header(definition, kind: .measured, device: "cuda:0", title: title)
+            header.date = date
+            return SyntheticStudy.batches(definition, header: header) { _ in gain }
+        }
+        let new = result("NVIDIA H100", date: "2026-11-26T10:00:00Z", gain: 0.2)
+        let old = result("NVIDIA H100", date: "2026-11-20T10:00:00Z", gain: 0.4)
+        let other = result("NVIDIA A100", date: "2026-11-19T10:00:00Z", gain: 0.6)
+        for results in [[new, old, other], [other, old, new]] {
+            let page = try StudyReport(results).document().markdown()
+            #expect(page.contains("Measured: NVIDIA H100") && page.contains("Measured: NVIDIA A100"))
+            #expect(page.contains("+20\u{A0}%") && page.contains("+60\u{A0}%") && !page.contains("+40\u{A0}%"))
+        }
+    }
+
     /// The page needs nothing but itself, is well formed, and holds every figure in both layouts.
     @Test func page() throws {
         let document = try StudyReport(Self.results()).document()

@@ -90,7 +90,9 @@ enum SyntheticStudy {
     }
 
     /// A sweep of loads in which arms gain what `gains` says, by arm.
-    static func serving(_ gains: [String: Double], target: Double = 8) -> StudyResult {
+    static func serving(
+        _ gains: [String: Double], target: Double = 8, latencies: [Double] = [1, 4, 16]
+    ) -> StudyResult {
         var definition = definition("F6", phase: .serving, models: ["gemma-3-4b"], contexts: [1000])
         definition.batches = []
         definition.outputTokens = 256
@@ -101,7 +103,7 @@ enum SyntheticStudy {
         var measurements: [StudyMeasurement] = []
         for repetition in 0..<3 {
             for arm in definition.arms {
-                for (load, latency) in zip(definition.loads, [1.0, 2, 4]) {
+                for (load, latency) in zip(definition.loads, latencies) {
                     let cell = StudyCell(
                         figure: "F6", model: "gemma-3-4b", phase: .serving, context: 1000, load: load,
                         convention: .total,

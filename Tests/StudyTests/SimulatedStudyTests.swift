@@ -105,7 +105,7 @@ import Testing
 
     @Test func `a cell in which nothing fits fails and says why`() throws {
         var definition = StudyFixture.definition(
-            contexts: [4000], batches: [2], hosts: [StudyFixture.noHost],
+            contexts: [4000], batches: [64], hosts: [StudyFixture.noHost],
             arms: [
                 StudyFixture.one,
                 StudyArm(
@@ -120,6 +120,29 @@ import Testing
         let failed = measurements.filter { $0.failure != nil }
         #expect(failed.allSatisfy { $0.cell.arm == "many" && $0.failure?.contains("no sequence of 4000") == true })
         #expect(failed.count == 2)
+    }
+
+    @Test func `a batch that cannot be split evenly fails`() throws {
+        let definition = StudyFixture.definition(
+            contexts: [256], batches: [3], hosts: [StudyFixture.noHost], arms: [StudyFixture.one, StudyFixture.mps])
+        let failures = try result(definition).failures
+        #expect(!failures.isEmpty)
+        #expect(failures.allSatisfy { $0.cell.convention == .total && $0.cell.arm == "mps" })
+        #expect(failures.allSatisfy { $0.failure == "a batch of 3 cannot be split evenly over 2 engines" })
+    }
+
+    @Test func `requests wait for a front end that is busy`() throws {
+        let slow = StudyDefinition.Host(
+            name: "front", secondsPerStep: 1e-3, secondsPerSequence: 0, frontEndPerRequest: 0.5, source: "assumed")
+        let definition = StudyFixture.definition(
+            phase: .serving, contexts: [128], batches: [], hosts: [slow],
+            arms: [StudyFixture.one, StudyFixture.mps, StudyFixture.inside], loads: [16], repetitions: 1)
+        let measurements = try result(definition).measurements.filter { $0.cell.convention == .total }
+        let rates = measurements.map { $0.requestsPerSecond ?? 0 }
+        // Two a second of one front end, four of two; two engines in one process have one.
+        #expect(measurements.map(\.cell.arm) == ["one", "mps", "inside"])
+        for (rate, expected) in zip(rates, [2.0, 4, 2]) { #expect(abs(rate - expected) < 0.2, "\(rates)") }
+        #expect(measurements.allSatisfy { ($0.timeToFirstToken?.mean ?? 0) > 5 })
     }
 
     @Test func `a front end that is the bottleneck gives what there are engines`() throws {

@@ -10,7 +10,7 @@ extension BuiltInStudy {
           "models": ["smollm2-135m-instruct"],
           "contexts": [64, 256, 1024],
           "batches": [8],
-          "output_tokens": 32,
+          "output_tokens": 96,
           "conventions": ["total", "per-engine"],
           "ablations": ["full"],
           "caches": ["equal"],

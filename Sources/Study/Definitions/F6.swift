@@ -10,7 +10,7 @@ extension BuiltInStudy {
           "models": ["gemma-3-4b"],
           "contexts": [1000],
           "output_tokens": 256,
-          "loads": [8, 16, 24, 28, 32, 36],
+          "loads": [8, 16, 24, 28, 32, 36, 40, 44],
           "latency_target": 8,
           "conventions": ["total"],
           "ablations": ["full"],

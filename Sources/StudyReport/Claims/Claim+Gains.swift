@@ -45,16 +45,16 @@ extension Claim {
         .map { $0.sorted { $0.context < $1.context } }
     }
 
-    /// Whether gains fall from each size to the next at the shortest context that all have.
-    private static func fallsWithSize(_ points: [GainPoint]) -> Finding? {
-        let models = byModel(points)
-        guard models.count > 1 else { return nil }
-        let common = models.map { Set($0.map(\.context)) }.reduce(Set(points.map(\.context))) { $0.intersection($1) }
-        guard let context = common.min() else { return nil }
-        let gains = models.compactMap { model in model.first { $0.context == context } }
+    /// Whether gains fall from each size to the next at the shortest context of the study.
+    private static func fallsWithSize(
+        _ results: DeviceResults, _ figure: String, _ setting: ClaimSetting
+    ) -> Finding? {
+        guard let context = results.views[figure]?.definition.contexts.min() else { return nil }
+        let gains = byModel(results.gains(figure, setting).filter { $0.context == context }).compactMap(\.first)
+        guard !gains.isEmpty else { return nil }
         let steps = zip(gains, gains.dropFirst()).map { $0.gain.minus($1.gain).isAbove(0) }
         return Finding(
-            Outcome.all(steps),
+            Outcome.all(steps + open(results, figure, setting) { $0 == context }),
             gains.map { "\($0.model) \(text.text($0.gain.value))" }.joined(separator: ", ")
                 + " at \(ReportText.tokens(context))")
     }
@@ -89,7 +89,7 @@ extension Claim {
                 fit.1.slopePerDoubling < 0 && fit.1.determination >= 0.9 ? .holds : .doesNotHold
             }
             return Finding(
-                Outcome.all(outcomes),
+                Outcome.all(outcomes + open(results, "F1", setting)),
                 fits.map {
                     "\($0.0): \(DecimalText.signed($0.1.slopePerDoubling * 100, 1)) points a doubling, R²\u{A0}"
                         + DecimalText.fixed($0.1.determination, 2)
@@ -99,7 +99,7 @@ extension Claim {
             "4c", "The decode gain falls fast with the model's size.",
             rule: "At the shortest context each larger model gains less than the one before it, intervals apart.",
             figures: ["F1"]
-        ) { results, setting in fallsWithSize(results.gains("F1", setting)) },
+        ) { results, setting in fallsWithSize(results, "F1", setting) },
         Claim(
             "4d", "Less than 10 % at 7B, and for any size at a context of 2k and more.",
             rule: "Every cell of 7B or of 2k tokens and more gains less than 10 %, by the whole interval.",
@@ -136,8 +136,11 @@ extension Claim {
             guard let points = models.min(by: { abs($0[0].size - 3) < abs($1[0].size - 3) }),
                 let first = points.first, let last = points.last, points.count > 1
             else { return nil }
+            let unmeasured = results.unmeasured("F2", setting).filter { (2.5...4.5).contains($0.size) }
             return Finding(
-                Outcome.all([first.gain.isAbove(0), first.gain.minus(last.gain).isAbove(0), last.gain.isBelow(0)]),
+                Outcome.all(
+                    [first.gain.isAbove(0), first.gain.minus(last.gain).isAbove(0), last.gain.isBelow(0)]
+                        + unmeasured.map { _ in .cannotBeTold }),
                 "\(ReportText.gain(first.gain)) at \(first.place); \(ReportText.gain(last.gain)) at \(last.place)")
         },
         Claim(
@@ -182,8 +185,12 @@ extension Claim {
                 return (model, low.gain, high.gain)
             }
             guard !pairs.isEmpty else { return nil }
+            let shortest = view.definition.contexts.min()
+            let unmeasured = [light.name, heavy.name].flatMap { host in
+                open(results, "F1", ClaimSetting(convention: setting.convention, host: host)) { $0 == shortest }
+            }
             return Finding(
-                Outcome.all(pairs.map { $0.2.minus($0.1).isAbove(0.05) }),
+                Outcome.all(pairs.map { $0.2.minus($0.1).isAbove(0.05) } + unmeasured),
                 pairs.map {
                     "\($0.0): \(text.text($0.1.value)) with \(light.name), \(text.text($0.2.value)) with \(heavy.name)"
                 }
@@ -219,7 +226,7 @@ extension Claim {
             "7b", "Decode: the gain without attention is gone quickly with size.",
             rule: "At the shortest context each larger model gains less than the one before it, intervals apart.",
             figures: ["F3"]
-        ) { results, setting in fallsWithSize(results.gains("F3", setting)) },
+        ) { results, setting in fallsWithSize(results, "F3", setting) },
         Claim(
             "7c", "Prefill without attention: only a marginal gain.",
             rule: "As for decode: at most 10 % from 3B on, and nowhere more than 20 %, by the whole interval.",
@@ -244,8 +251,11 @@ extension Claim {
         ) { results, setting in
             let points = byModel(results.gains("F4", setting, .attentionOnly)).first ?? []
             guard let first = points.first, let last = points.last, points.count > 1 else { return nil }
+            let contexts = results.views["F4"]?.definition.contexts ?? []
             return Finding(
-                first.gain.minus(last.gain).isAbove(0),
+                Outcome.all(
+                    [first.gain.minus(last.gain).isAbove(0)]
+                        + open(results, "F4", setting) { $0 == contexts.min() || $0 == contexts.max() }),
                 "\(ReportText.gain(first.gain)) at \(first.place); \(ReportText.gain(last.gain)) at \(last.place)")
         },
         Claim(
@@ -260,7 +270,9 @@ extension Claim {
             }
             guard let decode = slope("F4"), let prefill = slope("F5") else { return nil }
             return Finding(
-                prefill < decode && prefill < 0 ? .holds : .doesNotHold,
+                Outcome.all(
+                    [prefill < decode && prefill < 0 ? .holds : .doesNotHold] + open(results, "F4", setting)
+                        + open(results, "F5", setting)),
                 "points a doubling: prefill \(DecimalText.signed(prefill * 100, 1)), decode "
                     + DecimalText.signed(decode * 100, 1))
         },

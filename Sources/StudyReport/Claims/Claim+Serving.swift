@@ -6,18 +6,32 @@ extension Claim {
     /// Gains within the latency of the definition: of one engine that plans ahead, and of two that do not.
     private static func gains(
         _ results: DeviceResults, _ setting: ClaimSetting
-    ) -> (asynchronous: Estimate, shared: Estimate)? {
+    ) -> (asynchronous: Estimate, shared: Estimate, isOpen: Bool)? {
         guard let view = results.views["F6"], let target = view.definition.latencyTarget,
             let fixed = results.setting(view, setting), let model = view.definition.models.first,
             let context = view.definition.contexts.first, let shared = view.headline,
             let ahead = view.rivals.first(where: { $0.engines == 1 && $0.isAsynchronous && $0.command == nil })
         else { return nil }
-        func gain(_ arm: StudyArm) -> Estimate? {
+        func within(_ arm: StudyArm) -> StudyResult.WithinLatency? {
             let cell = view.cell(model, context, fixed, load: view.definition.loads.first, arm: arm.id)
-            return view.result.within(latency: target, cell)?.gain
+            return view.result.within(latency: target, cell)
         }
-        guard let first = gain(ahead), let second = gain(shared) else { return nil }
-        return (first, second)
+        guard let first = within(ahead), let second = within(shared), let asynchronous = first.gain,
+            let together = second.gain
+        else { return nil }
+        return (
+            asynchronous, together, first.isLowerBound || second.isLowerBound || first.isBaselineUnbounded
+        )
+    }
+
+    /// What a rule says, unless the loads did not go far enough to tell.
+    private static func finding(
+        _ gains: (asynchronous: Estimate, shared: Estimate, isOpen: Bool), _ outcome: Outcome
+    ) -> Finding {
+        Finding(
+            gains.isOpen ? .cannotBeTold : outcome,
+            written((gains.asynchronous, gains.shared))
+                + (gains.isOpen ? "; the highest load still keeps the latency" : ""))
     }
 
     private static func written(_ gains: (asynchronous: Estimate, shared: Estimate)) -> String {
@@ -33,13 +47,13 @@ extension Claim {
             "10a", "Gemma of 4B at 8 s: asynchronous scheduling recovers 33 %.",
             rule: "Its gain is between 23 and 43 %, by the whole interval.", figures: ["F6"]
         ) { results, setting in
-            gains(results, setting).map { Finding(isNear($0.asynchronous, 0.33), written($0)) }
+            gains(results, setting).map { finding($0, isNear($0.asynchronous, 0.33)) }
         },
         Claim(
             "10b", "Two engines under MPS without it recover 35 %.",
             rule: "Their gain is between 25 and 45 %, by the whole interval.", figures: ["F6"]
         ) { results, setting in
-            gains(results, setting).map { Finding(isNear($0.shared, 0.35), written($0)) }
+            gains(results, setting).map { finding($0, isNear($0.shared, 0.35)) }
         },
         Claim(
             "10c", "Splitting hides the host's stalls about as well as planning ahead does.",
@@ -48,11 +62,12 @@ extension Claim {
         ) { results, setting in
             gains(results, setting).map { gains in
                 let difference = gains.shared.minus(gains.asynchronous)
-                return Finding(
+                return finding(
+                    gains,
                     Outcome.all([
                         difference.isAbove(-0.05), difference.isBelow(0.05), gains.asynchronous.isAbove(0.05),
                         gains.shared.isAbove(0.05),
-                    ]), written(gains))
+                    ]))
             }
         },
     ]

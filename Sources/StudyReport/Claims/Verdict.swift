@@ -42,13 +42,15 @@ extension Estimate {
     /// What rounding may make of equal numbers.
     private static var rounding: Double { 1e-9 }
 
-    /// Whether the value is above a threshold: told only if its interval lies on one side.
+    /// Whether the value is above a threshold: told only if its interval lies on one side. One repetition has none.
     func isAbove(_ threshold: Double) -> Outcome {
-        low > threshold + Self.rounding ? .holds : high <= threshold + Self.rounding ? .doesNotHold : .cannotBeTold
+        guard count > 1 else { return .cannotBeTold }
+        return low > threshold + Self.rounding ? .holds : high <= threshold + Self.rounding ? .doesNotHold : .cannotBeTold
     }
 
     func isBelow(_ threshold: Double) -> Outcome {
-        high < threshold - Self.rounding ? .holds : low >= threshold - Self.rounding ? .doesNotHold : .cannotBeTold
+        guard count > 1 else { return .cannotBeTold }
+        return high < threshold - Self.rounding ? .holds : low >= threshold - Self.rounding ? .doesNotHold : .cannotBeTold
     }
 
     /// The difference to another one, by intervals that lie as badly as they may.

@@ -147,7 +147,7 @@ struct GainSection {
         return Figure(
             identifier: name, title: "\(phase)\(what): gain of \(subject)",
             caption: "Gain in \(unit) over \(baselineTitle)\(conditions)\(shared); bars are 95 % bootstrap intervals "
-                + "of \(definition.repetitions) repetitions, a cross is a cell without a result.",
+                + "of \(view.repetitionText) repetitions, a cross is a cell without a result.",
             provenances: [view.provenance],
             content: .lines(
                 LineChart(

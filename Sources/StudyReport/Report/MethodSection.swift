@@ -38,7 +38,9 @@ struct MethodSection {
                 "Load: \(ReportText.listing(definition.conventions.map { StudyView.title($0) })) (all engines "
                     + "together have the batch or load, or each has it)."))
         items.append(Prose("Keys and values: \(ReportText.listing(definition.caches.map { StudyView.title($0) }))."))
-        items.append(Prose("\(definition.repetitions) repetitions, arms interleaved in each."))
+        let isOne = view.repetitionCount == 1...1
+        items.append(
+            Prose("\(view.repetitionText) repetition\(isOne ? "" : "s") of a cell, arms interleaved in each."))
         var blocks: [Document.Block] = [.list(items)]
         blocks.append(
             .table(

@@ -79,7 +79,8 @@ struct ServingSection {
             BarChart.Group(
                 name: view.settings.count > 1 ? view.title(setting) : StudyView.title(setting.convention),
                 bars: view.rivals.map { arm in
-                    let gain = view.result.within(latency: target, cell(model, context, setting, arm))?.gain
+                    let within = view.result.within(latency: target, cell(model, context, setting, arm))
+                    let gain = within?.isBaselineUnbounded == true ? nil : within?.gain
                     return BarChart.Bar(value: gain?.value, interval: ReportText.interval(gain))
                 })
         }
@@ -109,8 +110,10 @@ struct ServingSection {
                         if hasSettings { row.append(Prose(view.title(setting))) }
                         row += [
                             Prose(arm.title),
-                            Prose(within.map { ReportText.interval($0.throughput, .number) } ?? "never within"),
-                            Prose(arm == definition.baseline ? "" : ReportText.gain(within?.gain)),
+                            Prose(
+                                within.map { ($0.isLowerBound ? "≥ " : "") + ReportText.interval($0.throughput, .number) }
+                                    ?? "never within"),
+                            Prose(arm == definition.baseline ? "" : gainText(within)),
                         ]
                         rows.append(row)
                     }
@@ -124,6 +127,12 @@ struct ServingSection {
             .init("gain (95 %)", isNumeric: true),
         ]
         return Document.Table(columns: columns, rows: rows)
+    }
+
+    private func gainText(_ within: StudyResult.WithinLatency?) -> String {
+        guard let within else { return ReportText.gain(nil) }
+        if within.isBaselineUnbounded { return "cannot be told" }
+        return (within.isLowerBound ? "≥ " : "") + ReportText.gain(within.gain)
     }
 
     private var loads: Document.Table {

@@ -18,7 +18,7 @@ public struct StudyReport: Sendable {
             let view = StudyView(result)
             let key = StudyReport.key(view)
             if let index = latest.firstIndex(where: { StudyReport.key($0) == key }) {
-                latest[index] = view
+                if latest[index].header.date <= view.header.date { latest[index] = view }
             } else {
                 latest.append(view)
             }
@@ -27,15 +27,27 @@ public struct StudyReport: Sendable {
         devices = StudyReport.devices(latest)
     }
 
-    private static func key(_ view: StudyView) -> [String] {
-        [view.definition.figure, view.header.kind.rawValue, view.header.device]
+    private static func key(_ view: StudyView) -> [String] { [view.definition.figure] + device(view) }
+
+    /// What makes a device another one: measured, the GPU and its machine; simulated, the parameters too.
+    private static func device(_ view: StudyView) -> [String] {
+        let header = view.header
+        let own = [header.kind.rawValue, header.device, header.deviceTitle]
+        guard header.kind == .simulated else { return own + [header.machine] }
+        return own + header.parameters.filter { Self.deviceParameters.contains($0.key) || $0.key.hasPrefix("source") }
+            .sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
     }
+
+    /// Those of a simulation's parameters that describe the GPU.
+    private static let deviceParameters: Set<String> = [
+        "gpu", "products", "decode attention", "prefill attention", "element-wise kernels", "sharing",
+    ]
 
     /// Results that claims are judged by: those of GPUs, each with the counts, which belong to none.
     private static func devices(_ views: [StudyView]) -> [DeviceResults] {
-        var devices: [(key: String, results: DeviceResults)] = []
+        var devices: [(key: [String], results: DeviceResults)] = []
         for view in views where view.definition.phase != .resources && view.header.device != "cpu" {
-            let key = view.header.kind.rawValue + " " + view.header.device
+            let key = device(view)
             let index =
                 devices.firstIndex { $0.key == key }
                 ?? {
@@ -113,7 +125,7 @@ public struct StudyReport: Sendable {
                         Prose.mark(view.provenance.kind), Prose(isCounted ? "none" : view.header.deviceTitle),
                         Prose(String(view.header.date.prefix(10))),
                         Prose("\(isCounted ? view.result.counts.count : cells)"),
-                        Prose(isCounted ? "–" : "\(view.definition.repetitions)"),
+                        Prose(isCounted ? "–" : view.repetitionText),
                         Prose("\(view.result.failures.count)"),
                     ]
                 }
@@ -135,10 +147,7 @@ public struct StudyReport: Sendable {
                     + Array(repeating: verdict(outcome), count: hasDevices ? devices.count : 1)
             }
             return [number, Prose(claim.text)]
-                + devices.map { device in
-                    let found = all.first { $0.results.label == device.label }?.findings ?? []
-                    return found.isEmpty ? "–" : summary(found)
-                }
+                + all.map { $0.findings.isEmpty ? "–" : summary($0.findings) }
         }
         var lead: Prose = """
             The article does not say whether its batch was split over the engines or given to each, nor how much time its \

@@ -129,6 +129,19 @@ public struct StudyView: Sendable {
             arm: arm)
     }
 
+    /// How many measurements cells have that did not fail: the fewest and the most.
+    public var repetitionCount: ClosedRange<Int>? {
+        let counts = byCell.values.map { $0.count { $0.failure == nil } }.filter { $0 > 0 }
+        guard let least = counts.min(), let most = counts.max() else { return nil }
+        return least...most
+    }
+
+    /// The same in words: `3`, or `2 to 3`.
+    var repetitionText: String {
+        guard let count = repetitionCount else { return "0" }
+        return count.lowerBound == count.upperBound ? "\(count.lowerBound)" : "\(count.lowerBound) to \(count.upperBound)"
+    }
+
     /// Measurements of a cell that did not fail, by repetition.
     public func repetitions(_ cell: StudyCell) -> [StudyMeasurement] {
         (byCell[cell] ?? []).filter { $0.failure == nil }
