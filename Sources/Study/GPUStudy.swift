@@ -106,7 +106,12 @@ public final class GPUStudy: @unchecked Sendable {
         let facts: (device: String, memory: Int, isDouble: Bool)
         if let known = self.facts { facts = known } else { facts = try askFacts() }
         let processes = arm.sharing == .inProcess ? 1 : arm.engines
-        let wanted = (cell.batch ?? 0) / (cell.convention == .total ? arm.engines : 1)
+        let sequences = cell.batch ?? 0
+        guard cell.convention == .perEngine || sequences.isMultiple(of: arm.engines) else {
+            throw StudyError(
+                subject: cell.figure, reason: "a batch of \(sequences) cannot be split evenly over \(arm.engines) engines")
+        }
+        let wanted = sequences / (cell.convention == .total ? arm.engines : 1)
         guard wanted > 0 else {
             throw StudyError(subject: cell.figure, reason: "\(cell.batch ?? 0) sequences do not reach for all engines")
         }
@@ -188,7 +193,10 @@ public final class GPUStudy: @unchecked Sendable {
         } else {
             measurement.generatedTokensPerSecond = steps * tokens
         }
-        measurement.deviceBusyShare = answers.compactMap { $0["busy_share"]?.number }.max().map { min(1, $0) }
+        // Of several engines each knows of its own work only.
+        if arm.engines == 1 {
+            measurement.deviceBusyShare = answers.first.flatMap { $0["busy_share"]?.number }.map { min(1, $0) }
+        }
         // Parts of a step are those of one engine alone.
         guard arm.engines == 1, arm.sharing == .alone, !arm.isAsynchronous, cell.ablation == .full else { return }
         let hostSeconds = answers.first?["host_seconds"]?.number ?? 0

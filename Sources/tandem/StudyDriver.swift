@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import ArgumentParser
+import CUDADriver
 import Diagnosis
 import GPUModel
 import Glibc
@@ -195,10 +196,12 @@ struct StudyDriver {
         var models: [String: DecoderDescription] = [:]
         for name in definition.models { models[name] = BuiltInModel.named(name)?.description }
         let study = try GPUStudy(definition: definition, models: models, environment: Process.environment())
+        try Self.checkDevice(definition)
         let header = StudyHeader(
             kind: .measured, device: definition.device, deviceTitle: Self.title(definition.device, cores: 0),
             machine: StudyMachine.description, date: StudyMachine.date, version: Tandem.version,
-            revision: StudyMachine.revision, parameters: study.parameters, definition: definition)
+            revision: StudyMachine.revision, versions: StudyMachine.versions, parameters: study.parameters,
+            definition: definition)
         return Device(
             header: header, measure: { study.measure($0) }, end: { study.end() }, stop: { study.stop() })
     }
@@ -210,6 +213,20 @@ struct StudyDriver {
             let source = BuiltInModel.named(name)?.source, let range = source.firstRange(of: host)
         else { return nil }
         return String(source[range.upperBound...])
+    }
+
+    /// Refuses a GPU that is not there, before each of its cells fails.
+    private static func checkDevice(_ definition: StudyDefinition) throws(StudyError) {
+        guard definition.device.hasPrefix("cuda:") else { return }
+        let name = String(definition.device.dropFirst("cuda:".count))
+        guard let selector = CUDADeviceSelector(name) else {
+            throw StudyError(subject: "--device \(definition.device)", reason: "names no GPU: give cuda:0 or cuda:UUID")
+        }
+        do throws(CUDAError) {
+            try CUDADriver(environment: Process.environment()).device(selector).requireSupport()
+        } catch {
+            throw StudyError(subject: "--device \(definition.device)", reason: "\(error)")
+        }
     }
 
     private static func title(_ device: String, cores: Int) -> String {
@@ -227,6 +244,7 @@ struct StudyDriver {
         }
         let cores = Process.usableCores().count
         try MeasuredStudy.check(definition, cores: cores)
+        try Self.checkDevice(definition)
         for name in definition.models {
             do {
                 let path = try ModelFile.resolve(Self.repository(name) ?? name).path
@@ -246,7 +264,8 @@ struct StudyDriver {
         let header = StudyHeader(
             kind: .measured, device: definition.device, deviceTitle: Self.title(definition.device, cores: cores),
             machine: StudyMachine.description, date: StudyMachine.date, version: Tandem.version,
-            revision: StudyMachine.revision, parameters: study.parameters, definition: definition)
+            revision: StudyMachine.revision, versions: StudyMachine.versions, parameters: study.parameters,
+            definition: definition)
         return Device(
             header: header, measure: { study.measure($0) }, end: { study.end() }, stop: { study.stop() })
     }

@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import Glibc
+import ModelStore
 
 /// What a study notes of the machine that it runs on, and of the program.
 enum StudyMachine {
@@ -49,6 +50,21 @@ enum StudyMachine {
             if access(path + "/.git", F_OK) == 0 { return commit(of: path + "/.git") }
         }
         return nil
+    }
+
+    /// What measured: the program itself, since a checkout may have changed since it was built.
+    static var versions: [String: String] {
+        let file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { return [:] }
+        defer { close(file) }
+        var sum = SHA256()
+        var buffer = [UInt8](repeating: 0, count: 1 << 20)
+        while true {
+            let count = read(file, &buffer, buffer.count)
+            guard count >= 0 else { return [:] }
+            if count == 0 { return ["program, SHA-256": String(sum.hexDigest().prefix(16))] }
+            buffer.withUnsafeBytes { sum.update(UnsafeRawBufferPointer(rebasing: $0[0..<count])) }
+        }
     }
 
     /// - Parameter git: a directory, or the file that names it.

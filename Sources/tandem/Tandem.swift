@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import ArgumentParser
+import Glibc
 
 /// The program. Its main thread lives as long as the process: the kernel ends children with the thread that started
 /// them.
@@ -25,4 +26,19 @@ struct Tandem: ParsableCommand {
             MonitorCommand.self,
         ]
     )
+
+    static func main() {
+        do {
+            var command = try parseAsRoot()
+            do {
+                try command.run()
+            } catch let error as ValidationError {
+                // What is wrong with a value is said by then; how commands are written is no help.
+                Process.write("Error: \(error.message)\n", to: STDERR_FILENO)
+                Glibc.exit(EX_USAGE)
+            }
+        } catch {
+            exit(withError: error)
+        }
+    }
 }
