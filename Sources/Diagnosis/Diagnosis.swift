@@ -150,6 +150,13 @@ public enum Diagnosis {
                 "run-directory", .problem, "\(facts.runDirectory) cannot be written to, and sockets go there",
                 fix: "set XDG_RUNTIME_DIR to a directory of this user's")
         }
+        if let refused = facts.refusedRunDirectory {
+            return Finding(
+                "run-directory", .note,
+                "\(facts.runDirectory), as XDG_RUNTIME_DIR is \(refused): not a directory that this user can write to, or "
+                    + "too long for sockets in it",
+                fix: "nothing, unless sockets are to be there")
+        }
         return Finding("run-directory", .ok, facts.runDirectory)
     }
 
@@ -162,6 +169,11 @@ public enum Diagnosis {
     }
 
     static func model(_ facts: MachineFacts) -> Finding {
+        if let problem = facts.modelProblem {
+            return Finding(
+                "model", .problem, "\(facts.modelName): \(problem)",
+                fix: "name another; tandem pull --list shows those that are here")
+        }
         if let path = facts.modelPath { return Finding("model", .ok, "\(facts.modelName): \(path)") }
         guard facts.missingTools.isEmpty else {
             return Finding(

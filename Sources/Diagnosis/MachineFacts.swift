@@ -87,12 +87,16 @@ public struct MachineFacts: Sendable, Equatable {
     /// Where sockets would go.
     public var runDirectory = "/tmp"
     public var runDirectoryIsWritable = true
+    /// Why it is not the one that the environment names; null if that is used, or none is named.
+    public var refusedRunDirectory: String?
     public var port: UInt16 = 8000
     /// Errno of binding the port; 0 if it is free.
     public var portError: Int32 = 0
     public var modelName = ""
     /// Null if it has to be fetched.
     public var modelPath: String?
+    /// Why it cannot be served; null if nothing is known against it.
+    public var modelProblem: String?
     /// Which of the tools that fetch models are missing.
     public var missingTools: [String] = []
     public var cores = 1

@@ -11,9 +11,11 @@ extension MachineFacts {
     ///
     /// - Parameters:
     ///   - host, port: where a server would listen.
+    ///   - runDirectory: where its sockets would be.
     ///   - modelName, modelPath: the model it would serve, and where that is; null if it has to be fetched.
     public static func gather(
-        environment: [String: String], host: String, port: UInt16, modelName: String, modelPath: String?
+        environment: [String: String], host: String, port: UInt16, modelName: String, modelPath: String?,
+        runDirectory: String = "/tmp"
     ) -> MachineFacts {
         var facts = MachineFacts()
         let searchPath = environment["PATH"] ?? "/usr/bin:/bin"
@@ -35,7 +37,10 @@ extension MachineFacts {
             // A gateway raises its own to that.
             facts.openFileLimit = UInt64(limit.rlim_max)
         }
-        if let directory = environment["XDG_RUNTIME_DIR"], directory.hasPrefix("/") { facts.runDirectory = directory }
+        facts.runDirectory = runDirectory
+        if let directory = environment["XDG_RUNTIME_DIR"], !directory.isEmpty, directory != runDirectory {
+            facts.refusedRunDirectory = directory
+        }
         facts.runDirectoryIsWritable = access(facts.runDirectory, W_OK | X_OK) == 0
         facts.port = port
         facts.portError = portError(host: host, port: port)

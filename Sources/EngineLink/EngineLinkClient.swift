@@ -157,7 +157,8 @@ private final class ClientCore: LinkChannelOwner {
             // A Unix socket that is not there fails within the call to connect, in which nothing is reported.
             let bound = NIOLoopBound(self, eventLoop: eventLoop)
             let failure = LinkError(
-                code: .connection, message: "engine link: cannot connect to \(address): \(error)")
+                code: .connection,
+                message: "engine link: cannot connect to \(address): \(ConnectionFailure.text(error))")
             eventLoop.execute { bound.value.finish(failure) }
         case .success(let channel):
             guard phase == .connecting else {

@@ -304,7 +304,7 @@ extension DashboardPage {
           }
         };
         const askKey = () => new Promise((done) => {
-          fail("");
+          fail(sessionStorage.getItem(keyName) ? "That key is not one of this server's." : "");
           sessionStorage.removeItem(keyName);
           $("keyform").hidden = false;
           $("key").focus();

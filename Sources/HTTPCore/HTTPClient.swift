@@ -119,7 +119,9 @@ public final class HTTPClient {
     }
 
     private func failed(_ error: any Error, _ exchange: HTTPClientExchange) {
-        exchange.fail(HTTPClientError(kind: .unreachable, message: "cannot connect to \(endpoint): \(error)"))
+        exchange.fail(
+            HTTPClientError(kind: .unreachable, message: "cannot connect to \(endpoint): \(ConnectFailure.text(error))")
+        )
     }
 
     /// A connection has nothing to do.

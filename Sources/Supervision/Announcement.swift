@@ -24,6 +24,8 @@ struct Announcement {
     var host: String
     var port: UInt16
     var requiresKey: Bool
+    /// Whether a shell knows it; else whoever copies the command puts it in.
+    var keyIsInEnvironment = true
     /// Whether clients have to speak TLS.
     var isSecure = false
     /// The file with what they are shown.
@@ -84,7 +86,8 @@ struct Announcement {
         let first = models.firstIndex { $0.device != nil } ?? 0
         let modelName = models.indices.contains(first) ? models[first].name : ""
         let model = Self.isPlain(modelName) ? "\"model\": \"\(modelName)\", " : ""
-        let key = requiresKey ? " -H \"Authorization: Bearer $TANDEM_API_KEY\"" : ""
+        let key =
+            requiresKey ? " -H \"Authorization: Bearer \(keyIsInEnvironment ? "$TANDEM_API_KEY" : "YOUR_KEY")\"" : ""
         // Greedy and bounded: a small model that samples may ramble to the end of its context.
         let body =
             "{\(model)\"messages\": [{\"role\": \"user\", \"content\": \"Why is the sky blue?\"}], "

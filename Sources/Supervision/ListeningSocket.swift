@@ -88,7 +88,11 @@ extension ListeningSocket {
                     throw SupervisionError.cannotListen(
                         host: configuration.host, port: first, reason: "there are no \(count) ports from there on")
                 }
-                listeners.append(try ListeningSocket(host: configuration.host, port: port))
+                do throws(SupervisionError) {
+                    listeners.append(try ListeningSocket(host: configuration.host, port: port))
+                } catch .portInUse(let host, let port) {
+                    throw SupervisionError.enginePortInUse(host: host, port: port, first: first)
+                }
             }
         } catch {
             for index in listeners.indices { listeners[index].close() }

@@ -6,6 +6,8 @@ public import MPS
 /// Why a supervisor could not start its work.
 public enum SupervisionError: Error, Sendable, Equatable, CustomStringConvertible {
     case portInUse(host: String, port: UInt16)
+    /// One of those that single engines have, from `first` on.
+    case enginePortInUse(host: String, port: UInt16, first: UInt16)
     case cannotListen(host: String, port: UInt16, reason: String)
     case notEnoughMemory(neededBytes: UInt64, availableBytes: UInt64, contextLength: Int)
     case keyValueMemoryTooSmall(givenBytes: UInt64, neededBytes: UInt64, contextLength: Int)
@@ -18,6 +20,10 @@ public enum SupervisionError: Error, Sendable, Equatable, CustomStringConvertibl
         switch self {
         case .portInUse(let host, let port):
             return "port \(port) on \(host) is already in use; choose another with --port (0 takes any free one)"
+        case .enginePortInUse(let host, let port, let first):
+            return
+                "port \(port) on \(host) is already in use, and engines have ports from \(first) on; choose others with "
+                + "--engine-ports"
         case .cannotListen(let host, let port, let reason):
             return "cannot listen on host \(host), port \(port): \(reason); choose others with --host and --port"
         case .notEnoughMemory(let needed, let available, let length):

@@ -248,6 +248,7 @@ private final class SupervisorLoop {
                         name: reportedNames[index] ?? model.name, engines: model.engines, device: device)
                 },
                 host: configuration.host, port: listener.port, requiresKey: configuration.requiresKey,
+                keyIsInEnvironment: configuration.keyIsInEnvironment,
                 isSecure: configuration.certificate != nil, certificate: configuration.certificate,
                 timeToReady: now)
             configuration.output(.announcement(announcement.text))

@@ -70,6 +70,8 @@ public struct SupervisorConfiguration: Sendable {
     /// The GPU that is simulated for Tandem's own engines; null if none is. There is no other sharing then.
     public var simulatedDevice: SimulatedDeviceConfiguration?
     public var requiresKey = false
+    /// Whether that key is what a shell has in `TANDEM_API_KEY`, as far as is known.
+    public var keyIsInEnvironment = true
     /// The file with the certificate that clients are shown, as the gateway's arguments have it, if they have to speak
     /// TLS.
     public var certificate: String?

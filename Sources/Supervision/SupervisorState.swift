@@ -289,7 +289,7 @@ struct SupervisorState {
         if let reason = reasonToGiveUp(child, exit) {
             actions.append(.log(.error, "\(title(child)) \(self[child].lastExit)"))
             actions.append(.log(.error, reason))
-            exitCode = 1
+            exitCode = exit.isPermanent ? ChildExit.permanentFailureCode : 1
             killAll(at: now, &actions)
             return
         }

@@ -6,6 +6,7 @@ import Glibc
 import JSON
 import MPS
 import ModelStore
+import Supervision
 
 /// Says whether this machine is ready, and what to do where it is not.
 struct DoctorCommand: ParsableCommand {
@@ -37,7 +38,8 @@ struct DoctorCommand: ParsableCommand {
         let name = model ?? ModelCatalogue.defaultModelName
         var facts = MachineFacts.gather(
             environment: Process.environment(), host: host, port: port, modelName: name,
-            modelPath: Self.path(of: name))
+            modelPath: Self.path(of: name), runDirectory: RunDirectory.base(environment: Process.environment()))
+        facts.modelProblem = Self.problem(name, path: facts.modelPath)
         facts.monitor = Self.monitor(facts)
         let findings = Diagnosis.findings(facts)
         Process.write(json ? Self.json(findings) : Self.table(findings), to: STDOUT_FILENO)
@@ -65,6 +67,24 @@ struct DoctorCommand: ParsableCommand {
         if name.contains("/"), access(name, R_OK) == 0 { return name }
         let known = ModelCatalogue.standard.entry(named: name)?.name ?? name
         return (try? ModelStore().cachedModels())?.first { $0.name == known }?.path
+    }
+
+    /// Why a model cannot be served, as far as that is known without fetching or starting anything.
+    private static func problem(_ name: String, path: String?) -> String? {
+        if let path {
+            do {
+                _ = try ModelFile(ModelChoice(path: path), maximumContextLength: nil)
+                return nil
+            } catch {
+                return "\(error)"
+            }
+        }
+        if ModelCatalogue.standard.entry(named: name) != nil { return nil }
+        let isOfHub =
+            name.split(separator: "/", omittingEmptySubsequences: false).count == 2 && !name.hasPrefix("/")
+            && !name.hasPrefix(".") && !name.hasSuffix(".gguf")
+        if isOfHub { return nil }
+        return name.contains("/") ? "there is no such file" : "no model of that name is known; give ORG/NAME, or a path"
     }
 
     /// For people: marks and names in colour on a terminal, fixes below what they mend.

@@ -61,7 +61,7 @@ struct GenerateCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Repeats a choice at a temperature above 0.", valueName: "number"))
     var seed: UInt64?
 
-    @Option(help: ArgumentHelp("auto, cpu, cuda:INDEX or cuda:UUID. (default: auto)", valueName: "device"))
+    @Option(help: ArgumentHelp("auto, cpu, cuda:INDEX or cuda:UUID.", valueName: "device"))
     var device = "auto"
 
     @Flag(help: "On a GPU: the same bits for a request in any company; slower.") var deterministic = false

@@ -45,7 +45,9 @@ struct PullCommand: ParsableCommand {
 
     func run() throws {
         if list {
-            for model in try ModelStore().cachedModels() {
+            let models = try ModelStore().cachedModels()
+            if models.isEmpty { Process.log("no models are here yet; tandem pull MODEL fetches one") }
+            for model in models {
                 let commit = model.commit.map { "commit \($0.prefix(12)), " } ?? ""
                 print("\(model.name)  (\(commit)\(ByteText.size(model.byteCount)))\n    \(model.path)")
             }

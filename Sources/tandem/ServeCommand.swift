@@ -115,6 +115,7 @@ struct ServeCommand: ParsableCommand {
         configuration.externalStartTimeout = settings.engineStartTimeout
         configuration.adoptsOrphans = true
         configuration.requiresKey = settings.apiKey != nil
+        configuration.keyIsInEnvironment = environment["TANDEM_API_KEY"] == settings.apiKey
         if let tls {
             configuration.certificate = tls.files.certificate
             configuration.gatewayArguments += ["--tls-certificate", tls.files.certificate, "--tls-key", tls.files.key]

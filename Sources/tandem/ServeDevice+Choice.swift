@@ -14,14 +14,15 @@ extension ServeDevice {
         let run = ToolRun(
             program: "/proc/self/exe", arguments: ["gpu", "probe"], environment: environment, input: [],
             limit: .seconds(30))
+        let isTold = settings.logLevel == .debug || settings.logLevel == .info
         let line = run.output.first ?? "the search for a GPU found nothing"
         let parts = line.split(separator: " ", maxSplits: 1)
         guard run.result == .ended(ProcessExit(code: 0, signal: 0)), let first = parts.first, first.hasPrefix("cuda:")
         else {
-            Process.log("computing on the CPU: \(line)")
+            if isTold { Process.log("computing on the CPU: \(line)") }
             return .cpu
         }
-        Process.log("computing on \(line)")
+        if isTold { Process.log("computing on \(line)") }
         return .cuda(String(first.dropFirst("cuda:".count)))
     }
 }

@@ -29,7 +29,17 @@ struct Tandem: ParsableCommand {
 
     static func main() {
         do {
-            var command = try parseAsRoot()
+            var command: any ParsableCommand
+            do {
+                command = try parseAsRoot()
+            } catch {
+                if exitCode(for: error) != .success,
+                    let hint = ForeignFlags.hint(Array(CommandLine.arguments.dropFirst()))
+                {
+                    Process.write("Hint: \(hint)\n", to: STDERR_FILENO)
+                }
+                throw error
+            }
             do {
                 try command.run()
             } catch let error as ValidationError {

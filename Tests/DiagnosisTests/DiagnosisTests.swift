@@ -124,9 +124,11 @@ struct DiagnosisTests {
         ("shared-memory", .note, { $0.sharedMemoryBytes = 64 << 20 }),
         ("open-files", .note, { $0.openFileLimit = 1024 }),
         ("run-directory", .problem, { $0.runDirectoryIsWritable = false }),
+        ("run-directory", .note, { $0.refusedRunDirectory = "/nowhere" }),
         ("port", .problem, { $0.portError = EADDRINUSE }),
         ("port", .problem, { $0.portError = EACCES }),
         ("model", .note, { $0.modelPath = nil }),
+        ("model", .problem, { $0.modelProblem = "offset 8: no GGUF" }),
         (
             "model", .problem,
             {

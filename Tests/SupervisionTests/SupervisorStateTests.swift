@@ -364,7 +364,7 @@ extension [SupervisorAction] {
         let actions = harness.send(.ended(.engine(0), .exited(code: code)))
         #expect(actions.effects == [.closeListener, .kill(.gateway), .kill(.engine(1))])
         #expect(harness.send(.ended(.gateway, .killed(signal: 9))).effects.isEmpty)
-        #expect(harness.send(.ended(.engine(1), .killed(signal: 9))).effects == [.exit(code: 1)])
+        #expect(harness.send(.ended(.engine(1), .killed(signal: 9))).effects == [.exit(code: 78)])
     }
 
     @Test func enginesThatAllDieBeforeTheFirstAnswerEndTheProgram() {

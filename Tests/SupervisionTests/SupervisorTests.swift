@@ -317,7 +317,7 @@ final class SupervisorFixture: @unchecked Sendable {  // everything mutable is g
         let fixture = try SupervisorFixture(engine: "exit \(ChildExit.permanentFailureCode)")
         fixture.start()
         #expect(fixture.output(containing: "cannot start") != nil)
-        #expect(fixture.wait() == .success(1))
+        #expect(fixture.wait() == .success(ChildExit.permanentFailureCode))
         fixture.expectNothingLeft()
     }
 
