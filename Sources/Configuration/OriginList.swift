@@ -11,7 +11,9 @@ public enum OriginList {
         var origins: [String] = []
         for part in list.split(separator: ",") {
             var origin = part.trimmingWhitespace
-            if origin.count > 1, origin.hasPrefix("\""), origin.hasSuffix("\"") { origin = origin.dropFirst().dropLast() }
+            if origin.count > 1, origin.hasPrefix("\""), origin.hasSuffix("\"") {
+                origin = origin.dropFirst().dropLast()
+            }
             guard origin == "*" || isOrigin(origin) else {
                 throw ConfigurationError(
                     source: source,

@@ -109,7 +109,8 @@ public final class GPUStudy: @unchecked Sendable {
         let sequences = cell.batch ?? 0
         guard cell.convention == .perEngine || sequences.isMultiple(of: arm.engines) else {
             throw StudyError(
-                subject: cell.figure, reason: "a batch of \(sequences) cannot be split evenly over \(arm.engines) engines")
+                subject: cell.figure,
+                reason: "a batch of \(sequences) cannot be split evenly over \(arm.engines) engines")
         }
         let wanted = sequences / (cell.convention == .total ? arm.engines : 1)
         guard wanted > 0 else {

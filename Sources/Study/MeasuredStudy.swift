@@ -346,7 +346,8 @@ public final class MeasuredStudy: @unchecked Sendable {
         }
         guard steps > 0 else { return }
         if includesPrompts {
-            measurement.notes.append("component times include the prompts and the end: decode was too short to tell them apart")
+            measurement.notes.append(
+                "component times include the prompts and the end: decode was too short to tell them apart")
         }
         let scale = 1e-9 / steps
         measurement.stepTime = .init(

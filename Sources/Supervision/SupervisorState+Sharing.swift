@@ -32,7 +32,8 @@ extension SupervisorState {
         case .failed:
             guard !wasAnnounced, phase == .serving else { return }
             let title = sharing?.title ?? ""
-            giveUp("cannot start: \(title) does not work, see above; tandem doctor looks for the cause", at: now, &actions)
+            giveUp(
+                "cannot start: \(title) does not work, see above; tandem doctor looks for the cause", at: now, &actions)
         case .ended: sharingHasEnded = true
         }
     }

@@ -124,7 +124,8 @@ struct EngineCommand: ParsableCommand {
     static func selector(_ gpu: String, _ environment: [String: String]) -> String {
         // As a client of our MPS daemon it sees that one GPU, whatever its index is elsewhere.
         let sees = environment["CUDA_VISIBLE_DEVICES"] ?? ""
-        let isAlone = environment["CUDA_MPS_PIPE_DIRECTORY"] != nil && !sees.contains(",")
+        let isAlone =
+            environment["CUDA_MPS_PIPE_DIRECTORY"] != nil && !sees.contains(",")
             && (sees.hasPrefix("GPU-") || sees.hasPrefix("MIG-"))
         return isAlone ? "0" : gpu
     }

@@ -10,8 +10,8 @@ import Testing
 
 @Suite struct StepBatchTests {
     static let shape = BatchShape(
-        slots: 8, tableStride: 16, group: 2, tileRows: 64, rows: 16, logitRows: 8, countCapacity: 100, decodesChunks: false,
-        usesGraphs: true)
+        slots: 8, tableStride: 16, group: 2, tileRows: 64, rows: 16, logitRows: 8, countCapacity: 100,
+        decodesChunks: false, usesGraphs: true)
 
     static func row(
         _ slot: Int32, _ plan: inout StepPlan, tokens: [TokenID], at position: Int32, source: TokenSource = .given,

@@ -202,7 +202,8 @@ import Testing
         }
         // A call that the model began of itself and a stop string cut is not whole.
         try await MemoryBench.run([Self.engine(pieces)], template: Self.template) { bench in
-            let choice = try await bench.post("/v1/chat/completions", Self.body(#","stop":["Paris"]"#)).json["choices"][0]
+            let body = Self.body(#","stop":["Paris"]"#)
+            let choice = try await bench.post("/v1/chat/completions", body).json["choices"][0]
             #expect(choice["message"]["tool_calls"][0]["function"]["arguments"].string == #"{"city": ""#)
             #expect(choice["finish_reason"].string == "stop")
         }

@@ -90,7 +90,9 @@ import Testing
             responder.respond(
                 status: .unauthorized, body: Array("no \(request.path) \(request.body.readableBytes)!".utf8))
         }
-        for head in ["Content-Length: 5000000", "Transfer-Encoding: chunked", "Content-Length: 9\r\nExpect: 100-continue"] {
+        for head in [
+            "Content-Length: 5000000", "Transfer-Encoding: chunked", "Content-Length: 9\r\nExpect: 100-continue",
+        ] {
             try await TestServer.run(handler: handler.wantingNoBody) { (server) async throws in
                 let client = try await RawClient.connect(to: server.port)
                 try await client.send("POST /a HTTP/1.1\r\nHost: x\r\n\(head)\r\n\r\n")

@@ -45,12 +45,14 @@ extension Estimate {
     /// Whether the value is above a threshold: told only if its interval lies on one side. One repetition has none.
     func isAbove(_ threshold: Double) -> Outcome {
         guard count > 1 else { return .cannotBeTold }
-        return low > threshold + Self.rounding ? .holds : high <= threshold + Self.rounding ? .doesNotHold : .cannotBeTold
+        if low > threshold + Self.rounding { return .holds }
+        return high <= threshold + Self.rounding ? .doesNotHold : .cannotBeTold
     }
 
     func isBelow(_ threshold: Double) -> Outcome {
         guard count > 1 else { return .cannotBeTold }
-        return high < threshold - Self.rounding ? .holds : low >= threshold - Self.rounding ? .doesNotHold : .cannotBeTold
+        if high < threshold - Self.rounding { return .holds }
+        return low >= threshold - Self.rounding ? .doesNotHold : .cannotBeTold
     }
 
     /// The difference to another one, by intervals that lie as badly as they may.

@@ -110,9 +110,7 @@ struct ServingSection {
                         if hasSettings { row.append(Prose(view.title(setting))) }
                         row += [
                             Prose(arm.title),
-                            Prose(
-                                within.map { ($0.isLowerBound ? "≥ " : "") + ReportText.interval($0.throughput, .number) }
-                                    ?? "never within"),
+                            Prose(throughputText(within)),
                             Prose(arm == definition.baseline ? "" : gainText(within)),
                         ]
                         rows.append(row)
@@ -127,6 +125,11 @@ struct ServingSection {
             .init("gain (95 %)", isNumeric: true),
         ]
         return Document.Table(columns: columns, rows: rows)
+    }
+
+    private func throughputText(_ within: StudyResult.WithinLatency?) -> String {
+        guard let within else { return "never within" }
+        return (within.isLowerBound ? "≥ " : "") + ReportText.interval(within.throughput, .number)
     }
 
     private func gainText(_ within: StudyResult.WithinLatency?) -> String {

@@ -34,8 +34,10 @@ public struct StudyReport: Sendable {
         let header = view.header
         let own = [header.kind.rawValue, header.device, header.deviceTitle]
         guard header.kind == .simulated else { return own + [header.machine] }
-        return own + header.parameters.filter { Self.deviceParameters.contains($0.key) || $0.key.hasPrefix("source") }
-            .sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
+        let parameters = header.parameters.filter { name, _ in
+            Self.deviceParameters.contains(name) || name.hasPrefix("source")
+        }
+        return own + parameters.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
     }
 
     /// Those of a simulation's parameters that describe the GPU.

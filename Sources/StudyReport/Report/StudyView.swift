@@ -139,7 +139,8 @@ public struct StudyView: Sendable {
     /// The same in words: `3`, or `2 to 3`.
     var repetitionText: String {
         guard let count = repetitionCount else { return "0" }
-        return count.lowerBound == count.upperBound ? "\(count.lowerBound)" : "\(count.lowerBound) to \(count.upperBound)"
+        let most = count.lowerBound == count.upperBound ? "" : " to \(count.upperBound)"
+        return "\(count.lowerBound)\(most)"
     }
 
     /// Measurements of a cell that did not fail, by repetition.
