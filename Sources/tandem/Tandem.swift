@@ -28,6 +28,8 @@ struct Tandem: ParsableCommand {
     )
 
     static func main() {
+        // An index is to mean the same GPU to CUDA, with and without MPS, to NVML and to nvidia-smi. Before any thread.
+        setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", 0)
         do {
             var command: any ParsableCommand
             do {
