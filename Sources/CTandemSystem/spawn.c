@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <limits.h>
 #include <sched.h>
 #include <signal.h>
@@ -22,6 +23,38 @@
 #ifndef P_PIDFD
 #define P_PIDFD 3
 #endif
+
+// Children that were started here and not reaped yet. The lock is held while one is made and while one is reaped, so that
+// a number here always means that child.
+static pthread_mutex_t started_lock = PTHREAD_MUTEX_INITIALIZER;
+static pid_t *started;
+static size_t started_count, started_capacity;
+
+static void remember(pid_t pid) {
+    if (started_count == started_capacity) {
+        size_t capacity = started_capacity == 0 ? 16 : started_capacity * 2;
+        pid_t *larger = realloc(started, capacity * sizeof *larger);
+        if (larger == NULL) return;
+        started = larger;
+        started_capacity = capacity;
+    }
+    started[started_count++] = pid;
+}
+
+static bool is_started(pid_t pid) {
+    for (size_t i = 0; i < started_count; i++) {
+        if (started[i] == pid) return true;
+    }
+    return false;
+}
+
+static void forget(pid_t pid) {
+    for (size_t i = 0; i < started_count; i++) {
+        if (started[i] != pid) continue;
+        started[i] = started[--started_count];
+        return;
+    }
+}
 
 // What the child writes to its error pipe when it cannot become the program.
 typedef struct failure {
@@ -196,7 +229,10 @@ tandem_spawn_result tandem_spawn(const tandem_spawn_options *options) {
         result = failed(tandem_spawn_stage_prepare, errno);
     } else {
         plan.error_pipe = pipe_ends[1];
+        pthread_mutex_lock(&started_lock);
         result = start(&plan, pipe_ends[0]);
+        if (result.error == 0) remember(result.pid);
+        pthread_mutex_unlock(&started_lock);
         close(pipe_ends[0]);
     }
     free(plan.moved);
@@ -225,9 +261,19 @@ int32_t tandem_reap(int32_t pidfd, bool wait, tandem_exit_status *status) {
     siginfo_t info = {0};
     int result;
     do {
-        result = waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED | (wait ? 0 : WNOHANG));
+        result = waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOWAIT | (wait ? 0 : WNOHANG));
     } while (result != 0 && errno == EINTR);
     if (result != 0) return -errno;
+    if (info.si_pid == 0) return 0;
+    // Its number is free from here on.
+    pthread_mutex_lock(&started_lock);
+    do {
+        result = waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG);
+    } while (result != 0 && errno == EINTR);
+    int error = errno;
+    if (result == 0) forget(info.si_pid);
+    pthread_mutex_unlock(&started_lock);
+    if (result != 0) return -error;
     if (info.si_pid == 0) return 0;
     bool exited = info.si_code == CLD_EXITED;
     *status = (tandem_exit_status){
@@ -241,18 +287,19 @@ int32_t tandem_adopt_orphans(void) {
     return prctl(PR_SET_CHILD_SUBREAPER, 1) != 0 ? -errno : 0;
 }
 
-int32_t tandem_reap_adopted(const int32_t *known, int32_t count) {
+int32_t tandem_reap_adopted(void) {
     siginfo_t info = {0};
     int result;
     do {
         result = waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT);
     } while (result != 0 && errno == EINTR);
     if (result != 0) return errno == ECHILD ? 0 : -errno;
-    for (int32_t i = 0; i < count; i++) {
-        if (known[i] == info.si_pid) return 0;
-    }
     if (info.si_pid == 0) return 0;
-    return waitpid(info.si_pid, NULL, WNOHANG) < 0 ? -errno : info.si_pid;
+    pthread_mutex_lock(&started_lock);
+    int32_t reaped = 0;
+    if (!is_started(info.si_pid)) reaped = waitpid(info.si_pid, NULL, WNOHANG) < 0 ? -errno : info.si_pid;
+    pthread_mutex_unlock(&started_lock);
+    return reaped;
 }
 
 int32_t tandem_pidfd_open(int32_t pid) {

@@ -59,6 +59,13 @@ public struct ExternalEngineSettings: Sendable, Equatable {
             // What an entry says holds for its model.
             given = nil
         }
+        if setting == .tandem, layers.entry?.values["engine-command"] == nil, let found = given {
+            // Whichever is said closer to the program counts: flag, environment, file.
+            guard let own = layers.rank("engine"), let other = layers.rank("engine-command"), own != other else {
+                throw found.error("it says how engines are started, and so does --engine tandem; take one of both")
+            }
+            if own < other { given = nil }
+        }
         if let given, let setting, setting != .tandem, layers.entry?.values["engine-command"] == nil {
             throw given.error(
                 "it says how engines are started, and so does --engine \(setting.rawValue); take one of both")

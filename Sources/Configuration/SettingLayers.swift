@@ -33,6 +33,14 @@ struct SettingLayers {
         return nil
     }
 
+    /// Where a setting comes from, the place that wins first; null if it is not given.
+    func rank(_ key: String) -> Int? {
+        if entry?.values[key] != nil { return 0 }
+        if flags[key] != nil { return 1 }
+        if environment[Self.variable(for: key)]?.isEmpty == false { return 2 }
+        return file?.values[key] == nil ? nil : 3
+    }
+
     /// The environment variable of a key.
     static func variable(for key: String) -> String {
         "TANDEM_" + key.uppercased().map { $0 == "-" ? "_" : String($0) }.joined()

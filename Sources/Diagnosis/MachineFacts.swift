@@ -14,11 +14,14 @@ public struct MachineFacts: Sendable, Equatable {
         public var computeMode: String
         public var memoryMebibytes: Int?
         public var usesMIG: Bool
+        /// Where it is plugged in, as `nvidia-smi` writes it: `00000000:3B:00.0`.
+        public var busID: String?
 
         public init(
             index: Int, uuid: String, name: String, computeMode: String = "Default", memoryMebibytes: Int? = nil,
-            usesMIG: Bool = false
+            usesMIG: Bool = false, busID: String? = nil
         ) {
+            self.busID = busID
             self.index = index
             self.uuid = uuid
             self.name = name

@@ -79,12 +79,12 @@ extension MachineFacts {
             let cells = line.split(separator: ",", omittingEmptySubsequences: false).map { cell in
                 String(cell.drop(while: \.isWhitespace))
             }
-            guard cells.count == 6, let index = Int(cells[0]) else { return nil }
+            guard cells.count == 7, let index = Int(cells[0]) else { return nil }
             gpus.append(
                 GPU(
                     index: index, uuid: cells[1], name: cells[2], computeMode: cells[3],
                     memoryMebibytes: cells[4].split(separator: " ").first.flatMap { Int($0) },
-                    usesMIG: cells[5] == "Enabled"))
+                    usesMIG: cells[5] == "Enabled", busID: cells[6]))
         }
         return gpus
     }
@@ -125,7 +125,7 @@ extension MachineFacts {
     }
 
     private static func gpus(_ tool: String, _ environment: [String: String]) -> [GPU]? {
-        let fields = "index,uuid,name,compute_mode,memory.total,mig.mode.current"
+        let fields = "index,uuid,name,compute_mode,memory.total,mig.mode.current,pci.bus_id"
         let run = ToolRun(
             program: tool, arguments: ["--query-gpu=\(fields)", "--format=csv,noheader"], environment: environment,
             input: [], limit: .seconds(10))

@@ -11,8 +11,16 @@ struct CharacterAutomaton: Sendable {
 
     /// The first is the start; without states, nothing is accepted. From every state an accepting one is reached.
     private(set) var states: [State]
+    /// About what making it cost, in states.
+    private(set) var cost: Int
 
-    private init(trimming states: [State]) { self.states = CharacterAutomaton.trimmed(states) }
+    private init(trimming states: [State]) {
+        self.states = CharacterAutomaton.trimmed(states)
+        cost = states.count
+    }
+
+    /// No text.
+    static let nothing = CharacterAutomaton(trimming: [])
 
     /// Any text.
     static let anything = CharacterAutomaton(trimming: [
@@ -37,6 +45,8 @@ struct CharacterAutomaton: Sendable {
                         return (starts[Int(edge.low)]...high, Int(edge.target))
                     })
             })
+        // A state of the usual automaton takes about so much work.
+        cost = max(cost, determinizer.work / 100)
     }
 
     /// Texts of so many characters.

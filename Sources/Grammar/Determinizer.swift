@@ -14,7 +14,8 @@ struct Determinizer {
     let classStarts: [UInt32]
     private let place: String
     private let maximumStates: Int
-    private var work = 0
+    /// Units of ``GrammarLimits/work`` so far.
+    private(set) var work = 0
     private var stateCount = 0
     private var isMarked: [Bool]
     private var buckets: [[Int32]]

@@ -97,8 +97,8 @@ struct GBNFParser {
     private mutating func sequence(_ isNested: Bool) throws(GrammarError) -> Expression {
         var elements: [Expression] = []
         while let next = peek(), let element = try element(next) {
-            elements.append(try quantify(element))
             skipSpace(overLines: isNested)
+            elements.append(try quantify(element, isNested))
         }
         return elements.count == 1 ? elements[0] : .sequence(elements)
     }
@@ -134,11 +134,11 @@ struct GBNFParser {
         }
     }
 
-    private mutating func quantify(_ element: Expression) throws(GrammarError) -> Expression {
+    /// Takes what repeats an element, with space before it; several of them count from the inside out.
+    private mutating func quantify(_ element: Expression, _ isNested: Bool) throws(GrammarError) -> Expression {
         var result = element
-        var isQuantified = false
+        var count = 0
         while true {
-            // Several of them count from the inside out; more than a few are a mistake.
             var minimum = 0
             var maximum: Int?
             if take("*") {
@@ -151,9 +151,11 @@ struct GBNFParser {
             } else {
                 return result
             }
-            guard !isQuantified else { throw error(.malformed, "a quantifier stands behind another") }
-            isQuantified = true
+            count += 1
+            // More than a few are a mistake.
+            guard count <= 4 else { throw error(.malformed, "too many quantifiers stand behind one another") }
             result = .repetition(result, minimum: minimum, maximum: maximum)
+            skipSpace(overLines: isNested)
         }
     }
 

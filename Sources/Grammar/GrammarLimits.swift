@@ -22,6 +22,10 @@ enum GrammarLimits {
     static let alternatives = 256
     /// States of an automaton over characters (a pattern, a format, a length, or several of them together).
     static let characterStates = 20_000
+    /// States of all such automata of a schema together, those that were put together from others included.
+    static let allCharacterStates = 400_000
+    /// Names in a `required`, values in an `enum`.
+    static let listedValues = 4096
     /// Rules that wait for one another while a text is matched.
     static let depth = 256
     /// Readings of a text that are followed at the same time.

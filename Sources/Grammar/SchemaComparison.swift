@@ -13,15 +13,20 @@ extension SchemaReader {
         var result: CharacterAutomaton?
         for condition in shape.conditions {
             let next = try automaton(condition)
-            result = try result?.intersection(next, place: condition.place) ?? next
+            result =
+                try result.map { (found) throws(GrammarError) in
+                    try charge(found.intersection(next, place: condition.place), condition.place)
+                } ?? next
+            if result?.isEmpty == true { return .nothing }
         }
         guard shape.minimum > 0 || shape.maximum != nil else { return result ?? .anything }
-        let length = CharacterAutomaton(minimum: shape.minimum, maximum: shape.maximum)
-        return try result?.intersection(length, place: place) ?? length
+        let length = try length(shape.minimum, shape.maximum, place)
+        guard let result else { return length }
+        return try charge(result.intersection(length, place: place), place)
     }
 
     mutating func automaton(_ condition: StringShape.Condition) throws(GrammarError) -> CharacterAutomaton {
-        if let known = automata[condition] { return known }
+        if let known = automata[condition.withoutPlace] { return known }
         let isFormat = condition.kind == .format
         let pattern = isFormat ? StringFormats.patterns[condition.text] ?? condition.text : condition.text
         let expression: Expression
@@ -30,8 +35,8 @@ extension SchemaReader {
         } catch {
             throw GrammarError(kind: error.kind, place: condition.place, reason: "\(error.place): \(error.reason)")
         }
-        let automaton = try CharacterAutomaton(expression, place: condition.place)
-        automata[condition] = automaton
+        let automaton = try charge(CharacterAutomaton(expression, place: condition.place), condition.place)
+        automata[condition.withoutPlace] = automaton
         return automaton
     }
 
@@ -183,7 +188,7 @@ extension SchemaReader {
         let minimum = max(left.minimum, right.minimum)
         let maximum = [left.maximum, right.maximum].compactMap(\.self).min()
         if let maximum, maximum < minimum { return true }
-        for name in left.required + right.required.filter({ !left.required.containsText($0) }) {
+        for name in left.intersection(right).required {
             let sets = (try schemas(of: name, in: left), try schemas(of: name, in: right))
             if try areApart(sets.0, sets.1, place, depth + 1) { return true }
         }

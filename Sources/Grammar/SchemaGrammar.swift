@@ -179,10 +179,11 @@ struct SchemaGrammar {
     private mutating func expression(_ object: ObjectShape, place: String) throws(GrammarError) -> Expression {
         if object.isAny { return .rule(grammar.object) }
         let names = object.names
+        let required = Set(object.required.map { Array($0.utf8) })
         var listed: [(expression: Expression, isRequired: Bool)] = []
         for name in names {
             let set = try reader.schemas(of: name, in: object)
-            let isRequired = object.required.containsText(name)
+            let isRequired = required.contains(Array(name.utf8))
             if try reader.shapes(of: set).isEmpty {
                 if isRequired { return .never }
                 continue
@@ -223,7 +224,7 @@ struct SchemaGrammar {
         let isClosed =
             !object.parts.isEmpty && object.parts.allSatisfy { $0.additional == nil } && object.minimum <= listedCount
         var unlisted = CharacterAutomaton.anything
-        if !names.isEmpty { unlisted = try CharacterAutomaton(texts: names, place: place).complement }
+        if !names.isEmpty { unlisted = try reader.charge(CharacterAutomaton(texts: names, place: place), place).complement }
         var branches: [Expression] = []
         for subset in 0..<(1 << patterns.count) {
             if subset == 0, isClosed { continue }
@@ -231,8 +232,9 @@ struct SchemaGrammar {
             var set: SchemaSet = []
             for (index, condition) in patterns.enumerated() {
                 let automaton = try reader.automaton(condition)
-                keys = try keys.intersection(
-                    subset >> index & 1 == 1 ? automaton : automaton.complement, place: condition.place)
+                let other = subset >> index & 1 == 1 ? automaton : automaton.complement
+                keys = try reader.charge(keys.intersection(other, place: condition.place), condition.place)
+                if keys.isEmpty { break }
             }
             for part in object.parts {
                 var own: [Int] = []

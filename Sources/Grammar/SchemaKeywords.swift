@@ -125,7 +125,8 @@ struct SchemaKeywords {
         if let pattern = try self.string("pattern") {
             string.conditions.append(.init(kind: .pattern, text: pattern, place: place("pattern")))
         }
-        if let format = try self.string("format") {
+        // Formats are of strings; what others have says how a number is kept.
+        if let format = try self.string("format"), types?.contains("string") ?? !Self.numberFormats.contains(format) {
             guard StringFormats.patterns[format] != nil else {
                 throw GrammarError(
                     kind: .unsupported, place: place("format"),
@@ -137,10 +138,20 @@ struct SchemaKeywords {
         if let types { shape.restrict(to: types) }
         if let constant = value("const") { shape.literals = [constant] }
         if let values = try value("enum", "an array", { $0.array }) {
+            guard values.count <= GrammarLimits.listedValues else {
+                throw GrammarError(
+                    kind: .tooComplex, place: place("enum"),
+                    reason: "there are more than \(GrammarLimits.listedValues) values")
+            }
             let old = shape.literals
             shape.literals = values.filter { value in old.map { $0.contains { $0.isSame(as: value) } } ?? true }
         }
     }
+
+    /// Of OpenAPI.
+    private static let numberFormats: Set<String> = [
+        "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float", "double", "decimal",
+    ]
 
     private mutating func readNumbers(into shape: inout SchemaShape) throws(GrammarError) {
         var number = NumberShape()

@@ -19,7 +19,10 @@ struct SchemaReader {
     private var readCount = 0
     /// Branches of which exactly one may hold, to be compared once everything can be read.
     var exclusiveBranches: [(branches: [[SchemaShape]], place: String)] = []
-    var automata: [StringShape.Condition: CharacterAutomaton] = [:]
+    /// By what they describe, wherever it stands.
+    var automata: [StringShape.Condition.Text: CharacterAutomaton] = [:]
+    private var lengths: [[Int?]: CharacterAutomaton] = [:]
+    private var characterStates = 0
     /// Comparisons that were made of values and shapes.
     var comparisonCount = 0
 
@@ -30,6 +33,28 @@ struct SchemaReader {
     ]
 
     init(_ root: JSONValue) { self.root = root }
+
+    /// Counts an automaton that was made, at least as much as making it cost.
+    mutating func charge(_ automaton: CharacterAutomaton, _ place: String) throws(GrammarError) -> CharacterAutomaton {
+        characterStates += max(automaton.cost, 64)
+        guard characterStates <= GrammarLimits.allCharacterStates else {
+            throw GrammarError(
+                kind: .tooComplex, place: place,
+                reason: "patterns, formats and lengths of the schema together take more than "
+                    + "\(GrammarLimits.allCharacterStates) states; use fewer, or lower counts")
+        }
+        return automaton
+    }
+
+    /// Texts of so many characters.
+    mutating func length(
+        _ minimum: Int, _ maximum: Int?, _ place: String
+    ) throws(GrammarError) -> CharacterAutomaton {
+        if let known = lengths[[minimum, maximum]] { return known }
+        let made = try charge(CharacterAutomaton(minimum: minimum, maximum: maximum), place)
+        lengths[[minimum, maximum]] = made
+        return made
+    }
 
     // MARK: - Locations
 
@@ -265,9 +290,14 @@ struct SchemaReader {
         var object = ObjectShape()
         object.minimum = try keywords.count("minProperties") ?? 0
         object.maximum = try keywords.count("maxProperties")
-        for name in try keywords.strings("required") ?? [] where !object.required.containsText(name) {
-            object.required.append(name)
+        let required = try keywords.strings("required") ?? []
+        guard required.count <= GrammarLimits.listedValues else {
+            throw GrammarError(
+                kind: .tooComplex, place: keywords.place("required"),
+                reason: "there are more than \(GrammarLimits.listedValues) names")
         }
+        var seen: Set<[UInt8]> = []
+        object.required = required.filter { seen.insert(Array($0.utf8)).inserted }
         var part = ObjectShape.Part(schema: schema)
         if let properties = try keywords.object("properties") {
             let place = keywords.place("properties")

@@ -110,9 +110,17 @@ struct StringShape: Sendable {
     struct Condition: Hashable, Sendable {
         enum Kind { case pattern, format }
 
+        /// Without its place.
+        struct Text: Hashable, Sendable {
+            var kind: Kind
+            var text: String
+        }
+
         var kind: Kind
         var text: String
         var place: String
+
+        var withoutPlace: Text { Text(kind: kind, text: text) }
     }
 
     /// In characters (Unicode scalars).
@@ -125,7 +133,8 @@ struct StringShape: Sendable {
     func intersection(_ other: StringShape) -> StringShape {
         StringShape(
             minimum: max(minimum, other.minimum), maximum: [maximum, other.maximum].compactMap(\.self).min(),
-            conditions: conditions + other.conditions.filter { !conditions.contains($0) })
+            conditions: conditions
+                + other.conditions.filter { new in !conditions.contains { $0.withoutPlace == new.withoutPlace } })
     }
 }
 
@@ -169,19 +178,19 @@ struct ObjectShape: Sendable {
     var isAny: Bool { parts.isEmpty && required.isEmpty && minimum == 0 && maximum == nil }
 
     func intersection(_ other: ObjectShape) -> ObjectShape {
-        ObjectShape(
+        var seen: Set<[UInt8]> = []
+        return ObjectShape(
             parts: parts + other.parts.filter { part in !parts.contains { $0.schema == part.schema } },
-            required: required + other.required.filter { !required.containsText($0) },
+            required: (required + other.required).filter { seen.insert(Array($0.utf8)).inserted },
             minimum: max(minimum, other.minimum), maximum: [maximum, other.maximum].compactMap(\.self).min())
     }
 
     /// All names that are listed, in the order of the schemas.
     var names: [String] {
-        var result: [String] = []
-        for name in parts.flatMap({ $0.properties.map(\.name) }) + required where !result.containsText(name) {
-            result.append(name)
+        var seen: Set<[UInt8]> = []
+        return (parts.flatMap { $0.properties.map(\.name) } + required).filter {
+            seen.insert(Array($0.utf8)).inserted
         }
-        return result
     }
 }
 

@@ -58,8 +58,8 @@ public struct MPSMachine: Sendable {
         case .engineStarted(let engine): engineStarted(engine, &actions)
         case .engineEnded(let engine): engineEnded(engine, now, &actions)
         case .engineStuck(let engine): engineStuck(engine, now, &actions)
-        case .engineFault(let engine):
-            if engines.contains(engine) { faulted("engine \(engine) reported a fault of all engines", now, &actions) }
+        // Of one that ended before it was known, too: the others have the same fault, and starts wait for the end of it.
+        case .engineFault(let engine): faulted("engine \(engine) reported a fault of all engines", now, &actions)
         case .terminated(let engine, let succeeded): terminated(engine, succeeded, now, &actions)
         case .timePassed: timePassed(now, &actions)
         }
@@ -96,7 +96,8 @@ public struct MPSMachine: Sendable {
         isStopping = true
         hold(&actions)
         guard ownership.mayEndIt, daemonLives else { return finish(&actions) }
-        if let rung, rung >= .quit { return }
+        // A daemon that is about to answer for the first time is told to quit like one that has.
+        if let rung, rung >= .quit, rung != .restart { return }
         phase = .draining
         climb(to: engines.isEmpty ? .quit : .killGroup, now, &actions)
     }

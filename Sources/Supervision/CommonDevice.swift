@@ -9,8 +9,6 @@ protocol CommonDevice: AnyObject {
     var descriptors: [Int32] { get }
     /// When to ask for ``events()`` even if nothing is readable.
     var nextDeadline: Duration? { get }
-    /// Child processes that are not the supervisor's to reap.
-    var children: [Int32] { get }
 
     func start() throws(SupervisionError)
     /// The environment of an engine that is about to start.
@@ -31,9 +29,6 @@ extension DeviceSharing: CommonDevice {
 
     /// It has a thread of its own that keeps the time.
     var nextDeadline: Duration? { nil }
-
-    /// Of the daemon its own thread takes care.
-    var children: [Int32] { [] }
 
     func arguments(ofEngine engine: Int) -> [String] { [] }
 

@@ -6,21 +6,26 @@ internal import Glibc
 struct DeviceCores {
     /// Where the kernel shows devices.
     var root = "/sys/bus/pci/devices"
+    /// Which GPU, as the kernel names it (`0000:3b:00.0`) or the driver's tools do (`00000000:3B:00.0`); null if that is
+    /// not known.
+    var device: String?
 
     /// NVIDIA's number, and the classes of display and 3D controllers.
     private static let vendor = "0x10de"
     private static let classes = ["0x0300", "0x0302"]
 
-    /// CPU numbers near the first GPU; empty if there is none, or the machine has but one place for memory.
+    /// CPU numbers near the GPU; empty if there is none, or several of which nobody knows which is meant.
     func local() -> [Int32] {
-        for device in RunDirectory.names(in: root).sorted() {
-            let path = "\(root)/\(device)"
+        let gpus = RunDirectory.names(in: root).compactMap { name -> (name: String, cores: [Int32])? in
+            let path = "\(root)/\(name)"
             guard text(path + "/vendor") == Self.vendor, let kind = text(path + "/class"),
                 Self.classes.contains(where: kind.hasPrefix), let list = text(path + "/local_cpulist")
-            else { continue }
-            return Self.numbers(list)
+            else { return nil }
+            return (name, Self.numbers(list))
         }
-        return []
+        guard let device else { return gpus.count == 1 ? gpus[0].cores : [] }
+        let wanted = device.lowercased().suffix(12)
+        return gpus.first { $0.name == wanted }?.cores ?? []
     }
 
     /// Usable cores with those near the GPU first, so that engines get them and the rest is for others.

@@ -14,6 +14,8 @@ public struct SharingConfiguration: Sendable {
     public var client: ClientEnvironment
     /// Of single engines, by index; those that it has no place for get what ``client`` says.
     public var limits: [ClientLimits] = []
+    /// Where the GPU is plugged in, if that is known; see ``DeviceCores``.
+    public var busID: String?
 
     public init(mps: MPSController.Configuration, ownership: MPSOwnership?, client: ClientEnvironment) {
         self.mps = mps

@@ -7,6 +7,8 @@ internal import Glibc
 public final class RunDirectory {
     let path: String
     private var lock: Int32
+    /// What is there under its name is this.
+    private var identity: (device: UInt, number: UInt)
 
     /// Makes the directory, and removes those of supervisors that are gone.
     ///
@@ -17,8 +19,24 @@ public final class RunDirectory {
         Self.removeRemains(in: base, clean)
         let path = try Self.make("\(base)/tandem-\(getuid())-\(getpid())")
         lock = try Self.lock(path)
+        guard let identity = Self.identity(path) else {
+            throw .system(operation: "look at the directory", subject: path, errno: errno)
+        }
+        self.identity = identity
         self.path = path
     }
+
+    /// Null for what is no directory of this user.
+    private static func identity(_ path: String) -> (device: UInt, number: UInt)? {
+        var status = stat()
+        guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR, status.st_uid == geteuid() else {
+            return nil
+        }
+        return (status.st_dev, status.st_ino)
+    }
+
+    /// Whether what has its name is what was made.
+    private var isOwn: Bool { Self.identity(path).map { $0 == identity } ?? false }
 
     private static func lock(_ path: String) throws(SupervisionError) -> Int32 {
         let lock = open(path + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
@@ -36,11 +54,16 @@ public final class RunDirectory {
     /// - Returns: whether it was gone, with all that was in it.
     func restore() throws(SupervisionError) -> Bool {
         guard mkdir(path, 0o700) == 0 else {
-            guard errno == EEXIST else {
+            // In a directory that is open to all, somebody else may have taken the name.
+            guard errno == EEXIST, isOwn else {
                 throw .system(operation: "create the directory", subject: path, errno: errno)
             }
             return false
         }
+        guard let identity = Self.identity(path) else {
+            throw .system(operation: "look at the directory", subject: path, errno: errno)
+        }
+        self.identity = identity
         let new = try Self.lock(path)
         close(lock)
         lock = new
@@ -69,7 +92,7 @@ public final class RunDirectory {
     }
 
     deinit {
-        Self.remove(path)
+        if isOwn { Self.remove(path) }
         close(lock)
     }
 

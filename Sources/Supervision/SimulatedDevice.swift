@@ -63,8 +63,6 @@ final class SimulatedDevice: CommonDevice {
     /// At once if something waits to be taken.
     var nextDeadline: Duration? { reports.isEmpty ? machine.nextDeadline : .zero }
 
-    var children: [Int32] { process.map { [$0.pid] } ?? [] }
-
     func start() throws(SupervisionError) { handle(.begin) }
 
     func environment(ofEngine engine: Int, over surroundings: [String: String]) -> [String: String] { surroundings }

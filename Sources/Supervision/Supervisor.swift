@@ -121,7 +121,7 @@ private final class SupervisorLoop {
         self.signals = signals
         cores = CorePlan(
             usable: configuration.sharing == nil
-                ? CorePlan.usableCores() : DeviceCores().ordered(CorePlan.usableCores()),
+                ? CorePlan.usableCores() : DeviceCores(device: configuration.sharing?.busID).ordered(CorePlan.usableCores()),
             shares: configuration.models.map { CorePlan.Share(engines: $0.engines, threads: $0.threads) })
         let path = directory.path
         let groups = placement.groups(names: configuration.models.map(\.name))
@@ -412,9 +412,7 @@ private final class SupervisorLoop {
     /// What children of ours left behind has become our child, and may have ended.
     private func reapAdopted() {
         guard configuration.adoptsOrphans else { return }
-        let known =
-            running.values.map(\.process.pid) + (sharing?.children ?? []) + weightOwners.values.compactMap(\.pid)
-        while tandem_reap_adopted(known, Int32(known.count)) > 0 {}
+        while tandem_reap_adopted() > 0 {}
     }
 
     private func timeoutMilliseconds() -> Int32 {
@@ -502,9 +500,11 @@ private final class SupervisorLoop {
     /// Sees to it that the directory of the sockets is there.
     private func keepDirectory() {
         do throws(SupervisionError) {
-            guard try directory.restore() else { return }
+            let path = "\(directory.path)/\(AdminSocket.name)"
+            // Its files may be gone, too.
+            guard try directory.restore() || access(path, F_OK) != 0 else { return }
             admin.close()
-            admin = try AdminSocket(path: "\(directory.path)/\(AdminSocket.name)")
+            admin = try AdminSocket(path: path)
             // What holds weights, or simulates a GPU, would have to make its own socket again first.
             let isAlone = weightOwners.isEmpty && configuration.simulatedDevice == nil
             events.append(.directoryRestored(enginesCanRestart: isAlone))

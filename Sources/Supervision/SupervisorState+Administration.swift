@@ -163,8 +163,11 @@ extension SupervisorState {
     /// When ``administrationTimePassed(at:_:)`` has something to do next; null if nothing waits.
     var administrationDeadline: Duration? {
         guard phase == .serving else { return nil }
-        let endings = administration.orders.compactMap { order -> Duration? in
-            guard case .end(let ending) = order, ending.stage != .killed else { return nil }
+        // One that is no longer ready is ended by somebody else already.
+        let endings = engines.indices.compactMap { index -> Duration? in
+            guard case .end(let ending) = administration.orders[index], ending.stage != .killed,
+                engines[index].condition == .ready
+            else { return nil }
             return ending.deadline
         }
         var rolling: Duration?

@@ -5,6 +5,14 @@ extension SupervisorState {
     mutating func stop(_ signal: Int32, at now: Duration, _ actions: inout [SupervisorAction]) {
         guard phase == .serving else {
             guard phase != .killing else { return }
+            guard phase != .endingSharing else {
+                // Nobody is left to be killed: who waits no longer goes without a clean end.
+                let title = sharing?.title ?? ""
+                actions.append(.log(.warning, "\(title) is not waited for; what is left of it is ended at the next start"))
+                exitCode = 128 &+ signal
+                sharingHasEnded = true
+                return
+            }
             actions.append(.log(.info, "killing what still runs"))
             exitCode = 128 &+ signal
             killAll(at: now, &actions)

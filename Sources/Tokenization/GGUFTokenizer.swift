@@ -16,10 +16,15 @@ extension TokenizerDefinition {
                 reason: "unknown kind of tokenizer \"\(model)\"; known are gpt2 (byte-level BPE) and llama "
                     + "(SentencePiece BPE)")
         }
+        try Self.checkCount(of: "tokenizer.ggml.tokens", in: metadata, 1...Self.maximumTokens)
         guard let tokens = metadata.strings("tokenizer.ggml.tokens") else {
             throw TokenizationError(
                 field: "tokenizer.ggml.tokens", reason: "missing, or not an array of strings")
         }
+        for name in ["tokenizer.ggml.token_type", "tokenizer.ggml.scores"] {
+            try Self.checkCount(of: name, in: metadata, tokens.count...tokens.count)
+        }
+        try Self.checkCount(of: "tokenizer.ggml.merges", in: metadata, 0...Self.maximumTokens)
         let types = metadata.integers("tokenizer.ggml.token_type")
         if types == nil, metadata["tokenizer.ggml.token_type"] != nil {
             throw TokenizationError(
@@ -37,6 +42,17 @@ extension TokenizerDefinition {
         addsBOS = metadata.bool("tokenizer.ggml.add_bos_token") ?? addsBOS
         addsEOS = metadata.bool("tokenizer.ggml.add_eos_token")
         chatTemplate = metadata.string("tokenizer.chat_template")
+    }
+
+    /// Refuses an array before memory is taken for it: a file may claim any number of small elements.
+    private static func checkCount(
+        of name: String, in metadata: GGUFMetadata, _ range: ClosedRange<Int>
+    ) throws(TokenizationError) {
+        guard let count = metadata[name]?.array?.count, !range.contains(count) else { return }
+        let expected =
+            range.lowerBound == range.upperBound
+            ? "there are \(range.lowerBound) tokens" : "\(range.lowerBound) to \(range.upperBound) are supported"
+        throw TokenizationError(field: name, reason: "has \(count) entries; \(expected)")
     }
 
     private mutating func readByteLevel(_ metadata: GGUFMetadata) throws(TokenizationError) {

@@ -40,6 +40,8 @@ struct DoctorCommand: ParsableCommand {
             environment: Process.environment(), host: host, port: port, modelName: name,
             modelPath: Self.path(of: name), runDirectory: RunDirectory.base(environment: Process.environment()))
         facts.modelProblem = Self.problem(name, path: facts.modelPath)
+        // Less than the machine has, where a control group allows less.
+        facts.memoryAvailable = MemoryAvailable.bytes()
         facts.monitor = Self.monitor(facts)
         let findings = Diagnosis.findings(facts)
         Process.write(json ? Self.json(findings) : Self.table(findings), to: STDOUT_FILENO)

@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import Configuration
+import DeviceMonitor
 import ModelStore
 import Supervision
 
@@ -36,7 +37,7 @@ struct ServeExternal {
             model: model.path ?? "", name: name)
         engine = ExternalEngine(
             executable: executable, name: external.preset?.rawValue ?? Self.last(of: command.program),
-            environment: Self.environment(environment, gpu: external.gpu)
+            environment: try Self.environment(environment, gpu: external.gpu)
         ) { start in
             let filled = command.command { values.text(of: $0, start) }
             return ExternalEngine.Command(words: filled.words, variables: filled.variables)
@@ -95,10 +96,22 @@ struct ServeExternal {
     }
 
     /// The environment without what is meant for this server: an engine may be another Tandem.
-    private static func environment(_ environment: [String: String], gpu: String?) -> [String: String] {
+    private static func environment(
+        _ environment: [String: String], gpu: String?
+    ) throws(ConfigurationError) -> [String: String] {
         let own = Set(ServeConfiguration.keys.map { ServeConfiguration.variable(for: $0) } + ["TANDEM_CONFIG"])
         var passed = environment.filter { !own.contains($0.key) }
-        if let gpu { passed["CUDA_VISIBLE_DEVICES"] = gpu }
+        guard let gpu else { return passed }
+        // As for engines of Tandem, an index counts among the GPUs that this process may use.
+        let visible = (environment["CUDA_VISIBLE_DEVICES"] ?? "").split(separator: ",")
+        if let index = Int(gpu), !visible.isEmpty, !visible.indices.contains(index) {
+            throw ConfigurationError(
+                source: "--device", reason: "cuda:\(index) is not among the \(visible.count) of CUDA_VISIBLE_DEVICES")
+        }
+        switch ManagedSource.device(gpu, environment) {
+        case .index(let index): passed["CUDA_VISIBLE_DEVICES"] = "\(index)"
+        case .uuid(let uuid): passed["CUDA_VISIBLE_DEVICES"] = uuid
+        }
         return passed
     }
 }

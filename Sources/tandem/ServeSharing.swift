@@ -89,6 +89,9 @@ enum ServeSharing {
         mps.queryLimit = max(.seconds(1), mps.queryLimit * settings.mpsTimeScale)
         var sharing = SharingConfiguration(mps: mps, ownership: ownership, client: client)
         sharing.limits = limits
+        sharing.busID = uuid.flatMap { uuid in
+            MachineFacts.gpus(environment: environment)?.first { $0.uuid.hasPrefix(uuid) }?.busID
+        }
         return sharing
     }
 

@@ -36,6 +36,21 @@ import Testing
         #expect(try configuration(["--engine", "tandem"]).models[0].external == nil)
     }
 
+    /// Flags win over the environment, which wins over the file.
+    @Test func tandemsOwnEnginesCanBeChosenOverACommand() throws {
+        let found = try withFile("engine-command: serve --port {port}\n") { path in
+            let file = ["m", "--config", path]
+            return [
+                try configuration(file), try configuration(file + ["--engine", "tandem"]),
+                try configuration(file, environment: ["TANDEM_ENGINE": "tandem"]),
+            ].map { $0.models[0].external != nil }
+        }
+        #expect(found == [true, false, false])
+        let command = ["m", "--engine-command", "serve --port {port}"]
+        #expect(try configuration(command, environment: ["TANDEM_ENGINE": "tandem"]).models[0].external != nil)
+        #expect(failure(command + ["--engine", "tandem"])?.reason.contains("take one of both") == true)
+    }
+
     @Test func presetsAreCommands() throws {
         let vllm = try configuration(["m", "--engine", "vllm", "--engine-arguments", "--max-model-len 4096"])
         #expect(

@@ -173,11 +173,15 @@ struct DiagnosisTests {
         #expect(MachineFacts.memoryAvailable("MemTotal: 5 kB\nMemAvailable:   2048 kB\n") == 2 << 20)
         #expect(MachineFacts.memoryAvailable("") == nil)
         #expect(
-            MachineFacts.gpus(listing: ["0, GPU-1, NVIDIA H100 80GB HBM3, Default, 81559 MiB, Disabled"]) == [
-                MachineFacts.GPU(index: 0, uuid: "GPU-1", name: "NVIDIA H100 80GB HBM3", memoryMebibytes: 81559)
-            ])
-        #expect(
-            MachineFacts.gpus(listing: ["0, GPU-1, L4, Exclusive_Process, 23034 MiB, [N/A]"])?.first?.usesMIG == false)
+            MachineFacts.gpus(
+                listing: ["0, GPU-1, NVIDIA H100 80GB HBM3, Default, 81559 MiB, Disabled, 00000000:3B:00.0"]) == [
+                    MachineFacts.GPU(
+                        index: 0, uuid: "GPU-1", name: "NVIDIA H100 80GB HBM3", memoryMebibytes: 81559,
+                        busID: "00000000:3B:00.0")
+                ])
+        let other = MachineFacts.gpus(
+            listing: ["0, GPU-1, L4, Exclusive_Process, 23034 MiB, [N/A], 00000000:01:00.0"])
+        #expect(other?.first?.usesMIG == false)
         #expect(MachineFacts.gpus(listing: ["No devices were found"]) == nil)
     }
 

@@ -233,7 +233,7 @@ class SharedWeightsTests(unittest.TestCase):
 
 
 SMI = """#!/bin/sh
-for i in 0 1 2; do echo "$i, GPU-0000000$i-0000-0000-0000-000000000000, NVIDIA H100, Default, 81559 MiB, Disabled"; done
+for i in 0 1 2; do echo "$i, GPU-0000000$i-0000-0000-0000-000000000000, NVIDIA H100, Default, 81559 MiB, Disabled, 00000000:0$i:00.0"; done
 """
 
 

@@ -247,6 +247,30 @@ struct MPSMachineTests {
         #expect(steps(actions) == [.hold, .quit, .killServer, .killDaemon, .killServer, .cleanDirectory])
     }
 
+    @Test("A stop while the daemon starts anew is no wedge")
+    func stopDuringTheRestart() {
+        var driver = Driver()
+        driver.reachActive(engines: [0])
+        driver.send(.daemonEnded)
+        driver.send(.engineEnded(0))
+        _ = driver.wait { $0.phase == .starting }
+        driver.send(.daemonStarted)
+        #expect(driver.send(.stop) == [.quit])
+        #expect(driver.machine.phase == .draining)
+        #expect(driver.send(.daemonEnded) == [.killServer, .cleanDirectory])
+        #expect(driver.machine.phase == .absent)
+    }
+
+    @Test("The fault of an engine that ended before it was known holds starts no longer than its end")
+    func faultOfAnUnknownEngine() {
+        var driver = Driver()
+        driver.reachActive()
+        let actions = driver.send(.engineFault(3))
+        #expect(steps(actions).first == .hold)
+        let rest = driver.wait { $0.phase == .idle || $0.phase == .active } + driver.send(.answered(empty))
+        #expect((actions + rest).contains(.admit))
+    }
+
     @Test("Somebody else's daemon is waited for, and its owner is told once")
     func external() {
         var driver = Driver(.external)

@@ -32,5 +32,11 @@ import Testing
         try device("0000:81:00.0", ["vendor": "0x10de", "class": "0x030200", "local_cpulist": "2-3,6-7"])
         #expect(cores.local() == [2, 3, 6, 7])
         #expect(cores.ordered([0, 1, 2, 3, 4, 5, 6]) == [2, 3, 6, 0, 1, 4, 5])
+        // Of several it is the one that is served, or none.
+        try device("0000:3b:00.0", ["vendor": "0x10de", "class": "0x030200", "local_cpulist": "0-1,4-5"])
+        #expect(cores.local() == [])
+        #expect(DeviceCores(root: root, device: "00000000:81:00.0").local() == [2, 3, 6, 7])
+        #expect(DeviceCores(root: root, device: "00000000:3B:00.0").local() == [0, 1, 4, 5])
+        #expect(DeviceCores(root: root, device: "00000000:3C:00.0").local() == [])
     }
 }

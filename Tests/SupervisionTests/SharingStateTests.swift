@@ -176,6 +176,18 @@ extension [SupervisorAction] {
         #expect(harness.send(.sharing(.ended)).effects == [.exit(code: 1)])
     }
 
+    /// Nobody is left to be killed: a further signal ends the wait.
+    @Test func aSignalEndsTheWaitForSharingToEnd() {
+        var harness = SharingHarness()
+        _ = harness.send(.begin)
+        _ = harness.send(.stopRequested(signal: 2))
+        let ended = harness.send(.ended(.gateway, .exited(code: 0)))
+        #expect(ended.effects == [.sharing(.stop)])
+        let second = harness.send(.stopRequested(signal: 2))
+        #expect(second.effects == [.exit(code: 130)])
+        #expect(second.logs.first?.contains("is not waited for") == true)
+    }
+
     @Test func sharingThatDoesNotWorkEndsTheStartOnly() {
         var starting = SharingHarness()
         _ = starting.send(.begin)

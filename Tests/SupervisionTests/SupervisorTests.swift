@@ -382,13 +382,38 @@ final class SupervisorFixture: @unchecked Sendable {  // everything mutable is g
             #expect(first.path == "\(base)/tandem-\(uid)-\(getpid())")
             let attributes = try FileManager.default.attributesOfItem(atPath: first.path)
             #expect(attributes[.posixPermissions] as? Int == 0o700)
-            #expect(try !first.restore())
+            let isNew = try first.restore()
+            #expect(!isNew)
             let second = try RunDirectory(base: base)
             #expect(second.path == first.path + "-1")
             #expect(try names().count == 4)
             withExtendedLifetime((first, second)) {}
         }
         #expect(try names() == ["other-\(uid)-99999999", "tandem-\(uid)-1"])
+    }
+
+    @Test func whatIsRemovedIsMadeAgainAndWhatIsNotOursIsLeftAlone() throws {
+        let base = NSTemporaryDirectory() + "/tandem-test-" + UUID().uuidString.prefix(8)
+        let victim = base + "-victim"
+        for path in [base, victim] {
+            try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        }
+        defer { for path in [base, victim] { try? FileManager.default.removeItem(atPath: path) } }
+        try Data().write(to: URL(fileURLWithPath: victim + "/file"))
+        do {
+            let directory = try RunDirectory(base: base)
+            try FileManager.default.removeItem(atPath: directory.path)
+            let isNew = try directory.restore()
+            #expect(isNew)
+            #expect(FileManager.default.fileExists(atPath: directory.path + "/lock"))
+            let isNewAgain = try directory.restore()
+            #expect(!isNewAgain)
+            // Somebody else takes the name.
+            try FileManager.default.removeItem(atPath: directory.path)
+            try FileManager.default.createSymbolicLink(atPath: directory.path, withDestinationPath: victim)
+            #expect(throws: SupervisionError.self) { try directory.restore() }
+        }
+        #expect(FileManager.default.fileExists(atPath: victim + "/file"))
     }
 
     @Test func baseIsShortAndWritable() {

@@ -94,9 +94,9 @@ int32_t tandem_reap(int32_t pidfd, bool wait, tandem_exit_status *status);
 /// From now on, what descendants of this process leave behind when they end become its children.
 int32_t tandem_adopt_orphans(void);
 
-/// Reaps a child that was adopted. Returns its id, or 0 if none has ended, or if a child of `known` has: that one first
-/// has to be reaped by its pidfd.
-int32_t tandem_reap_adopted(const int32_t *known, int32_t count);
+/// Reaps a child that was adopted. Returns its id, or 0 if none has ended, or if a child has that `tandem_spawn` started, on
+/// whichever thread: that one first has to be reaped by its pidfd.
+int32_t tandem_reap_adopted(void);
 
 /// A descriptor that becomes readable when the process ends; close-on-exec.
 int32_t tandem_pidfd_open(int32_t pid);
