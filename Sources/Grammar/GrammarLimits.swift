@@ -25,11 +25,13 @@ enum GrammarLimits {
     /// States of all such automata of a schema together, those that were put together from others included.
     static let allCharacterStates = 400_000
     /// Names in a `required`, values in an `enum`.
-    static let listedValues = 4096
+    static let listedValues = 10_000
     /// Rules that wait for one another while a text is matched.
     static let depth = 256
     /// Readings of a text that are followed at the same time.
     static let readings = 128
+    /// Units of work (about 5 ns each) in finding which tokens may follow one text.
+    static let maskWork = 50_000_000
     /// Stacks of waiting rules that are joined for one byte.
     static let unions = 512
 }

@@ -22,6 +22,10 @@ struct MaskFiller {
     /// States along the path to a node.
     private let path: Path
     private let maximumMasks: Int
+    /// What tables before this one have cost, and what may be spent until a walk is given up.
+    private var spent = 0
+    private var budget = 0
+    private var hasGivenUp = false
 
     /// A fixed block, so that a walk may hold its address while the table is begun anew.
     private final class Path {
@@ -60,6 +64,7 @@ struct MaskFiller {
     private mutating func renew(keeping count: Int) {
         let new = StateTable(table.network, bytes: table.bytes, minimumStates: table.minimumStates)
         for index in 0..<count { path[index] = new.state(equalTo: path[index], of: table) }
+        spent += table.work
         table = new
         tops = [:]
         masks = [:]
@@ -82,19 +87,25 @@ struct MaskFiller {
 
     /// Writes which tokens may follow a state of the table.
     ///
-    /// - Returns: how many.
-    mutating func fill(_ state: Int32, _ words: UnsafeMutableBufferPointer<UInt32>) -> Int {
+    /// - Returns: how many; nil, and none is written, if finding them takes more than ``GrammarLimits/maskWork``.
+    mutating func fill(_ state: Int32, _ words: UnsafeMutableBufferPointer<UInt32>) -> Int? {
         if let known = masks[state] {
             _ = words.update(fromContentsOf: known.words)
             return known.count
         }
         path[0] = state
+        hasGivenUp = false
+        budget = spent + table.work + GrammarLimits.maskWork
         if let top = usableTop(of: state) {
             _ = words.update(fromContentsOf: top.words)
             for node in top.openNodes { walk(below: node, words) }
         } else {
             words.update(repeating: 0)
-            walk(0..<vocabulary.nodes.count, words)
+            if !hasGivenUp { walk(0..<vocabulary.nodes.count, words) }
+        }
+        guard !hasGivenUp else {
+            words.update(repeating: 0)
+            return nil
         }
         let count = words.reduce(0) { $0 + $1.nonzeroBitCount }
         if masks.count >= maximumMasks { masks.removeAll(keepingCapacity: true) }
@@ -118,6 +129,7 @@ struct MaskFiller {
                 return nil
             }
             path[0] = state
+            guard !hasGivenUp else { return nil }
             if let nodes { result = Top(words: words, openNodes: nodes, isUsable: true) }
         }
         if tops.count >= maximumMasks { tops.removeAll(keepingCapacity: true) }
@@ -167,6 +179,10 @@ struct MaskFiller {
                     let above = path[depth - 1]
                     var next = rows[Int(above) * classCount + Int(classes[Int(node.byte)])]
                     if next < 0 {
+                        guard spent + table.work <= budget else {
+                            hasGivenUp = true
+                            return
+                        }
                         if table.isFull {
                             renew(keeping: depth)
                             rows = table.rowBase

@@ -224,7 +224,9 @@ struct SchemaGrammar {
         let isClosed =
             !object.parts.isEmpty && object.parts.allSatisfy { $0.additional == nil } && object.minimum <= listedCount
         var unlisted = CharacterAutomaton.anything
-        if !names.isEmpty { unlisted = try reader.charge(CharacterAutomaton(texts: names, place: place), place).complement }
+        if !names.isEmpty {
+            unlisted = try reader.charge(CharacterAutomaton(texts: names, place: place), place).complement
+        }
         var branches: [Expression] = []
         for subset in 0..<(1 << patterns.count) {
             if subset == 0, isClosed { continue }

@@ -36,7 +36,11 @@ struct SchemaShape: Sendable {
         result.array = array.flatMap { left in other.array.map { left.intersection($0) } }
         result.object = object.flatMap { left in other.object.map { left.intersection($0) } }
         if let left = literals, let right = other.literals {
-            result.literals = left.filter { value in right.contains { value.isSame(as: $0) } }
+            let texts = Set(right.compactMap { value in value.string.map { Array($0.utf8) } })
+            let others = right.filter { $0.string == nil }
+            result.literals = left.filter { value in
+                value.string.map { texts.contains(Array($0.utf8)) } ?? others.contains { value.isSame(as: $0) }
+            }
         } else {
             result.literals = literals ?? other.literals
         }

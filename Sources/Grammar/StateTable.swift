@@ -79,6 +79,8 @@ final class StateTable: @unchecked Sendable {
         [PositionNetwork.escape, StateTable.nothing]: StateTable.unknown,
     ]
     private var unionBudget = 0
+    /// Units of ``GrammarLimits/maskWork`` that states of this table have cost.
+    private(set) var work = 0
 
     /// What a table may take in memory, about, before another is begun: rows, and as much again for what is beside them.
     static let usualBytes = 8 << 20
@@ -280,6 +282,8 @@ final class StateTable: @unchecked Sendable {
                 }
             }
         }
+        // Each item was compared with those before it.
+        work += items.count * items.count / 2 + 20
         expandCalls(&items, limit, &isTruncated)
         state.isTruncated = isTruncated
         let start = Int32(readings.count)
@@ -304,6 +308,7 @@ final class StateTable: @unchecked Sendable {
                 guard depth + need + (isTail ? 0 : 1) <= GrammarLimits.depth,
                     depth + network.needs[Int(call.target)] <= GrammarLimits.depth
                 else { continue }
+                work += pending.count
                 let slot = pending.firstIndex { $0.rule == call.rule } ?? pending.count
                 if slot == pending.count {
                     guard slot < limit else {
@@ -323,6 +328,7 @@ final class StateTable: @unchecked Sendable {
         while let first = pending.indices.min(by: {
             network.ranks[Int(pending[$0].rule)] < network.ranks[Int(pending[$1].rule)]
         }) {
+            work += 2 * pending.count
             let (rule, waiting, tails) = pending.remove(at: first)
             guard items.count < limit else {
                 hasOverflown = true

@@ -76,9 +76,10 @@ public struct GrammarMatcher: Sendable {
 
     /// Overwrites all `maskWords` words; bit t % 32 of word t / 32 permits token t. End tokens are the caller's business.
     ///
-    /// - Returns: how many tokens are permitted.
+    /// - Returns: how many tokens are permitted; nil, and none is, if the grammar is so ambiguous that finding them would
+    ///   hold everybody up.
     @discardableResult
-    public func fillMask(_ words: UnsafeMutableBufferPointer<UInt32>) -> Int {
+    public func fillMask(_ words: UnsafeMutableBufferPointer<UInt32>) -> Int? {
         var copy = place
         return grammar.with(&copy) { filler, place in filler.fill(place.state, words) }
     }

@@ -31,6 +31,8 @@ struct ScheduledSequence: Sendable {
     var tokens: [TokenID]
     /// Where the generated tokens stand in the sequence's grammar, if it has one.
     var matcher: GrammarMatcher?
+    /// Its grammar is too ambiguous to be followed further.
+    var isTooAmbiguous = false
     /// Tokens after ``tokens`` that submitted steps sample.
     var pending = 0
     /// Step that samples the last pending token.
@@ -107,6 +109,7 @@ struct ScheduledSequence: Sendable {
         arrival = Self.finished
         tokens = []
         matcher = nil
+        isTooAmbiguous = false
         hashes = []
         tables = []
     }

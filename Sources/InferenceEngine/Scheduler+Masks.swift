@@ -29,7 +29,7 @@ extension Scheduler {
             let sequence = sequences[row.handle]
             guard let matcher = sequence.matcher else { continue }
             masks.append(row.slot) { words in
-                matcher.fillMask(words)
+                if matcher.fillMask(words) == nil { sequences[row.handle].isTooAmbiguous = true }
                 guard sequence.mayStop else { return }
                 for token in sequence.stopTokens where token >= 0 && Int(token) < vocabularySize {
                     words[Int(token) / 32] |= 1 << UInt32(token % 32)

@@ -129,6 +129,13 @@ extension Scheduler {
 
     /// Moves a constrained sequence's grammar on; says why it cannot.
     private mutating func advanceGrammar(of handle: Int, by token: TokenID) -> RequestFailure? {
+        guard !sequences[handle].isTooAmbiguous else {
+            return RequestFailure(
+                kind: .invalid,
+                message:
+                    "the request's grammar is too ambiguous: finding the tokens that may follow takes too long; use "
+                    + "fewer rules that can read the same text")
+        }
         guard sequences[handle].matcher != nil, !sequences[handle].stopTokens.contains(token) else { return nil }
         guard sequences[handle].matcher?.accept(token) != true else { return nil }
         return RequestFailure(

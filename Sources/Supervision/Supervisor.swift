@@ -121,7 +121,8 @@ private final class SupervisorLoop {
         self.signals = signals
         cores = CorePlan(
             usable: configuration.sharing == nil
-                ? CorePlan.usableCores() : DeviceCores(device: configuration.sharing?.busID).ordered(CorePlan.usableCores()),
+                ? CorePlan.usableCores()
+                : DeviceCores(device: configuration.sharing?.busID).ordered(CorePlan.usableCores()),
             shares: configuration.models.map { CorePlan.Share(engines: $0.engines, threads: $0.threads) })
         let path = directory.path
         let groups = placement.groups(names: configuration.models.map(\.name))

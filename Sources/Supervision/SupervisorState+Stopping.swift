@@ -8,7 +8,8 @@ extension SupervisorState {
             guard phase != .endingSharing else {
                 // Nobody is left to be killed: who waits no longer goes without a clean end.
                 let title = sharing?.title ?? ""
-                actions.append(.log(.warning, "\(title) is not waited for; what is left of it is ended at the next start"))
+                actions.append(
+                    .log(.warning, "\(title) is not waited for; what is left of it is ended at the next start"))
                 exitCode = 128 &+ signal
                 sharingHasEnded = true
                 return

@@ -35,7 +35,7 @@ enum GrammarFixtures {
     static func mask(_ matcher: GrammarMatcher) -> (words: [UInt32], count: Int) {
         // What was there before must not matter.
         var words = Array(repeating: UInt32.max, count: vocabulary.maskWords)
-        let count = words.withUnsafeMutableBufferPointer { matcher.fillMask($0) }
+        let count = words.withUnsafeMutableBufferPointer { matcher.fillMask($0) } ?? -1
         return (words, count)
     }
 

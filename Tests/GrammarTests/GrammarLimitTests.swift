@@ -41,6 +41,67 @@ struct GrammarLimitTests {
         }
     }
 
+    @Test("What a schema costs in all is bounded, however it is divided")
+    func allTogether() {
+        let patterns = (0..<4000).map { #""p\#($0)":{"pattern":"^\#(["a", "b"][$0 & 1]){\#(19990 - $0)}$"}"# }
+            .joined(separator: ",")
+        let branches = (0..<200).map { #"{"type":"string","pattern":"^\#(1000 + $0)","maxLength":19000}"# }
+            .joined(separator: ",")
+        let names = (0..<40_000).map { "\"\($0)\"" }.joined(separator: ",")
+        for text in [
+            #"{"properties":{\#(patterns)}}"#, #"{"oneOf":[\#(branches)]}"#, #"{"required":[\#(names)]}"#,
+            #"{"enum":[\#(names)]}"#,
+        ] {
+            #expect(error(.jsonSchema, text)?.kind == .tooComplex, "\(text.prefix(60))")
+        }
+        // Equal patterns are made once, wherever they stand.
+        let equal = (0..<300).map { #""p\#($0)":{"pattern":"^[a-f]{1500}$"}"# }.joined(separator: ",")
+        let same = error(.jsonSchema, #"{"properties":{\#(equal)}}"#)
+        #expect(same == nil || same?.reason.contains("patterns, formats") == false, "\(String(describing: same))")
+    }
+
+    @Test("A grammar that takes too long to follow is given up, and says so")
+    func tooAmbiguous() throws {
+        var lines = ["root ::= [a-z ] root"]
+        for letter in "abcdefghijklmnopqrstuvwxyz" {
+            lines[0] += " | r\(letter)"
+            lines.append("r\(letter) ::= \"\(letter)\" [a-z ]{30} \".\" | \"\\x01\" r\(letter)")
+        }
+        for index in 0..<440 {
+            lines[0] += " | p\(index)"
+            lines.append("p\(index) ::= \"\\x02\" p\(index) | \"\\x03\"")
+        }
+        let grammar = try CompiledGrammar(GrammarSource(kind: .gbnf, text: lines.joined(separator: "\n")))
+        var random = SeededGenerator(state: 9)
+        let tokens = (0..<20_000).map { _ in (0..<6).map { _ in UInt8.random(in: 97...122, using: &random) } }
+        let vocabulary = TokenVocabulary(count: tokens.count) { tokens[Int($0)] }
+        let matcher = GrammarMatcher(TokenGrammar(grammar, vocabulary: vocabulary))
+        var words = [UInt32](repeating: 1, count: vocabulary.maskWords)
+        let count = words.withUnsafeMutableBufferPointer { matcher.fillMask($0) }
+        #expect(count == nil && words.allSatisfy { $0 == 0 })
+    }
+
+    @Test("Formats of numbers say nothing, and other types have none")
+    func numberFormats() {
+        for text in [
+            #"{"type":"integer","format":"int32"}"#, #"{"type":"number","format":"double"}"#, #"{"format":"int64"}"#,
+            #"{"type":["integer","null"],"format":"date"}"#,
+        ] {
+            #expect(error(.jsonSchema, text) == nil, "\(text)")
+        }
+        #expect(error(.jsonSchema, #"{"type":"string","format":"int32"}"#)?.kind == .unsupported)
+    }
+
+    @Test("GBNF takes space before a quantifier, and several of them, as llama.cpp does")
+    func quantifiers() {
+        for text in [
+            "root ::= \"a\" * [0-9] +", "root ::= \"a\"+?", "root ::= ( \"a\"\n + )", "root ::= r *\nr ::= \"a\" {2} ?",
+        ] {
+            #expect(error(.gbnf, text) == nil, "\(text)")
+        }
+        #expect(error(.gbnf, "root ::= \"a\"?????")?.kind == .malformed)
+    }
+
     @Test("Nesting of a schema is bounded, and so are chains of references")
     func nesting() {
         let deep = String(repeating: #"{"items":"#, count: 2000) + "{}" + String(repeating: "}", count: 2000)
