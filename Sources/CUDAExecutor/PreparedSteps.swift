@@ -25,6 +25,8 @@ final class PreparedSteps {
     private var sums: PooledSums
     private var graphs: [LayerProgram.Size: CUDAGraph] = [:]
     private var launchedSizes: Set<LayerProgram.Size> = []
+    /// Those for whose graphs there was no memory.
+    private var refusedSizes: Set<LayerProgram.Size> = []
 
     /// What a step reads and what it writes, on the device.
     private var input: GrowingMemory
@@ -231,7 +233,7 @@ final class PreparedSteps {
     ) throws(CUDAError) -> CUDAGraph? {
         guard batch.graph != nil else { return nil }
         if let graph = graphs[size] { return graph }
-        guard !launchedSizes.insert(size).inserted else { return nil }
+        guard !launchedSizes.insert(size).inserted, !refusedSizes.contains(size) else { return nil }
         do throws(CUDAError) {
             let graph = try session.stream.capture { () throws(CUDAError) in
                 _ = try layers.run(size, input: input.address, regions: regions)
@@ -242,6 +244,7 @@ final class PreparedSteps {
         } catch {
             // A graph takes memory that nobody planned; without one the kernels are launched one by one.
             guard error.kind == .outOfMemory else { throw error }
+            refusedSizes.insert(size)
             return nil
         }
     }

@@ -64,7 +64,8 @@ public struct ExternalEngineSettings: Sendable, Equatable {
             guard let own = layers.rank("engine"), let other = layers.rank("engine-command"), own != other else {
                 throw found.error("it says how engines are started, and so does --engine tandem; take one of both")
             }
-            if own < other { given = nil }
+            // What is said of the command falls with it.
+            if own < other { return nil }
         }
         if let given, let setting, setting != .tandem, layers.entry?.values["engine-command"] == nil {
             throw given.error(

@@ -86,10 +86,10 @@ final class GrammarCompiler {
             if compiled.count > Self.capacity { compiled.removeFirst() }
             outcome = .success(grammar)
         case .failure(let error as NoVocabulary):
-            // The file may be there again for the next one; and another engine may have it.
+            // The file may be there again for the next one. It is no fault of the engine, which serves all others.
             vocabulary = nil
             outcome = .failure(
-                RequestFailure(kind: .engine, message: "the tokenizer for grammars cannot be read: \(error.reason)"))
+                RequestFailure(kind: .invalid, message: "the tokenizer for grammars cannot be read: \(error.reason)"))
         case .failure(let error):
             outcome = .failure(RequestFailure(kind: .invalid, message: "the grammar cannot be used: \(error)"))
         }

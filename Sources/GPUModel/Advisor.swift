@@ -201,7 +201,7 @@ extension AdviceRequest {
         }
         let error = Self.error(isMeasured: isProbed || device.name == "h100")
         low -= error
-        high += error + Self.hostError(share: baseline.hostShare)
+        high += error + Self.hostError(share: hostShare(baseline))
         // Models of this kind were found to be 12 to 20 % too good from four engines on.
         if engines >= 4 { low -= 0.16 * (1 + gain) }
         // Equal engines cannot make more than so many times one; within a latency they can.
@@ -219,10 +219,16 @@ extension AdviceRequest {
 
     // MARK: Words
 
+    /// The part of the time in which one engine's GPU waits for its host.
+    private func hostShare(_ baseline: Prediction) -> Double {
+        let (host, device) = (baseline.hostSeconds, baseline.deviceSeconds)
+        guard host + device > 0 else { return 0 }
+        return isAsynchronous ? max(0, 1 - device / max(host, device)) : host / (host + device)
+    }
+
     private func judge(_ advice: inout Advice) {
         let gain = advice.gain
-        let (host, device) = (advice.baseline.hostSeconds, advice.baseline.deviceSeconds)
-        let share = isAsynchronous ? max(0, 1 - device / max(host, device)) : host / (host + device)
+        let share = hostShare(advice.baseline)
         if advice.engines == 1 {
             advice.verdict = .no
             advice.reasons.append(reasonForOne())

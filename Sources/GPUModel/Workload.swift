@@ -93,9 +93,6 @@ public struct Prediction: Sendable, Equatable {
     public var hostSeconds: Double
     /// Whether the cache holds fewer sequences than there are requests.
     public var isLimitedByCache: Bool
-
-    /// Of a step's time alone on the GPU, the part that is the host's.
-    var hostShare: Double { hostSeconds > 0 ? hostSeconds / (hostSeconds + deviceSeconds) : 0 }
 }
 
 /// Predicts throughput of engines that run a workload all the time.

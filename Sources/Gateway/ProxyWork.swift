@@ -70,7 +70,9 @@ enum ProxyHeaders {
     /// Of an engine's response, behind the gateway's own.
     static func ofResponse(_ headers: HTTPHeaders, own: HTTPHeaders) -> HTTPHeaders {
         var passed = own
-        let replaced = own[AllowedOrigins.allowOrigin] == nil ? responseFields : responseFields + AllowedOrigins.fields
+        // Where the gateway says which pages may read, its servers do not, least of all for pages that may not.
+        let decides = own[AllowedOrigins.allowOrigin] != nil || own["Vary"] == "Origin"
+        let replaced = decides ? responseFields + AllowedOrigins.fields : responseFields
         for field in headers.passed(without: replaced).fields { passed.add(field.name, field.value) }
         return passed
     }

@@ -98,7 +98,8 @@ struct ToolCallParser: Sendable {
 
     /// Takes the end of the text.
     mutating func finish() -> ToolCallOutput {
-        isCut = (state == .call || state == .arguments) && reader.isCommitted
+        isCut =
+            (state == .call || state == .arguments) && reader.isCommitted && !reader.hasWholeArguments && !isSuppressed
         switch state {
         case .text, .opened, .name: release()
         case .arguments:

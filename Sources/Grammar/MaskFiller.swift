@@ -98,7 +98,7 @@ struct MaskFiller {
         budget = spent + table.work + GrammarLimits.maskWork
         if let top = usableTop(of: state) {
             _ = words.update(fromContentsOf: top.words)
-            for node in top.openNodes { walk(below: node, words) }
+            for node in top.openNodes where !hasGivenUp { walk(below: node, words) }
         } else {
             words.update(repeating: 0)
             if !hasGivenUp { walk(0..<vocabulary.nodes.count, words) }
@@ -147,6 +147,10 @@ struct MaskFiller {
         }
         for (depth, byte) in bytes.reversed().enumerated() {
             if table.isFull { renew(keeping: depth + 1) }
+            guard spent + table.work <= budget else {
+                hasGivenUp = true
+                return
+            }
             path[depth + 1] = table.next(path[depth], byte)
         }
         walk(Int(node) + 1..<Int(vocabulary.nodes[Int(node)].skip), words)

@@ -118,11 +118,12 @@ final class ConnectionHandler: ChannelDuplexHandler, @unchecked Sendable {
 
     /// Many clients that do not finish what they send must not take all memory.
     private func accountForBody() {
-        let bytes = machine.unfinishedBodyBytes
+        // What every client may have in any case does not count.
+        let bytes = max(0, machine.unfinishedBodyBytes - limits.smallBodyBytes)
         guard bytes != unfinishedBodyBytes else { return }
         let sum = shared.unfinishedBodies.enter(bytes, before: unfinishedBodyBytes)
         unfinishedBodyBytes = bytes
-        guard bytes > limits.smallBodyBytes, sum > limits.maximumUnfinishedBodyBytes, let context else { return }
+        guard bytes > 0, sum > limits.maximumUnfinishedBodyBytes, let context else { return }
         let rejection = HTTPRejection(
             status: .serviceUnavailable, reason: "too many long requests arrive at a time; try again later")
         if case .reject(let rejection, let head) = machine.refuseBody(rejection, now: context.eventLoop.now) {

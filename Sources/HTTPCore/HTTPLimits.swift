@@ -12,10 +12,10 @@ public struct HTTPLimits: Sendable {
     public var maximumHeaderFields = 100
     /// A request's body, after chunks are joined; beyond it 413.
     public var maximumBodyBytes = 32 * 1024 * 1024
-    /// Bytes of all connections' bodies that have not arrived whole; beyond it 503 for those of more than
-    /// ``smallBodyBytes``.
+    /// Bytes of all connections' bodies that have not arrived whole, those beyond ``smallBodyBytes`` of each; 503 when
+    /// there are more.
     public var maximumUnfinishedBodyBytes = 512 * 1024 * 1024
-    /// A body of which no more has arrived is never refused for the sake of others.
+    /// A body of which no more has arrived is never refused for the sake of others, and does not count for them.
     public var smallBodyBytes = 64 * 1024
     /// Connections open at a time; one more gets 503 and is closed.
     public var maximumConnections = 16_384

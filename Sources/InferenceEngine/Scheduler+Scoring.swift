@@ -18,7 +18,7 @@ extension Scheduler {
     /// - Parameter preempts: whether paused sequences give way, which is for when those that generate had their turn.
     mutating func decideScoring(_ budget: inout Int, preempts: Bool = false) {
         var favours = favoursScoring
-        var kept = favours ? (blocks: 0, slots: 0) : keptForOthers()
+        var kept = keptForOthers(favours: favours)
         var misfits = 0
         var isFirst = true
         var index = scoring.count - 1
@@ -41,7 +41,7 @@ extension Scheduler {
                 guard preempts, let victim = pausedVictim() else { return }
                 preempt(victim)
                 running.removeAll { $0 == victim }
-                kept = favours ? (0, 0) : keptForOthers()
+                kept = keptForOthers(favours: favours)
                 index += 1
                 continue
             }
@@ -101,13 +101,15 @@ extension Scheduler {
     /// What must stay free for the first sequence of those that generate, so that a stream of scored prompts never keeps
     /// it out: the blocks that the first running prompt takes next, or all that the first waiting one needs, if they
     /// are there at all.
-    private func keptForOthers() -> (blocks: Int, slots: Int) {
+    ///
+    /// - Parameter favours: whether the waiting one has to wait this time.
+    private func keptForOthers(favours: Bool = false) -> (blocks: Int, slots: Int) {
         var blocks = 0
         if let first = running.first(where: { openWork(of: $0) > 0 }) {
             let tokens = min(openWork(of: first), configuration.tokensPerStep)
             blocks = (tokens / configuration.blockSize + 2) * cache.groupCount
         }
-        guard let first = waiting.last else { return (blocks, 0) }
+        guard !favours, let first = waiting.last else { return (blocks, 0) }
         let needed = cache.blocks(forSequenceOf: sequences[first].tokens.count)
         if needed <= cache.pool.freeCount {
             // And what it is asked to leave to those that run, of which there may be one more.

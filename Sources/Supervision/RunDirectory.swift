@@ -51,23 +51,38 @@ public final class RunDirectory {
 
     /// Makes it again if somebody removed it: cleaners of /tmp do so.
     ///
-    /// - Returns: whether it was gone, with all that was in it.
-    func restore() throws(SupervisionError) -> Bool {
+    /// - Returns: what was gone.
+    func restore() throws(SupervisionError) -> Loss {
         guard mkdir(path, 0o700) == 0 else {
             // In a directory that is open to all, somebody else may have taken the name.
             guard errno == EEXIST, isOwn else {
                 throw .system(operation: "create the directory", subject: path, errno: errno)
             }
-            return false
+            // Cleaners take old files first. Without it, who does not see this process would take the rest for remains.
+            guard access(path + "/lock", F_OK) != 0 else { return .nothing }
+            try renewLock()
+            return .lock
         }
         guard let identity = Self.identity(path) else {
             throw .system(operation: "look at the directory", subject: path, errno: errno)
         }
         self.identity = identity
+        try renewLock()
+        return .all
+    }
+
+    enum Loss {
+        case nothing
+        /// The lock's file, and perhaps others.
+        case lock
+        /// The directory with all that was in it.
+        case all
+    }
+
+    private func renewLock() throws(SupervisionError) {
         let new = try Self.lock(path)
         close(lock)
         lock = new
-        return true
     }
 
     /// Makes the directory; if a living one has its name (containers that share /tmp may have equal process ids), one

@@ -502,14 +502,18 @@ private final class SupervisorLoop {
     private func keepDirectory() {
         do throws(SupervisionError) {
             let path = "\(directory.path)/\(AdminSocket.name)"
-            // Its files may be gone, too.
-            guard try directory.restore() || access(path, F_OK) != 0 else { return }
-            admin.close()
-            admin = try AdminSocket(path: path)
+            let loss = try directory.restore()
+            let isReachable = access(path, F_OK) == 0
+            if !isReachable {
+                admin.close()
+                admin = try AdminSocket(path: path)
+            }
+            directoryIsMissing = false
+            // Only one of its files: others are there, sockets of engines among them.
+            guard loss == .all || (loss == .lock && !isReachable) else { return }
             // What holds weights, or simulates a GPU, would have to make its own socket again first.
             let isAlone = weightOwners.isEmpty && configuration.simulatedDevice == nil
             events.append(.directoryRestored(enginesCanRestart: isAlone))
-            directoryIsMissing = false
         } catch {
             if !directoryIsMissing { say(.error, "the directory of the server's sockets is gone: \(error)") }
             directoryIsMissing = true

@@ -234,15 +234,21 @@ extension SupervisorState {
     mutating func directoryRestored(
         _ enginesCanRestart: Bool, at now: Duration, _ actions: inout [SupervisorAction]
     ) {
-        let own = engines.indices.filter { !isExternal(.engine($0)) }
+        // Whoever starts now has its socket there; who is drained stays so, over the connections that it has.
+        let own = engines.indices.filter { index in
+            let isUp = engines[index].condition == .ready || engines[index].condition == .proving
+            return isUp && !isExternal(.engine(index)) && administration.orders[index] == nil
+        }
         let restarts = enginesCanRestart && phase == .serving && rollingRefusal == nil && !own.isEmpty
         actions.append(
             .log(
                 .warning,
                 "the directory of the server's sockets was removed, by another program, and is made again; "
-                    + (restarts
-                        ? "engines restart one after the other, to have theirs in it"
-                        : "restart the server when it suits, as the sockets of what runs are missing in it")))
+                    + (own.isEmpty
+                        ? "engines that start have theirs in it"
+                        : restarts
+                            ? "engines restart one after the other, to have theirs in it"
+                            : "restart the server when it suits, as the sockets of what runs are missing in it")))
         guard restarts else { return }
         administration.rollingRestart = Administration.RollingRestart(isForced: true, pending: own)
         advanceRollingRestart(at: now, &actions)

@@ -32,12 +32,13 @@ struct ServeExternal {
                 reason: "it needs a model: tandem serve MODEL, a name or a path that \(command.program) understands")
         }
         name = settings.servedModelName ?? model.name ?? Self.last(of: command.program)
+        let gpu = try external.gpu.map { (gpu) throws(ConfigurationError) in try Self.visible(gpu, environment) }
         let values = Values(
-            engines: settings.engines, gpu: external.gpu ?? "0", memory: external.memoryFraction,
+            engines: settings.engines, gpu: gpu ?? "0", memory: external.memoryFraction,
             model: model.path ?? "", name: name)
         engine = ExternalEngine(
             executable: executable, name: external.preset?.rawValue ?? Self.last(of: command.program),
-            environment: try Self.environment(environment, gpu: external.gpu)
+            environment: Self.environment(environment, gpu: gpu)
         ) { start in
             let filled = command.command { values.text(of: $0, start) }
             return ExternalEngine.Command(words: filled.words, variables: filled.variables)
@@ -96,22 +97,23 @@ struct ServeExternal {
     }
 
     /// The environment without what is meant for this server: an engine may be another Tandem.
-    private static func environment(
-        _ environment: [String: String], gpu: String?
-    ) throws(ConfigurationError) -> [String: String] {
+    private static func environment(_ environment: [String: String], gpu: String?) -> [String: String] {
         let own = Set(ServeConfiguration.keys.map { ServeConfiguration.variable(for: $0) } + ["TANDEM_CONFIG"])
         var passed = environment.filter { !own.contains($0.key) }
-        guard let gpu else { return passed }
-        // As for engines of Tandem, an index counts among the GPUs that this process may use.
+        if let gpu { passed["CUDA_VISIBLE_DEVICES"] = gpu }
+        return passed
+    }
+
+    /// What is called so: as for engines of Tandem, an index counts among the GPUs that this process may use.
+    private static func visible(_ gpu: String, _ environment: [String: String]) throws(ConfigurationError) -> String {
         let visible = (environment["CUDA_VISIBLE_DEVICES"] ?? "").split(separator: ",")
         if let index = Int(gpu), !visible.isEmpty, !visible.indices.contains(index) {
             throw ConfigurationError(
                 source: "--device", reason: "cuda:\(index) is not among the \(visible.count) of CUDA_VISIBLE_DEVICES")
         }
-        switch ManagedSource.device(gpu, environment) {
-        case .index(let index): passed["CUDA_VISIBLE_DEVICES"] = "\(index)"
-        case .uuid(let uuid): passed["CUDA_VISIBLE_DEVICES"] = uuid
+        return switch ManagedSource.device(gpu, environment) {
+        case .index(let index): "\(index)"
+        case .uuid(let uuid): uuid
         }
-        return passed
     }
 }

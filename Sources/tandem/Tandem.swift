@@ -1,6 +1,7 @@
 // Tandem — Apache-2.0
 
 import ArgumentParser
+import Configuration
 import Glibc
 
 /// The program. Its main thread lives as long as the process: the kernel ends children with the thread that started
@@ -47,6 +48,9 @@ struct Tandem: ParsableCommand {
             } catch let error as ValidationError {
                 // What is wrong with a value is said by then; how commands are written is no help.
                 Process.write("Error: \(error.message)\n", to: STDERR_FILENO)
+                Glibc.exit(EX_USAGE)
+            } catch let error as ConfigurationError {
+                Process.write("Error: \(error)\n", to: STDERR_FILENO)
                 Glibc.exit(EX_USAGE)
             }
         } catch {

@@ -267,8 +267,8 @@ struct MPSMachineTests {
         driver.reachActive()
         let actions = driver.send(.engineFault(3))
         #expect(steps(actions).first == .hold)
-        let rest = driver.wait { $0.phase == .idle || $0.phase == .active } + driver.send(.answered(empty))
-        #expect((actions + rest).contains(.admit))
+        #expect(actions.last == .query)
+        #expect(driver.send(.answered(empty)) == [.admit])
     }
 
     @Test("Somebody else's daemon is waited for, and its owner is told once")

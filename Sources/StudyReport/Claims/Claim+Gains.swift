@@ -255,7 +255,9 @@ extension Claim {
             return Finding(
                 Outcome.all(
                     [first.gain.minus(last.gain).isAbove(0)]
-                        + open(results, "F4", setting) { $0 == contexts.min() || $0 == contexts.max() }),
+                        + open(results, "F4", setting, .attentionOnly) {
+                            $0 == contexts.min() || $0 == contexts.max()
+                        }),
                 "\(ReportText.gain(first.gain)) at \(first.place); \(ReportText.gain(last.gain)) at \(last.place)")
         },
         Claim(
@@ -271,8 +273,8 @@ extension Claim {
             guard let decode = slope("F4"), let prefill = slope("F5") else { return nil }
             return Finding(
                 Outcome.all(
-                    [prefill < decode && prefill < 0 ? .holds : .doesNotHold] + open(results, "F4", setting)
-                        + open(results, "F5", setting)),
+                    [prefill < decode && prefill < 0 ? .holds : .doesNotHold]
+                        + open(results, "F4", setting, .attentionOnly) + open(results, "F5", setting, .attentionOnly)),
                 "points a doubling: prefill \(DecimalText.signed(prefill * 100, 1)), decode "
                     + DecimalText.signed(decode * 100, 1))
         },
@@ -301,9 +303,10 @@ extension Claim {
 
     /// An open outcome for each cell of a context that nobody has measured.
     private static func open(
-        _ results: DeviceResults, _ figure: String, _ setting: ClaimSetting, _ isMeant: (Int) -> Bool = { _ in true }
+        _ results: DeviceResults, _ figure: String, _ setting: ClaimSetting, _ ablation: GainAblation = .own,
+        _ isMeant: (Int) -> Bool = { _ in true }
     ) -> [Outcome] {
-        results.unmeasured(figure, setting).filter { isMeant($0.context) }.map { _ in .cannotBeTold }
+        results.unmeasured(figure, setting, ablation).filter { isMeant($0.context) }.map { _ in .cannotBeTold }
     }
 
     /// Expected less actual gain.
@@ -338,7 +341,9 @@ extension Claim {
             "\(text.text(pair.0.gain.value)) against \(text.text(pair.1.value)) at \(pair.0.place)"
         }
         return Finding(
-            Outcome.all(pairs.map { $0.2.isAbove(0.1) } + open(results, figure, setting) { $0 <= 2048 }),
+            Outcome.all(
+                pairs.map { $0.2.isAbove(0.1) } + open(results, figure, setting, .full) { $0 <= 2048 }
+                    + open(results, figure, setting, .attentionOnly) { $0 <= 2048 }),
             "\(written(least)) to \(written(greatest))")
     }
 }

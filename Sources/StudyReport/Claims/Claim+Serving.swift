@@ -3,10 +3,18 @@
 internal import Study
 
 extension Claim {
+    private struct Gains {
+        var asynchronous: Estimate
+        var shared: Estimate
+        /// Whether the loads did not go far enough to tell.
+        var asynchronousIsOpen: Bool
+        var sharedIsOpen: Bool
+    }
+
     /// Gains within the latency of the definition: of one engine that plans ahead, and of two that do not.
     private static func gains(
         _ results: DeviceResults, _ setting: ClaimSetting
-    ) -> (asynchronous: Estimate, shared: Estimate, isOpen: Bool)? {
+    ) -> Gains? {
         guard let view = results.views["F6"], let target = view.definition.latencyTarget,
             let fixed = results.setting(view, setting), let model = view.definition.models.first,
             let context = view.definition.contexts.first, let shared = view.headline,
@@ -19,22 +27,20 @@ extension Claim {
         guard let first = within(ahead), let second = within(shared), let asynchronous = first.gain,
             let together = second.gain
         else { return nil }
-        return (
-            asynchronous, together, first.isLowerBound || second.isLowerBound || first.isBaselineUnbounded
-        )
+        return Gains(
+            asynchronous: asynchronous, shared: together,
+            asynchronousIsOpen: first.isLowerBound || first.isBaselineUnbounded,
+            sharedIsOpen: second.isLowerBound || second.isBaselineUnbounded)
     }
 
     /// What a rule says, unless the loads did not go far enough to tell.
-    private static func finding(
-        _ gains: (asynchronous: Estimate, shared: Estimate, isOpen: Bool), _ outcome: Outcome
-    ) -> Finding {
+    private static func finding(_ gains: Gains, isOpen: Bool, _ outcome: Outcome) -> Finding {
         Finding(
-            gains.isOpen ? .cannotBeTold : outcome,
-            written((gains.asynchronous, gains.shared))
-                + (gains.isOpen ? "; the highest load still keeps the latency" : ""))
+            isOpen ? .cannotBeTold : outcome,
+            written(gains) + (isOpen ? "; the highest load still keeps the latency" : ""))
     }
 
-    private static func written(_ gains: (asynchronous: Estimate, shared: Estimate)) -> String {
+    private static func written(_ gains: Gains) -> String {
         "asynchronous \(ReportText.gain(gains.asynchronous)), two engines \(ReportText.gain(gains.shared))"
     }
 
@@ -47,13 +53,13 @@ extension Claim {
             "10a", "Gemma of 4B at 8 s: asynchronous scheduling recovers 33 %.",
             rule: "Its gain is between 23 and 43 %, by the whole interval.", figures: ["F6"]
         ) { results, setting in
-            gains(results, setting).map { finding($0, isNear($0.asynchronous, 0.33)) }
+            gains(results, setting).map { finding($0, isOpen: $0.asynchronousIsOpen, isNear($0.asynchronous, 0.33)) }
         },
         Claim(
             "10b", "Two engines under MPS without it recover 35 %.",
             rule: "Their gain is between 25 and 45 %, by the whole interval.", figures: ["F6"]
         ) { results, setting in
-            gains(results, setting).map { finding($0, isNear($0.shared, 0.35)) }
+            gains(results, setting).map { finding($0, isOpen: $0.sharedIsOpen, isNear($0.shared, 0.35)) }
         },
         Claim(
             "10c", "Splitting hides the host's stalls about as well as planning ahead does.",
@@ -63,7 +69,7 @@ extension Claim {
             gains(results, setting).map { gains in
                 let difference = gains.shared.minus(gains.asynchronous)
                 return finding(
-                    gains,
+                    gains, isOpen: gains.asynchronousIsOpen || gains.sharedIsOpen,
                     Outcome.all([
                         difference.isAbove(-0.05), difference.isBelow(0.05), gains.asynchronous.isAbove(0.05),
                         gains.shared.isAbove(0.05),

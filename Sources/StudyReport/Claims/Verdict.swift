@@ -145,7 +145,9 @@ public struct DeviceResults: Sendable {
     }
 
     /// Cells of a figure's definition that nobody has measured; one that failed is none of them.
-    func unmeasured(_ figure: String, _ setting: ClaimSetting) -> [(size: Double, context: Int)] {
+    func unmeasured(
+        _ figure: String, _ setting: ClaimSetting, _ ablation: GainAblation = .own
+    ) -> [(size: Double, context: Int)] {
         guard let view = views[figure], let arm = view.headline, let setting = self.setting(view, setting) else {
             return []
         }
@@ -154,7 +156,7 @@ public struct DeviceResults: Sendable {
         return definition.models.flatMap { model -> [(size: Double, context: Int)] in
             guard let size = StudyView.size(model) else { return [] }
             return definition.contexts.compactMap { context in
-                let cell = view.cell(model, context, setting, own, arm: arm.id)
+                let cell = view.cell(model, context, setting, ablation.value ?? own, arm: arm.id)
                 return view.gain(cell) == nil && view.failure(cell).isEmpty ? (size, context) : nil
             }
         }

@@ -33,7 +33,10 @@ public struct StudyReport: Sendable {
     private static func device(_ view: StudyView) -> [String] {
         let header = view.header
         let own = [header.kind.rawValue, header.device, header.deviceTitle]
-        guard header.kind == .simulated else { return own + [header.machine] }
+        // Processor and cores: a kernel may be another from one figure to the next.
+        guard header.kind == .simulated else {
+            return own + header.machine.split(separator: ",").prefix(2).map(String.init)
+        }
         let parameters = header.parameters.filter { name, _ in
             Self.deviceParameters.contains(name) || name.hasPrefix("source")
         }
