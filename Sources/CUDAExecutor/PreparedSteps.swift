@@ -87,8 +87,8 @@ final class PreparedSteps {
                 slots: limits.slots, tableStride: buffers.tableStride, group: deviceShape.group,
                 tileRows: tiling.tileRows, rows: buffers.sizes.rows, logitRows: buffers.sizes.logitRows,
                 countCapacity: capacity, decodesChunks: options.isDeterministic, usesGraphs: options.usesGraphs)
-            // Enough for most steps on the host, where more is taken when a step needs it. On the device, where more may
-            // not be there by then, enough for all.
+            // Enough for most steps; more is taken when a step needs it. On the device there may be no more by then: there
+            // is room for all answers, and all that steps are told but what sequences bring much of their own.
             let inputBytes = DeviceMemoryPlan.inputBytes(limits)
             let outputBytes = limits.slots * 1024 + (64 << 10)
             input = try GrowingMemory(session, byteCount: inputBytes, purpose: "steps")

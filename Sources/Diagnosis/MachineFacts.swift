@@ -90,7 +90,7 @@ public struct MachineFacts: Sendable, Equatable {
     /// Where sockets would go.
     public var runDirectory = "/tmp"
     public var runDirectoryIsWritable = true
-    /// Why it is not the one that the environment names; null if that is used, or none is named.
+    /// The directory that the environment names, if sockets cannot go there; null if they do, or none is named.
     public var refusedRunDirectory: String?
     public var port: UInt16 = 8000
     /// Errno of binding the port; 0 if it is free.

@@ -1,5 +1,6 @@
 // Tandem — Apache-2.0
 
+import Glibc
 public import NIOCore
 import NIOPosix
 
@@ -156,9 +157,9 @@ private final class ClientCore: LinkChannelOwner {
         case .failure(let error):
             // A Unix socket that is not there fails within the call to connect, in which nothing is reported.
             let bound = NIOLoopBound(self, eventLoop: eventLoop)
+            let reason = (error as? IOError).map { String(cString: strerror($0.errnoCode)) } ?? "\(error)"
             let failure = LinkError(
-                code: .connection,
-                message: "engine link: cannot connect to \(address): \(ConnectionFailure.text(error))")
+                code: .connection, message: "engine link: cannot connect to \(address): \(reason)")
             eventLoop.execute { bound.value.finish(failure) }
         case .success(let channel):
             guard phase == .connecting else {

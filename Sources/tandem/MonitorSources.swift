@@ -10,8 +10,8 @@ struct ManagedSource: MonitorSource {
     private let gpu: String
     private var lastFault: UInt64?
 
-    /// - Parameter gpu: UUID, or index among the devices that CUDA shows, which are in NVML's order unless they are of
-    ///   different kinds.
+    /// - Parameter gpu: UUID, or index among the devices that CUDA shows, which are in NVML's order (see
+    ///   ``Tandem/main()``).
     init(_ gpu: String, environment: [String: String]) throws(DeviceMonitorError) {
         monitor = try DeviceMonitor(Self.device(gpu, environment), environment: environment)
         self.gpu = monitor.index.map { "\($0)" } ?? gpu
